@@ -1,0 +1,3 @@
+//! The device program.
+
+fn main() {}

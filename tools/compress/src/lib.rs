@@ -1,0 +1,1 @@
+//! Import, inspect, quantize and evaluate classifiers.
