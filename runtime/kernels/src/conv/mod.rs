@@ -1,0 +1,101 @@
+//! Dense two-dimensional convolution of one NHWC image, pointwise (1x1) included.
+//!
+//! `acc[p, n] = sum over taps (i, j) and channels c of (x[pixel(p, i, j), c] - input_zero_point)
+//! * w[n, i, j, c]`, then [`Requantize`]. Start with `scalar.rs`.
+
+mod scalar;
+
+use std::ops::Range;
+
+use crate::requantize::{check_accumulators, check_weights};
+use crate::{ConvGeometry, Isa, KernelError, Requantize, Scratch};
+
+/// What every instruction set builds its kernel from; checked by [`Conv::new`].
+pub(crate) struct Layer<'a> {
+    pub(crate) geometry: ConvGeometry,
+    /// `[out_c][kernel_h][kernel_w][in_c]`
+    pub(crate) weights: &'a [i16],
+    pub(crate) input_zero_point: u8,
+    pub(crate) output: Requantize,
+}
+
+/// A dense convolution with its weights packed for one instruction set.
+pub struct Conv {
+    geometry: ConvGeometry,
+    body: Body,
+}
+
+enum Body {
+    Scalar(scalar::Kernel),
+}
+
+impl Conv {
+    /// Packs a convolution.
+    ///
+    /// `weights` are `[out_c][kernel_h][kernel_w][in_c]`, each in -255..=255 with the weights'
+    /// zero point already subtracted. Reading outside the image yields `input_zero_point`.
+    /// A layer whose results could leave the range of an `i32` before clamping gets the scalar
+    /// kernel whatever `isa` says; [`Conv::kernel`] tells.
+    ///
+    /// # Errors
+    /// [`KernelError::Unavailable`] if this CPU lacks `isa`; another variant if the geometry is
+    /// inconsistent, a length or a value does not fit it, or an accumulator could overflow.
+    pub fn new(
+        isa: Isa,
+        geometry: ConvGeometry,
+        weights: &[i16],
+        input_zero_point: u8,
+        output: Requantize,
+    ) -> Result<Conv, KernelError> {
+        isa.check()?;
+        geometry.check()?;
+        let depth = geometry.taps() * geometry.in_c;
+        check_weights(weights, geometry.out_c * depth)?;
+        output.check(geometry.out_c)?;
+        let channel = |n: usize| weights[n * depth..(n + 1) * depth].iter();
+        let reach =
+            check_accumulators(channel, input_zero_point, &output.multiplier, &output.bias)?;
+        let layer = Layer { geometry, weights, input_zero_point, output };
+        let _ = reach;
+        Ok(Conv { geometry, body: Body::Scalar(scalar::Kernel::new(layer)) })
+    }
+
+    /// The shape this convolution was built for.
+    pub fn geometry(&self) -> &ConvGeometry {
+        &self.geometry
+    }
+
+    /// The kernel's name, `{op}_{types}_{isa}_{tile}`; `op` is `pointwise` or `conv`.
+    pub fn kernel(&self) -> &'static str {
+        match &self.body {
+            Body::Scalar(_) if self.geometry.is_pointwise() => "pointwise_u8s8_scalar",
+            Body::Scalar(_) => "conv_u8s8_scalar",
+        }
+    }
+
+    /// Output pixels, `out_h * out_w`: the upper end of the ranges `run` takes.
+    pub fn pixels(&self) -> usize {
+        self.geometry.out_h * self.geometry.out_w
+    }
+
+    /// Computes the output pixels `range` (row-major over `out_h * out_w`).
+    ///
+    /// `input` is the whole image `[in_h][in_w][in_c]`; `output` is `[range.len()][out_c]`.
+    /// The result does not depend on how an image is split into ranges.
+    ///
+    /// # Panics
+    /// If `input` or `output` has another length, or `range` is reversed or ends beyond
+    /// [`Conv::pixels`].
+    pub fn run(&self, input: &[u8], range: Range<usize>, output: &mut [u8], scratch: &mut Scratch) {
+        assert_eq!(input.len(), self.geometry.input_len(), "input length");
+        assert!(range.start <= range.end && range.end <= self.pixels(), "pixel range {range:?}");
+        assert_eq!(output.len(), range.len() * self.geometry.out_c, "output length");
+        if range.is_empty() {
+            return;
+        }
+        let _ = scratch;
+        match &self.body {
+            Body::Scalar(kernel) => kernel.run(input, range, output),
+        }
+    }
+}

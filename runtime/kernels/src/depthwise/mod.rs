@@ -1,0 +1,107 @@
+//! Depthwise convolution of one NHWC image: each channel has its own filter.
+//!
+//! `acc[y, x, c] = sum over taps (i, j) of (in[pixel(y, x, i, j), c] - input_zero_point)
+//! * w[i, j, c]`, then [`Requantize`]. Start with `scalar.rs`.
+
+mod scalar;
+
+use std::ops::Range;
+
+use crate::requantize::{check_accumulators, check_weights};
+use crate::{ConvGeometry, Isa, KernelError, Requantize, Scratch};
+
+/// What every instruction set builds its kernel from; checked by [`Depthwise::new`].
+pub(crate) struct Layer<'a> {
+    pub(crate) geometry: ConvGeometry,
+    /// `[kernel_h][kernel_w][channels]`
+    pub(crate) weights: &'a [i16],
+    pub(crate) input_zero_point: u8,
+    pub(crate) output: Requantize,
+}
+
+/// A depthwise convolution with its weights packed for one instruction set.
+pub struct Depthwise {
+    geometry: ConvGeometry,
+    body: Body,
+}
+
+enum Body {
+    Scalar(scalar::Kernel),
+}
+
+impl Depthwise {
+    /// Packs a depthwise convolution; `geometry.in_c` equals `geometry.out_c`.
+    ///
+    /// `weights` are `[kernel_h][kernel_w][channels]`, each in -255..=255 with the weights' zero
+    /// point already subtracted. Reading outside the image yields `input_zero_point`.
+    /// A layer whose results could leave the range of an `i32` before clamping gets the scalar
+    /// kernel whatever `isa` says; [`Depthwise::kernel`] tells.
+    ///
+    /// # Errors
+    /// [`KernelError::Unavailable`] if this CPU lacks `isa`; another variant if the geometry is
+    /// inconsistent, a length or a value does not fit it, or an accumulator could overflow.
+    pub fn new(
+        isa: Isa,
+        geometry: ConvGeometry,
+        weights: &[i16],
+        input_zero_point: u8,
+        output: Requantize,
+    ) -> Result<Depthwise, KernelError> {
+        isa.check()?;
+        geometry.check()?;
+        if geometry.in_c != geometry.out_c {
+            return Err(KernelError::Geometry(format!(
+                "a depthwise convolution has as many outputs as inputs: {geometry:?}"
+            )));
+        }
+        let channels = geometry.in_c;
+        check_weights(weights, geometry.taps() * channels)?;
+        output.check(channels)?;
+        let channel = |n: usize| weights[n..].iter().step_by(channels);
+        let reach =
+            check_accumulators(channel, input_zero_point, &output.multiplier, &output.bias)?;
+        let layer = Layer { geometry, weights, input_zero_point, output };
+        let _ = reach;
+        Ok(Depthwise { geometry, body: Body::Scalar(scalar::Kernel::new(layer)) })
+    }
+
+    /// The shape this convolution was built for.
+    pub fn geometry(&self) -> &ConvGeometry {
+        &self.geometry
+    }
+
+    /// The kernel's name, `depthwise_{types}_{isa}_{tile}`.
+    pub fn kernel(&self) -> &'static str {
+        match &self.body {
+            Body::Scalar(_) => "depthwise_u8s8_scalar",
+        }
+    }
+
+    /// Output rows, `out_h`: the upper end of the ranges `run` takes.
+    pub fn rows(&self) -> usize {
+        self.geometry.out_h
+    }
+
+    /// Computes the output rows `range`.
+    ///
+    /// `input` is the whole image `[in_h][in_w][channels]`; `output` is
+    /// `[range.len()][out_w][channels]`.
+    /// The result does not depend on how an image is split into ranges.
+    ///
+    /// # Panics
+    /// If `input` or `output` has another length, or `range` is reversed or ends beyond
+    /// [`Depthwise::rows`].
+    pub fn run(&self, input: &[u8], range: Range<usize>, output: &mut [u8], scratch: &mut Scratch) {
+        assert_eq!(input.len(), self.geometry.input_len(), "input length");
+        assert!(range.start <= range.end && range.end <= self.rows(), "row range {range:?}");
+        let row = self.geometry.out_w * self.geometry.out_c;
+        assert_eq!(output.len(), range.len() * row, "output length");
+        if range.is_empty() {
+            return;
+        }
+        let _ = scratch;
+        match &self.body {
+            Body::Scalar(kernel) => kernel.run(input, range, output),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Instruction sets: detection, the choice made once when a plan is built, and the tokens that
+//! prove it.
+//!
+//! A token ([`Avx2`], [`Neon`], [`NeonDot`]) is a zero-size value that only its `detect` can
+//! make. Kernels keep the token of the instruction set they use, so holding such a kernel is the
+//! proof that calling its `#[target_feature]` functions is sound.
+
+use crate::KernelError;
+
+/// An instruction set for which this crate has kernels.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
+pub enum Isa {
+    /// Portable Rust: the specification. Available everywhere, fast nowhere.
+    Scalar,
+    /// x86-64 with AVX2.
+    Avx2,
+    /// aarch64 baseline (Raspberry Pi 3, 4 and Zero 2 W).
+    Neon,
+    /// aarch64 with the dot-product extension (Raspberry Pi 5).
+    NeonDot,
+}
+
+impl Isa {
+    const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::Neon, Isa::NeonDot];
+
+    /// What this CPU can run, worst first, best last. Never empty: `Scalar` is always there.
+    pub fn available() -> Vec<Isa> {
+        Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
+    }
+
+    /// The best instruction set this CPU can run.
+    pub fn best() -> Isa {
+        Isa::ALL.into_iter().rev().find(|isa| isa.is_available()).unwrap_or(Isa::Scalar)
+    }
+
+    /// [`Isa::best`], unless the environment variable `KINGLET_ISA` names another one
+    /// (`scalar`, `avx2`, `neon` or `neon-dot`; empty counts as unset).
+    ///
+    /// # Errors
+    /// [`KernelError::UnknownIsa`] for another name, [`KernelError::Unavailable`] if this CPU
+    /// lacks the instruction set named.
+    pub fn select() -> Result<Isa, KernelError> {
+        match std::env::var_os("KINGLET_ISA") {
+            None => Ok(Isa::best()),
+            Some(name) if name.is_empty() => Ok(Isa::best()),
+            Some(name) => Isa::from_name(&name.to_string_lossy()),
+        }
+    }
+
+    /// The available instruction set called `name`.
+    fn from_name(name: &str) -> Result<Isa, KernelError> {
+        let isa = Isa::ALL.into_iter().find(|isa| isa.name() == name).ok_or_else(|| {
+            KernelError::UnknownIsa { name: name.to_owned(), available: Isa::available() }
+        })?;
+        isa.check()?;
+        Ok(isa)
+    }
+
+    /// The name as in `KINGLET_ISA`, reports and benchmarks.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Scalar => "scalar",
+            Isa::Avx2 => "avx2",
+            Isa::Neon => "neon",
+            Isa::NeonDot => "neon-dot",
+        }
+    }
+
+    fn is_available(self) -> bool {
+        match self {
+            Isa::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Avx2::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => Neon::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot => NeonDot::detect().is_some(),
+            #[allow(unreachable_patterns)]
+            _ => false,
+        }
+    }
+
+    /// Refuses an instruction set that this CPU lacks.
+    pub(crate) fn check(self) -> Result<(), KernelError> {
+        if self.is_available() { Ok(()) } else { Err(self.unavailable()) }
+    }
+
+    /// The error for an instruction set that this CPU (or this build) lacks.
+    pub(crate) fn unavailable(self) -> KernelError {
+        KernelError::Unavailable { isa: self, available: Isa::available() }
+    }
+}
+
+/// Proof that this CPU has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2(());
+
+#[cfg(target_arch = "x86_64")]
+impl Avx2 {
+    pub(crate) fn detect() -> Option<Avx2> {
+        std::arch::is_x86_feature_detected!("avx2").then_some(Avx2(()))
+    }
+}
+
+/// Proof that this CPU has NEON (part of the aarch64 baseline, checked all the same).
+#[cfg(target_arch = "aarch64")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Neon(());
+
+#[cfg(target_arch = "aarch64")]
+impl Neon {
+    pub(crate) fn detect() -> Option<Neon> {
+        std::arch::is_aarch64_feature_detected!("neon").then_some(Neon(()))
+    }
+}
+
+/// Proof that this CPU has NEON with the dot-product extension (`sdot`).
+#[cfg(target_arch = "aarch64")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NeonDot(());
+
+#[cfg(target_arch = "aarch64")]
+impl NeonDot {
+    pub(crate) fn detect() -> Option<NeonDot> {
+        (std::arch::is_aarch64_feature_detected!("neon")
+            && std::arch::is_aarch64_feature_detected!("dotprod"))
+        .then_some(NeonDot(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scalar_is_always_there_and_best_is_last() {
+        let available = Isa::available();
+        assert_eq!(available[0], Isa::Scalar);
+        assert_eq!(available.last().copied(), Some(Isa::best()));
+    }
+
+    #[test]
+    fn names_round_trip_for_available_sets_and_fail_for_others() {
+        for isa in Isa::ALL {
+            match Isa::from_name(isa.name()) {
+                Ok(found) => {
+                    assert_eq!(found, isa);
+                    assert!(Isa::available().contains(&isa));
+                }
+                Err(KernelError::Unavailable { isa: missing, available }) => {
+                    assert_eq!(missing, isa);
+                    assert!(!available.contains(&isa));
+                }
+                Err(other) => panic!("unexpected error {other}"),
+            }
+        }
+        let error = Isa::from_name("sse9").expect_err("no such set").to_string();
+        assert!(error.contains("sse9") && error.contains("scalar"), "{error}");
+    }
+}

@@ -1,0 +1,166 @@
+//! Fully connected layer on one feature vector.
+//!
+//! `acc[n] = sum over k of (x[k] - input_zero_point) * w[n, k]`, then [`LinearOutput`]. Start
+//! with `scalar.rs`.
+
+mod scalar;
+
+use crate::requantize::{check_accumulators, check_len, check_multipliers, check_weights};
+use crate::{Isa, KernelError, Requantize, Scratch};
+
+/// What a fully connected layer ends with.
+#[derive(Clone, PartialEq, Debug)]
+pub enum LinearOutput {
+    /// `u8` activations.
+    Quantized(Requantize),
+    /// Real numbers: `out[n] = (acc + bias[n]) as f32 * multiplier[n]`, one `f32` product.
+    Float {
+        /// `s_in * s_weight[n]`, finite, not negative; one per output.
+        multiplier: Vec<f32>,
+        /// Bias in units of `multiplier[n]`; one per output.
+        bias: Vec<i32>,
+    },
+}
+
+impl LinearOutput {
+    fn multiplier(&self) -> &[f32] {
+        match self {
+            LinearOutput::Quantized(output) => &output.multiplier,
+            LinearOutput::Float { multiplier, .. } => multiplier,
+        }
+    }
+
+    fn bias(&self) -> &[i32] {
+        match self {
+            LinearOutput::Quantized(output) => &output.bias,
+            LinearOutput::Float { bias, .. } => bias,
+        }
+    }
+
+    fn check(&self, out_features: usize) -> Result<(), KernelError> {
+        match self {
+            LinearOutput::Quantized(output) => output.check(out_features),
+            LinearOutput::Float { multiplier, bias } => {
+                check_multipliers(multiplier, out_features)?;
+                check_len("bias", out_features, bias.len())
+            }
+        }
+    }
+
+    /// Output `n` of a quantized layer, from its accumulator with the bias already added.
+    fn quantized(&self, n: usize, sum: i32) -> u8 {
+        match self {
+            LinearOutput::Quantized(output) => crate::requantize::finish(
+                sum as f32 * output.multiplier[n],
+                output.zero_point,
+                output.min,
+                output.max,
+            ),
+            LinearOutput::Float { .. } => panic!("run_u8 on a layer with float output"),
+        }
+    }
+
+    /// Output `n` of a float layer, from its accumulator with the bias already added.
+    fn float(&self, n: usize, sum: i32) -> f32 {
+        match self {
+            LinearOutput::Float { multiplier, .. } => sum as f32 * multiplier[n],
+            LinearOutput::Quantized(_) => panic!("run_f32 on a layer with quantized output"),
+        }
+    }
+}
+
+/// A fully connected layer with its weights packed for one instruction set.
+pub struct Linear {
+    in_features: usize,
+    out_features: usize,
+    output: LinearOutput,
+    body: Body,
+}
+
+enum Body {
+    Scalar(scalar::Kernel),
+}
+
+impl Linear {
+    /// Packs a fully connected layer.
+    ///
+    /// `weights` are `[out_features][in_features]`, each in -255..=255 with the weights' zero
+    /// point already subtracted.
+    ///
+    /// # Errors
+    /// [`KernelError::Unavailable`] if this CPU lacks `isa`; another variant if a size is zero
+    /// or too large, a length or a value does not fit, or an accumulator could overflow.
+    pub fn new(
+        isa: Isa,
+        in_features: usize,
+        out_features: usize,
+        weights: &[i16],
+        input_zero_point: u8,
+        output: LinearOutput,
+    ) -> Result<Linear, KernelError> {
+        isa.check()?;
+        crate::ConvGeometry::pointwise(1, 1, in_features, out_features).check()?;
+        check_weights(weights, in_features * out_features)?;
+        output.check(out_features)?;
+        let channel = |n: usize| weights[n * in_features..(n + 1) * in_features].iter();
+        check_accumulators(channel, input_zero_point, output.multiplier(), output.bias())?;
+        let body =
+            Body::Scalar(scalar::Kernel::new(in_features, weights, input_zero_point, &output));
+        Ok(Linear { in_features, out_features, output, body })
+    }
+
+    /// The kernel's name, `linear_{types}_{isa}_{tile}`.
+    pub fn kernel(&self) -> &'static str {
+        match &self.body {
+            Body::Scalar(_) => "linear_u8s8_scalar",
+        }
+    }
+
+    /// Length of the input.
+    pub fn in_features(&self) -> usize {
+        self.in_features
+    }
+
+    /// Length of the output.
+    pub fn out_features(&self) -> usize {
+        self.out_features
+    }
+
+    /// Runs a layer with [`LinearOutput::Quantized`]: `input[in_features]` to
+    /// `output[out_features]`.
+    ///
+    /// # Panics
+    /// If a slice has another length, or the layer was built with [`LinearOutput::Float`].
+    pub fn run_u8(&self, input: &[u8], output: &mut [u8], scratch: &mut Scratch) {
+        assert_eq!(output.len(), self.out_features, "output length");
+        let sums = self.sums(input, scratch);
+        for (n, (out, &sum)) in output.iter_mut().zip(sums).enumerate() {
+            *out = self.output.quantized(n, sum);
+        }
+    }
+
+    /// Runs a layer with [`LinearOutput::Float`]: `input[in_features]` to
+    /// `output[out_features]`.
+    ///
+    /// # Panics
+    /// If a slice has another length, or the layer was built with [`LinearOutput::Quantized`].
+    pub fn run_f32(&self, input: &[u8], output: &mut [f32], scratch: &mut Scratch) {
+        assert_eq!(output.len(), self.out_features, "output length");
+        let sums = self.sums(input, scratch);
+        for (n, (out, &sum)) in output.iter_mut().zip(sums).enumerate() {
+            *out = self.output.float(n, sum);
+        }
+    }
+
+    /// Accumulators with the bias added, one per output.
+    fn sums<'s>(&self, input: &[u8], scratch: &'s mut Scratch) -> &'s [i32] {
+        assert_eq!(input.len(), self.in_features, "input length");
+        match &self.body {
+            Body::Scalar(kernel) => {
+                let sums = scratch.i32s(self.out_features);
+                kernel.run(input, sums);
+                sums
+            }
+        }
+    }
+}

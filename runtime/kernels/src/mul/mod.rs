@@ -1,0 +1,81 @@
+//! Product of two tensors, or of a tensor and one factor per channel (squeeze-and-excitation).
+
+mod scalar;
+
+use crate::requantize::{check_multiplier, check_range};
+use crate::{Isa, KernelError};
+
+/// Parameters of a quantized product:
+///
+/// `out = clamp(round_half_even(((a - a_zero_point) * (b - b_zero_point)) as f32 * multiplier)
+/// + zero_point, min, max)`
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct MulParams {
+    /// Zero point of `a`.
+    pub a_zero_point: u8,
+    /// Zero point of `b`.
+    pub b_zero_point: u8,
+    /// `s_a * s_b / s_out`, finite, not negative.
+    pub multiplier: f32,
+    /// The output's zero point.
+    pub zero_point: u8,
+    /// Smallest output.
+    pub min: u8,
+    /// Largest output.
+    pub max: u8,
+}
+
+/// A quantized product.
+pub struct Mul {
+    params: MulParams,
+    body: Body,
+}
+
+enum Body {
+    Scalar,
+}
+
+impl Mul {
+    /// Checks the parameters.
+    ///
+    /// # Errors
+    /// [`KernelError::Unavailable`] if this CPU lacks `isa`; [`KernelError::Multiplier`] or
+    /// [`KernelError::ClampRange`] for parameters out of range.
+    pub fn new(isa: Isa, params: MulParams) -> Result<Mul, KernelError> {
+        isa.check()?;
+        check_range(params.min, params.max)?;
+        check_multiplier("multiplier", params.multiplier)?;
+        Ok(Mul { params, body: Body::Scalar })
+    }
+
+    /// The kernel's name, `mul_{types}_{isa}_{tile}`.
+    pub fn kernel(&self) -> &'static str {
+        match self.body {
+            Body::Scalar => "mul_u8_scalar",
+        }
+    }
+
+    /// Multiplies element by element.
+    ///
+    /// # Panics
+    /// If the three slices differ in length.
+    pub fn run(&self, a: &[u8], b: &[u8], out: &mut [u8]) {
+        assert_eq!(a.len(), out.len(), "length of a");
+        assert_eq!(b.len(), out.len(), "length of b");
+        match self.body {
+            Body::Scalar => scalar::run(&self.params, a, b, out),
+        }
+    }
+
+    /// Multiplies each pixel of `a` (`[pixels][channels]`) by `b` (`[channels]`).
+    ///
+    /// # Panics
+    /// If `a` and `out` differ in length, or `b` is empty or its length does not divide theirs.
+    pub fn run_channels(&self, a: &[u8], b: &[u8], out: &mut [u8]) {
+        assert_eq!(a.len(), out.len(), "length of a");
+        assert!(!b.is_empty() && a.len() % b.len() == 0, "length of b");
+        for (a, out) in a.chunks_exact(b.len()).zip(out.chunks_exact_mut(b.len())) {
+            self.run(a, b, out);
+        }
+    }
+}

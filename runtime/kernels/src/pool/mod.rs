@@ -1,0 +1,91 @@
+//! Mean over all pixels, channel by channel.
+
+mod scalar;
+
+use crate::requantize::{check_multiplier, check_range, finish};
+use crate::{ConvGeometry, Isa, KernelError, Scratch};
+
+/// Global average pooling:
+///
+/// `out[c] = clamp(round_half_even((sum(x[.., c]) - pixels * input_zero_point) as f32
+/// * multiplier) + zero_point, min, max)`
+pub struct GlobalAveragePool {
+    pixels: usize,
+    channels: usize,
+    input_zero_point: u8,
+    multiplier: f32,
+    zero_point: u8,
+    min: u8,
+    max: u8,
+    body: Body,
+}
+
+enum Body {
+    Scalar,
+}
+
+impl GlobalAveragePool {
+    /// Checks the parameters; `multiplier` is `s_in / (s_out * pixels)`, finite, not negative.
+    ///
+    /// # Errors
+    /// [`KernelError::Unavailable`] if this CPU lacks `isa`; [`KernelError::Geometry`] if a size
+    /// is zero or the tensor has more than 2147483647 / 255 pixels;
+    /// [`KernelError::Multiplier`] or [`KernelError::ClampRange`] for parameters out of range.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        isa: Isa,
+        pixels: usize,
+        channels: usize,
+        input_zero_point: u8,
+        multiplier: f32,
+        zero_point: u8,
+        min: u8,
+        max: u8,
+    ) -> Result<GlobalAveragePool, KernelError> {
+        isa.check()?;
+        ConvGeometry::pointwise(pixels, 1, channels, channels.min(1)).check()?;
+        if pixels > i32::MAX as usize / 255 {
+            return Err(KernelError::Geometry(format!(
+                "the sum of {pixels} pixels does not fit 32 bits"
+            )));
+        }
+        check_range(min, max)?;
+        check_multiplier("multiplier", multiplier)?;
+        let body = Body::Scalar;
+        Ok(GlobalAveragePool {
+            pixels,
+            channels,
+            input_zero_point,
+            multiplier,
+            zero_point,
+            min,
+            max,
+            body,
+        })
+    }
+
+    /// The kernel's name, `pool_{types}_{isa}_{tile}`.
+    pub fn kernel(&self) -> &'static str {
+        match self.body {
+            Body::Scalar => "pool_u8_scalar",
+        }
+    }
+
+    /// Averages `input` (`[pixels][channels]`) into `output` (`[channels]`).
+    ///
+    /// # Panics
+    /// If a slice has another length.
+    pub fn run(&self, input: &[u8], output: &mut [u8], scratch: &mut Scratch) {
+        assert_eq!(input.len(), self.pixels * self.channels, "input length");
+        assert_eq!(output.len(), self.channels, "output length");
+        let sums = scratch.i32s(self.channels);
+        match self.body {
+            Body::Scalar => scalar::run(input, sums),
+        }
+        let offset = self.pixels as i32 * i32::from(self.input_zero_point);
+        for (out, &sum) in output.iter_mut().zip(&*sums) {
+            let value = (sum - offset) as f32 * self.multiplier;
+            *out = finish(value, self.zero_point, self.min, self.max);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The borders of an integer region: `f32` in NCHW to `u8` in NHWC and back, one image.
+
+mod scalar;
+
+use crate::requantize::check_scale;
+use crate::{ConvGeometry, Isa, KernelError};
+
+/// `f32` `[channels][pixels]` to `u8` `[pixels][channels]`:
+///
+/// `q = clamp(round_half_even(x / scale) + zero_point, 0, 255)`
+///
+/// with a true `f32` division. NaN gives `zero_point`; infinities saturate.
+pub struct Quantize {
+    border: Border,
+    body: Body,
+}
+
+/// `u8` `[pixels][channels]` to `f32` `[channels][pixels]`:
+///
+/// `x = (q - zero_point) as f32 * scale`
+pub struct Dequantize {
+    border: Border,
+    body: Body,
+}
+
+/// What both directions share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Border {
+    pub(crate) channels: usize,
+    pub(crate) pixels: usize,
+    pub(crate) scale: f32,
+    pub(crate) zero_point: u8,
+}
+
+enum Body {
+    Scalar,
+}
+
+impl Border {
+    fn new(
+        isa: Isa,
+        channels: usize,
+        pixels: usize,
+        scale: f32,
+        zero_point: u8,
+    ) -> Result<Border, KernelError> {
+        isa.check()?;
+        ConvGeometry::pointwise(pixels, 1, channels, channels.min(1)).check()?;
+        check_scale(scale)?;
+        Ok(Border { channels, pixels, scale, zero_point })
+    }
+
+    fn len(&self) -> usize {
+        self.channels * self.pixels
+    }
+}
+
+impl Quantize {
+    /// Checks the parameters; `scale` is finite and positive.
+    ///
+    /// # Errors
+    /// [`KernelError::Unavailable`] if this CPU lacks `isa`; [`KernelError::Geometry`] if a size
+    /// is zero or too large; [`KernelError::Multiplier`] for another scale.
+    pub fn new(
+        isa: Isa,
+        channels: usize,
+        pixels: usize,
+        scale: f32,
+        zero_point: u8,
+    ) -> Result<Quantize, KernelError> {
+        let border = Border::new(isa, channels, pixels, scale, zero_point)?;
+        Ok(Quantize { border, body: Body::Scalar })
+    }
+
+    /// The kernel's name, `quantize_{types}_{isa}_{tile}`.
+    pub fn kernel(&self) -> &'static str {
+        match self.body {
+            Body::Scalar => "quantize_f32u8_scalar",
+        }
+    }
+
+    /// Quantizes one image.
+    ///
+    /// # Panics
+    /// If a slice does not have `channels * pixels` elements.
+    pub fn run(&self, nchw: &[f32], nhwc: &mut [u8]) {
+        assert_eq!(nchw.len(), self.border.len(), "input length");
+        assert_eq!(nhwc.len(), self.border.len(), "output length");
+        match self.body {
+            Body::Scalar => scalar::quantize(&self.border, nchw, nhwc),
+        }
+    }
+}
+
+impl Dequantize {
+    /// Checks the parameters; `scale` is finite and positive.
+    ///
+    /// # Errors
+    /// [`KernelError::Unavailable`] if this CPU lacks `isa`; [`KernelError::Geometry`] if a size
+    /// is zero or too large; [`KernelError::Multiplier`] for another scale.
+    pub fn new(
+        isa: Isa,
+        channels: usize,
+        pixels: usize,
+        scale: f32,
+        zero_point: u8,
+    ) -> Result<Dequantize, KernelError> {
+        let border = Border::new(isa, channels, pixels, scale, zero_point)?;
+        Ok(Dequantize { border, body: Body::Scalar })
+    }
+
+    /// The kernel's name, `dequantize_{types}_{isa}_{tile}`.
+    pub fn kernel(&self) -> &'static str {
+        match self.body {
+            Body::Scalar => "dequantize_u8f32_scalar",
+        }
+    }
+
+    /// Dequantizes one image.
+    ///
+    /// # Panics
+    /// If a slice does not have `channels * pixels` elements.
+    pub fn run(&self, nhwc: &[u8], nchw: &mut [f32]) {
+        assert_eq!(nhwc.len(), self.border.len(), "input length");
+        assert_eq!(nchw.len(), self.border.len(), "output length");
+        match self.body {
+            Body::Scalar => scalar::dequantize(&self.border, nhwc, nchw),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Working memory that kernels borrow while they run.
+
+/// One cache line, so that a vector of them is aligned like one.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// A reusable, cache-line aligned buffer. It grows when a kernel needs more and never shrinks:
+/// once each kernel of a network ran with it, running allocates nothing.
+///
+/// One `Scratch` serves any number of kernels one after the other; each thread needs its own.
+#[derive(Default)]
+pub struct Scratch {
+    lines: Vec<Line>,
+}
+
+impl Scratch {
+    /// An empty buffer.
+    pub fn new() -> Scratch {
+        Scratch::default()
+    }
+
+    /// Bytes held now.
+    pub fn capacity_bytes(&self) -> usize {
+        self.lines.len() * size_of::<Line>()
+    }
+
+    /// `len` bytes with arbitrary (initialised) content, aligned to 64.
+    pub(crate) fn bytes(&mut self, len: usize) -> &mut [u8] {
+        let lines = len.div_ceil(size_of::<Line>());
+        if self.lines.len() < lines {
+            self.lines.resize(lines, Line([0; 64]));
+        }
+        // SAFETY: `Line` is 64 plain bytes without padding, so the vector's elements are
+        // initialised bytes; the view is as long as the lines just made sure of.
+        let all = unsafe {
+            std::slice::from_raw_parts_mut(
+                self.lines.as_mut_ptr().cast::<u8>(),
+                lines * size_of::<Line>(),
+            )
+        };
+        &mut all[..len]
+    }
+
+    /// `len` values of 16 bits with arbitrary (initialised) content, aligned to 64.
+    pub(crate) fn i16s(&mut self, len: usize) -> &mut [i16] {
+        let bytes = self.bytes(len * size_of::<i16>());
+        // SAFETY: the bytes are initialised, aligned to 64, exactly `len` values long, and any
+        // bit pattern is a valid i16.
+        unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<i16>(), len) }
+    }
+
+    /// `len` values of 32 bits with arbitrary (initialised) content, aligned to 64.
+    pub(crate) fn i32s(&mut self, len: usize) -> &mut [i32] {
+        let bytes = self.bytes(len * size_of::<i32>());
+        // SAFETY: as in `i16s`.
+        unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<i32>(), len) }
+    }
+}
+
+impl std::fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scratch").field("capacity_bytes", &self.capacity_bytes()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grows_once_and_stays_aligned() {
+        let mut scratch = Scratch::new();
+        assert_eq!(scratch.capacity_bytes(), 0);
+        assert_eq!(scratch.i16s(33).len(), 33);
+        assert_eq!(scratch.capacity_bytes(), 128);
+        let address = scratch.bytes(1).as_ptr() as usize;
+        assert_eq!(address % 64, 0);
+        assert_eq!(scratch.i32s(32).len(), 32);
+        assert_eq!(scratch.capacity_bytes(), 128, "large enough already");
+    }
+}
