@@ -1,1 +1,16 @@
-//! Engine.
+//! Model file to tract plan with Kinglet's operators to scores; preprocessing.
+//!
+//! Start with [`Session`]: it loads a model and classifies pictures. [`OnnxFile`] is a model file,
+//! checked but not yet planned; the host's tools read and rewrite it through that.
+
+pub mod error;
+pub mod metadata;
+pub mod model_file;
+pub mod tensor;
+
+/// The ONNX schema, as generated protobuf types.
+pub use tract_onnx::pb as onnx;
+
+pub use error::ModelError;
+pub use metadata::Metadata;
+pub use model_file::OnnxFile;
