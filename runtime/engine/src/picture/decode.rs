@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::codecs::{jpeg::JpegDecoder, png::PngDecoder};
-use image::error::{ImageError, LimitErrorKind};
+use image::error::ImageError;
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, Limits, RgbImage};
 
@@ -92,7 +92,7 @@ fn to_rgb(samples: Vec<u8>, color: ColorType) -> Vec<u8> {
         // The decoders here give no other type than the last: 16-bit RGBA.
         _ => {
             let (pixels, _) = samples.as_chunks::<8>();
-            pixels.iter().flat_map(|p| high_bytes(&p[..6]).collect::<Vec<_>>()).collect()
+            pixels.iter().flat_map(|p| [0, 2, 4].map(|i| high(&[p[i], p[i + 1]]))).collect()
         }
     }
 }
@@ -103,7 +103,11 @@ fn repeat(grey: impl Iterator<Item = u8>) -> Vec<u8> {
 
 /// The high bytes of 16-bit samples in this machine's byte order.
 fn high_bytes(samples: &[u8]) -> impl Iterator<Item = u8> {
-    samples.as_chunks::<2>().0.iter().map(|pair| (u16::from_ne_bytes(*pair) >> 8) as u8)
+    samples.as_chunks::<2>().0.iter().map(high)
+}
+
+fn high(pair: &[u8; 2]) -> u8 {
+    (u16::from_ne_bytes(*pair) >> 8) as u8
 }
 
 fn upright(
@@ -134,16 +138,9 @@ fn translate(failure: Failure, format: Format) -> PictureError {
     let why = error.to_string();
     match error {
         ImageError::Unsupported(_) => PictureError::Unsupported { format, why },
-        ImageError::Limits(limit) => match limit.kind() {
-            LimitErrorKind::DimensionError => super::too_large(
-                "picture side in pixels",
-                u64::from(MAX_SIDE) + 1,
-                MAX_SIDE.into(),
-            ),
-            _ => PictureError::Corrupt {
-                format,
-                why: format!("its metadata needs over {MAX_ANCILLARY_BYTES} bytes of memory"),
-            },
+        ImageError::Limits(_) => PictureError::Corrupt {
+            format,
+            why: format!("its metadata needs over {MAX_ANCILLARY_BYTES} bytes of memory"),
         },
         ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
             PictureError::Truncated { format, why }

@@ -1,0 +1,142 @@
+//! Filter coefficients of one direction, as Pillow computes them, laid out for the passes.
+//!
+//! Source: Pillow's algorithm (convolution with a filter that is stretched when shrinking; weights
+//! of the taps inside the picture, divided by their sum, as 22-bit fixed point).
+
+use crate::metadata::Filter;
+
+use super::geometry::Span;
+
+/// Bits after the point of a weight. 32 less 8 for a sample less 2 for overshoot and sign.
+pub(super) const PRECISION_BITS: u32 = 22;
+/// A weight is `high * 2^SPLIT_BITS + low`, both small enough for 16-bit products.
+pub(super) const SPLIT_BITS: u32 = 12;
+/// Taps are padded with zero weights to a multiple of this.
+pub(super) const TAP_STEP: usize = 4;
+
+/// The weights for each output position of one direction.
+#[derive(Debug, Default)]
+pub(super) struct Axis {
+    /// For each output, the first input position it reads. Never falls.
+    pub(super) starts: Vec<u32>,
+    /// For each output, how many input positions it reads, at least 1.
+    pub(super) counts: Vec<u32>,
+    /// Weights an output, a multiple of [`TAP_STEP`]; those from `counts` on are zero.
+    pub(super) taps: usize,
+    /// `low` of each weight, 0..=4095: `taps` an output.
+    pub(super) low: Vec<i16>,
+    /// `high` of each weight: `taps` an output.
+    pub(super) high: Vec<i16>,
+    /// Input positions `begin..end` are read by some output.
+    pub(super) begin: u32,
+    pub(super) end: u32,
+    /// The weights of one output, before they are rounded.
+    scratch: Vec<f64>,
+}
+
+impl Axis {
+    /// Computes the weights for a stretch of a picture side that is `side` pixels long. Taps may
+    /// lie outside the stretch, but not outside the side.
+    pub(super) fn set(&mut self, span: &Span, side: u32, filter: Filter) {
+        let scale = f64::from(span.length) / span.target as f64;
+        let filter_scale = scale.max(1.0);
+        let support = support(filter) * filter_scale;
+        let bounds = |i: u32| {
+            let center = f64::from(span.start) + ((span.first + u64::from(i)) as f64 + 0.5) * scale;
+            // Truncation after adding a half, and at least 0: what a cast from f64 does.
+            let first = (center - support + 0.5) as u32;
+            let end = ((center + support + 0.5) as u32).min(side);
+            (center, first, end)
+        };
+        let widest = (0..span.count).map(|i| bounds(i).2 - bounds(i).1).max().unwrap_or(1);
+        self.taps = (widest as usize).next_multiple_of(TAP_STEP);
+        self.starts.clear();
+        self.counts.clear();
+        self.low.clear();
+        self.high.clear();
+        for i in 0..span.count {
+            let (center, first, end) = bounds(i);
+            self.scratch.clear();
+            self.scratch.extend((0..end - first).map(|tap| {
+                let distance = f64::from(tap) + f64::from(first) - center + 0.5;
+                weight(filter, distance * (1.0 / filter_scale))
+            }));
+            self.starts.push(first);
+            self.counts.push(end - first);
+            self.push_weights();
+        }
+        self.begin = self.starts.first().copied().unwrap_or(0);
+        self.end = self.starts.iter().zip(&self.counts).map(|(s, c)| s + c).max().unwrap_or(0);
+    }
+
+    /// Rounds the weights in `scratch` and appends them with their padding.
+    fn push_weights(&mut self) {
+        let sum = self.scratch.iter().fold(0.0, |sum, w| sum + w);
+        let one = f64::from(1 << PRECISION_BITS);
+        for w in &self.scratch {
+            let part = if sum == 0.0 { *w } else { w / sum };
+            let fixed = (part * one + if part < 0.0 { -0.5 } else { 0.5 }) as i32;
+            self.low.push((fixed & ((1 << SPLIT_BITS) - 1)) as i16);
+            self.high.push((fixed >> SPLIT_BITS) as i16);
+        }
+        let padded = self.starts.len() * self.taps;
+        self.low.resize(padded, 0);
+        self.high.resize(padded, 0);
+    }
+}
+
+/// How far from its centre a filter reaches, in units of the larger of input and output pixels.
+fn support(filter: Filter) -> f64 {
+    match filter {
+        Filter::Bilinear => 1.0,
+        Filter::Bicubic => 2.0,
+    }
+}
+
+/// The filter's value at a distance from its centre. The order of operations is Pillow's, so that
+/// the last bit is the same.
+fn weight(filter: Filter, distance: f64) -> f64 {
+    let x = distance.abs();
+    match filter {
+        Filter::Bilinear => (1.0 - x).max(0.0),
+        Filter::Bicubic => {
+            let a = -0.5;
+            if x < 1.0 {
+                ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+            } else if x < 2.0 {
+                (((x - 5.0) * x + 8.0) * x - 4.0) * a
+            } else {
+                0.0
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_sum_to_one_and_stay_inside() {
+        for filter in [Filter::Bilinear, Filter::Bicubic] {
+            for (side, start, length, target) in
+                [(1, 0, 1, 9), (9, 0, 9, 1), (1080, 67, 945, 224), (50, 3, 20, 224), (5, 4, 1, 3)]
+            {
+                let count = target as u32;
+                let mut axis = Axis::default();
+                axis.set(&Span { start, length, target, first: 0, count }, side, filter);
+                for i in 0..count as usize {
+                    let at = i * axis.taps..(i + 1) * axis.taps;
+                    let weights = axis.low[at.clone()].iter().zip(&axis.high[at]);
+                    let sum: i32 = weights
+                        .map(|(low, high)| (i32::from(*high) << SPLIT_BITS) + i32::from(*low))
+                        .sum();
+                    assert!((sum - (1 << PRECISION_BITS)).unsigned_abs() as usize <= axis.taps);
+                    assert!(axis.counts[i] >= 1);
+                    assert!(axis.starts[i] + axis.counts[i] <= side);
+                }
+                assert!(axis.starts.is_sorted());
+            }
+        }
+    }
+}
