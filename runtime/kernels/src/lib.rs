@@ -36,6 +36,8 @@ pub mod pool;
 pub mod quantize;
 mod requantize;
 mod scratch;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use error::KernelError;
 pub use geometry::ConvGeometry;

@@ -44,10 +44,20 @@ impl Scratch {
 
     /// `len` values of 16 bits with arbitrary (initialised) content, aligned to 64.
     pub(crate) fn i16s(&mut self, len: usize) -> &mut [i16] {
-        let bytes = self.bytes(len * size_of::<i16>());
+        self.bytes_and_i16s(0, len).1
+    }
+
+    /// `bytes` bytes and `len` values of 16 bits, both with arbitrary (initialised) content, both
+    /// aligned to 64.
+    pub(crate) fn bytes_and_i16s(&mut self, bytes: usize, len: usize) -> (&mut [u8], &mut [i16]) {
+        let offset = bytes.next_multiple_of(size_of::<Line>());
+        let all = self.bytes(offset + len * size_of::<i16>());
+        let (first, second) = all.split_at_mut(offset);
         // SAFETY: the bytes are initialised, aligned to 64, exactly `len` values long, and any
         // bit pattern is a valid i16.
-        unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<i16>(), len) }
+        let values =
+            unsafe { std::slice::from_raw_parts_mut(second.as_mut_ptr().cast::<i16>(), len) };
+        (&mut first[..bytes], values)
     }
 
     /// `len` values of 32 bits with arbitrary (initialised) content, aligned to 64.
@@ -55,6 +65,31 @@ impl Scratch {
         let bytes = self.bytes(len * size_of::<i32>());
         // SAFETY: as in `i16s`.
         unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<i32>(), len) }
+    }
+}
+
+/// Packed weights: 16-bit values that stay as they are, aligned to 64.
+#[derive(Default)]
+pub(crate) struct Packed16 {
+    scratch: Scratch,
+    len: usize,
+}
+
+impl Packed16 {
+    /// `len` values, written by `fill` over zeros.
+    pub(crate) fn new(len: usize, fill: impl FnOnce(&mut [i16])) -> Packed16 {
+        let mut scratch = Scratch::new();
+        // Fresh lines are zero.
+        fill(scratch.i16s(len));
+        Packed16 { scratch, len }
+    }
+
+    /// The values.
+    pub(crate) fn values(&self) -> &[i16] {
+        let lines = &self.scratch.lines;
+        // SAFETY: `new` made the lines for `len` values; they are initialised, and any bit
+        // pattern is a valid i16.
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast::<i16>(), self.len) }
     }
 }
 

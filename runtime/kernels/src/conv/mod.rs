@@ -3,11 +3,19 @@
 //! `acc[p, n] = sum over taps (i, j) and channels c of (x[pixel(p, i, j), c] - input_zero_point)
 //! * w[n, i, j, c]`, then [`Requantize`]. Start with `scalar.rs`.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx2_tile;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod im2col;
 mod scalar;
 
 use std::ops::Range;
 
-use crate::requantize::{check_accumulators, check_weights};
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Avx2;
+use crate::requantize::{Reach, check_accumulators, check_weights};
 use crate::{ConvGeometry, Isa, KernelError, Requantize, Scratch};
 
 /// What every instruction set builds its kernel from; checked by [`Conv::new`].
@@ -27,6 +35,21 @@ pub struct Conv {
 
 enum Body {
     Scalar(scalar::Kernel),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Kernel),
+}
+
+impl Body {
+    fn new(isa: Isa, layer: Layer<'_>, reach: Reach) -> Body {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if reach.converts_exactly => match Avx2::detect() {
+                Some(token) => Body::Avx2(avx2::Kernel::new(token, &layer)),
+                None => Body::Scalar(scalar::Kernel::new(layer)),
+            },
+            _ => Body::Scalar(scalar::Kernel::new(layer)),
+        }
+    }
 }
 
 impl Conv {
@@ -56,8 +79,7 @@ impl Conv {
         let reach =
             check_accumulators(channel, input_zero_point, &output.multiplier, &output.bias)?;
         let layer = Layer { geometry, weights, input_zero_point, output };
-        let _ = reach;
-        Ok(Conv { geometry, body: Body::Scalar(scalar::Kernel::new(layer)) })
+        Ok(Conv { geometry, body: Body::new(isa, layer, reach) })
     }
 
     /// The shape this convolution was built for.
@@ -70,6 +92,8 @@ impl Conv {
         match &self.body {
             Body::Scalar(_) if self.geometry.is_pointwise() => "pointwise_u8s8_scalar",
             Body::Scalar(_) => "conv_u8s8_scalar",
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(kernel) => kernel.name(),
         }
     }
 
@@ -93,9 +117,10 @@ impl Conv {
         if range.is_empty() {
             return;
         }
-        let _ = scratch;
         match &self.body {
             Body::Scalar(kernel) => kernel.run(input, range, output),
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(kernel) => kernel.run(input, range, output, scratch),
         }
     }
 }

@@ -1,0 +1,69 @@
+//! What several AVX2 kernels share: widening activations and the end of requantization.
+
+use std::arch::x86_64::*;
+
+use crate::Requantize;
+use crate::isa::Avx2;
+
+/// The last steps from rounded `i32` values to activations.
+///
+/// Each step saturates towards a bound that clamping to `min..=max` reaches anyway, so the result
+/// equals `clamp(value + zero_point, min, max)` for every `i32`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clamp {
+    zero_point: i16,
+    min: u8,
+    max: u8,
+}
+
+impl Clamp {
+    pub(crate) fn new(output: &Requantize) -> Clamp {
+        Clamp::from_parts(output.zero_point, output.min, output.max)
+    }
+
+    pub(crate) fn from_parts(zero_point: u8, min: u8, max: u8) -> Clamp {
+        Clamp { zero_point: i16::from(zero_point), min, max }
+    }
+
+    /// Adds the zero point to 16 values.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub(crate) fn offset(&self, values: __m256i) -> __m256i {
+        _mm256_adds_epi16(values, _mm256_set1_epi16(self.zero_point))
+    }
+
+    /// Clamps 32 values, packed within 128-bit halves: `low` and `high` alternate by eights.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub(crate) fn pack(&self, low: __m256i, high: __m256i) -> __m256i {
+        let bytes = _mm256_packus_epi16(low, high);
+        let bytes = _mm256_max_epu8(bytes, _mm256_set1_epi8(self.min as i8));
+        _mm256_min_epu8(bytes, _mm256_set1_epi8(self.max as i8))
+    }
+}
+
+/// Zero-extends bytes.
+///
+/// # Panics
+/// If the slices differ in length.
+pub(crate) fn widen(_token: Avx2, from: &[u8], to: &mut [i16]) {
+    assert_eq!(from.len(), to.len());
+    // SAFETY: the token proves AVX2.
+    unsafe { widen_avx2(from, to) }
+}
+
+#[target_feature(enable = "avx2")]
+fn widen_avx2(from: &[u8], to: &mut [i16]) {
+    let (from_vectors, from_tail) = from.as_chunks::<16>();
+    let (to_vectors, to_tail) = to.as_chunks_mut::<16>();
+    for (from, to) in from_vectors.iter().zip(to_vectors) {
+        // SAFETY: a load of the 16 bytes of `from`, a store to the 16 values of `to`.
+        unsafe {
+            let wide = _mm256_cvtepu8_epi16(_mm_loadu_si128(from.as_ptr().cast()));
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), wide);
+        }
+    }
+    for (&from, to) in from_tail.iter().zip(to_tail) {
+        *to = i16::from(from);
+    }
+}
