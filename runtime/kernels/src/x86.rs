@@ -67,3 +67,48 @@ fn widen_avx2(from: &[u8], to: &mut [i16]) {
         *to = i16::from(from);
     }
 }
+
+/// Widens and interleaves 16 channels of two rows: `to[column][channel] = (a, b)`.
+///
+/// Column `i` of `a` starts at `a[i * a_step]`; a step of 0 repeats one column.
+///
+/// # Panics
+/// If `to` is not a whole number of columns, or a row is too short for them.
+pub(crate) fn interleave(
+    _token: Avx2,
+    a: &[u8],
+    a_step: usize,
+    b: &[u8],
+    b_step: usize,
+    to: &mut [i16],
+) {
+    let (columns, rest) = to.as_chunks_mut::<32>();
+    assert!(rest.is_empty() && !columns.is_empty());
+    let last = columns.len() - 1;
+    assert!(last * a_step + 16 <= a.len() && last * b_step + 16 <= b.len());
+    // SAFETY: the token proves AVX2; the last column of both rows was just checked.
+    unsafe { interleave_avx2(a.as_ptr(), a_step, b.as_ptr(), b_step, columns) }
+}
+
+/// # Safety
+/// 16 bytes are readable at `a + i * a_step` and `b + i * b_step` for each column `i`.
+#[target_feature(enable = "avx2")]
+unsafe fn interleave_avx2(
+    a: *const u8,
+    a_step: usize,
+    b: *const u8,
+    b_step: usize,
+    columns: &mut [[i16; 32]],
+) {
+    for (i, to) in columns.iter_mut().enumerate() {
+        // SAFETY: passed on for the loads; the stores fill the 32 values of `to`.
+        unsafe {
+            let a = _mm_loadu_si128(a.add(i * a_step).cast());
+            let b = _mm_loadu_si128(b.add(i * b_step).cast());
+            let low = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b));
+            let high = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b));
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), low);
+            _mm256_storeu_si256(to.as_mut_ptr().add(16).cast(), high);
+        }
+    }
+}

@@ -3,11 +3,17 @@
 //! `acc[y, x, c] = sum over taps (i, j) of (in[pixel(y, x, i, j), c] - input_zero_point)
 //! * w[i, j, c]`, then [`Requantize`]. Start with `scalar.rs`.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx2_tile;
 mod scalar;
 
 use std::ops::Range;
 
-use crate::requantize::{check_accumulators, check_weights};
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Avx2;
+use crate::requantize::{Reach, check_accumulators, check_weights};
 use crate::{ConvGeometry, Isa, KernelError, Requantize, Scratch};
 
 /// What every instruction set builds its kernel from; checked by [`Depthwise::new`].
@@ -27,6 +33,25 @@ pub struct Depthwise {
 
 enum Body {
     Scalar(scalar::Kernel),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Kernel),
+}
+
+impl Body {
+    fn new(isa: Isa, layer: Layer<'_>, reach: Reach) -> Body {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2
+                if reach.converts_exactly && layer.geometry.in_c >= avx2::Kernel::MIN_CHANNELS =>
+            {
+                match Avx2::detect() {
+                    Some(token) => Body::Avx2(avx2::Kernel::new(token, &layer)),
+                    None => Body::Scalar(scalar::Kernel::new(layer)),
+                }
+            }
+            _ => Body::Scalar(scalar::Kernel::new(layer)),
+        }
+    }
 }
 
 impl Depthwise {
@@ -61,8 +86,7 @@ impl Depthwise {
         let reach =
             check_accumulators(channel, input_zero_point, &output.multiplier, &output.bias)?;
         let layer = Layer { geometry, weights, input_zero_point, output };
-        let _ = reach;
-        Ok(Depthwise { geometry, body: Body::Scalar(scalar::Kernel::new(layer)) })
+        Ok(Depthwise { geometry, body: Body::new(isa, layer, reach) })
     }
 
     /// The shape this convolution was built for.
@@ -74,6 +98,8 @@ impl Depthwise {
     pub fn kernel(&self) -> &'static str {
         match &self.body {
             Body::Scalar(_) => "depthwise_u8s8_scalar",
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(kernel) => kernel.name(),
         }
     }
 
@@ -99,9 +125,10 @@ impl Depthwise {
         if range.is_empty() {
             return;
         }
-        let _ = scratch;
         match &self.body {
             Body::Scalar(kernel) => kernel.run(input, range, output),
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(kernel) => kernel.run(input, range, output, scratch),
         }
     }
 }
