@@ -66,6 +66,8 @@ pub struct Preprocessor {
 struct Plan {
     horizontal: Axis,
     vertical: Axis,
+    /// Which pass comes first; between them samples are rounded to 8 bits, so it shows.
+    vertical_first: bool,
 }
 
 impl Preprocessor {
@@ -110,19 +112,18 @@ impl Preprocessor {
         if !self.table.fits(output, height * width * 3) {
             *output = self.tensor();
         }
-        let Plan { horizontal, vertical } = &self.plan;
         match (&self.table, output) {
             (Table::F32(table), InputTensor::F32(values)) => {
                 let (first, rest) = values.split_at_mut(height * width);
                 let (second, third) = rest.split_at_mut(height * width);
-                self.resampler.run(picture, horizontal, vertical, |y, row| {
+                self.resampler.run(picture, &self.plan, |y, row| {
                     let at = y * width..(y + 1) * width;
                     let planes = [&mut first[at.clone()], &mut second[at.clone()], &mut third[at]];
                     table::write_planes(table, row, planes, bgr);
                 });
             }
             (Table::U8(table), InputTensor::U8(values)) => {
-                self.resampler.run(picture, horizontal, vertical, |y, row| {
+                self.resampler.run(picture, &self.plan, |y, row| {
                     let to = &mut values[y * width * 3..(y + 1) * width * 3];
                     table::write_pixels(table, row, to, bgr);
                 });
@@ -137,8 +138,7 @@ impl Preprocessor {
         self.prepare(picture);
         let [height, width] = self.description.size.map(|side| side as usize);
         self.resized.resize(height * width * 3, 0);
-        let Plan { horizontal, vertical } = &self.plan;
-        self.resampler.run(picture, horizontal, vertical, |y, row| {
+        self.resampler.run(picture, &self.plan, |y, row| {
             self.resized[y * width * 3..(y + 1) * width * 3].copy_from_slice(row);
         });
         &self.resized
@@ -150,10 +150,11 @@ impl Preprocessor {
         if self.planned == size {
             return;
         }
-        let Geometry { x, y } = Geometry::new(&self.description, size.0, size.1);
+        let geometry = Geometry::new(&self.description, size.0, size.1);
         let filter = self.description.filter;
-        self.plan.horizontal.set(&x, size.0, filter);
-        self.plan.vertical.set(&y, size.1, filter);
+        self.plan.horizontal.set(&geometry.x, size.0, filter);
+        self.plan.vertical.set(&geometry.y, size.1, filter);
+        self.plan.vertical_first = geometry.vertical_first(size.0, size.1);
         self.planned = size;
     }
 }

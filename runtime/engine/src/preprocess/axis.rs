@@ -69,6 +69,13 @@ impl Axis {
         self.end = self.starts.iter().zip(&self.counts).map(|(s, c)| s + c).max().unwrap_or(0);
     }
 
+    /// The two parts of the weights of one output, without the padding.
+    pub(super) fn weights(&self, output: usize) -> (&[i16], &[i16]) {
+        let first = output * self.taps;
+        let range = first..first + self.counts[output] as usize;
+        (&self.low[range.clone()], &self.high[range])
+    }
+
     /// Rounds the weights in `scratch` and appends them with their padding.
     fn push_weights(&mut self) {
         let sum = self.scratch.iter().fold(0.0, |sum, w| sum + w);

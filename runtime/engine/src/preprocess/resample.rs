@@ -7,6 +7,7 @@
 
 use crate::picture::Picture;
 
+use super::Plan;
 use super::axis::{Axis, PRECISION_BITS, SPLIT_BITS};
 
 /// Samples that the vertical pass works on at a time: they stay in registers.
@@ -15,11 +16,13 @@ const TILE: usize = 32;
 /// The buffers of a resize.
 #[derive(Debug, Default)]
 pub(super) struct Resampler {
-    /// The columns under the crop of one picture row: red, green and blue apart, each with room
-    /// for the padding of the last window.
+    /// The columns under the crop of one row: red, green and blue apart, each with room for the
+    /// padding of the last window.
     planes: [Vec<i16>; 3],
-    /// Horizontally resized rows.
+    /// Horizontally resized rows, when that pass is the first.
     window: Window,
+    /// The columns under the crop of one vertically resized row, when that pass is the first.
+    column_row: Vec<u8>,
     /// One finished row of RGB.
     row: Vec<u8>,
 }
@@ -40,33 +43,59 @@ struct Window {
 
 impl Resampler {
     /// Resizes and hands each finished row (`width * 3` bytes of RGB) to `emit` with its number.
-    pub(super) fn run(
+    pub(super) fn run(&mut self, picture: &Picture, plan: &Plan, emit: impl FnMut(usize, &[u8])) {
+        let columns = (plan.horizontal.end - plan.horizontal.begin) as usize;
+        for plane in &mut self.planes {
+            plane.resize(columns + plan.horizontal.taps, 0);
+        }
+        self.row.resize(plan.horizontal.starts.len() * 3, 0);
+        if plan.vertical_first {
+            self.vertical_first(picture, plan, emit);
+        } else {
+            self.horizontal_first(picture, plan, emit);
+        }
+    }
+
+    fn horizontal_first(
         &mut self,
         picture: &Picture,
-        horizontal: &Axis,
-        vertical: &Axis,
+        plan: &Plan,
         mut emit: impl FnMut(usize, &[u8]),
     ) {
-        let columns = (horizontal.end - horizontal.begin) as usize;
-        for plane in &mut self.planes {
-            plane.resize(columns + horizontal.taps, 0);
-        }
-        self.window.reset(horizontal.starts.len() * 3, vertical);
-        self.row.resize(horizontal.starts.len() * 3, 0);
-
+        let Plan { horizontal, vertical, .. } = plan;
+        self.window.reset(self.row.len(), vertical);
         let stride = picture.width() as usize * 3;
         let crop = horizontal.begin as usize * 3..horizontal.end as usize * 3;
         let mut next = vertical.begin;
-        for (y, (&start, &count)) in vertical.starts.iter().zip(&vertical.counts).enumerate() {
+        for y in 0..vertical.starts.len() {
+            let (start, count) = (vertical.starts[y], vertical.counts[y]);
             while next < start + count {
                 let from = &picture.rgb()[next as usize * stride..][crop.clone()];
                 split_planes(from, &mut self.planes);
                 filter_row(&self.planes, horizontal, self.window.push(start));
                 next += 1;
             }
-            let at = y * vertical.taps..y * vertical.taps + count as usize;
-            let (low, high) = (&vertical.low[at.clone()], &vertical.high[at]);
-            filter_column(self.window.rows(start, count), low, high, &mut self.row);
+            let rows = self.window.rows(start, count);
+            filter_column(rows, self.row.len(), vertical.weights(y), &mut self.row);
+            emit(y, &self.row);
+        }
+    }
+
+    fn vertical_first(
+        &mut self,
+        picture: &Picture,
+        plan: &Plan,
+        mut emit: impl FnMut(usize, &[u8]),
+    ) {
+        let Plan { horizontal, vertical, .. } = plan;
+        let stride = picture.width() as usize * 3;
+        self.column_row.resize((horizontal.end - horizontal.begin) as usize * 3, 0);
+        for y in 0..vertical.starts.len() {
+            let first = vertical.starts[y] as usize * stride + horizontal.begin as usize * 3;
+            let rows = &picture.rgb()[first..];
+            filter_column(rows, stride, vertical.weights(y), &mut self.column_row);
+            split_planes(&self.column_row, &mut self.planes);
+            filter_row(&self.planes, horizontal, &mut self.row);
             emit(y, &self.row);
         }
     }
@@ -164,19 +193,18 @@ fn finish(low: i32, high: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-/// The vertical pass of one row: `rows` holds as many rows as there are weights.
-fn filter_column(rows: &[u8], low: &[i16], high: &[i16], to: &mut [u8]) {
-    let stride = to.len();
+/// The vertical pass of one row: for each weight, `rows` holds a row of the length of `to`, one
+/// every `stride` bytes.
+fn filter_column(rows: &[u8], stride: usize, (low, high): (&[i16], &[i16]), to: &mut [u8]) {
+    let (tiles, rest) = to.as_chunks_mut::<TILE>();
     let mut at = 0;
-    while at + TILE <= stride {
-        let tile: &mut [u8; TILE] = to[at..].first_chunk_mut().expect("it fits");
-        filter_tile(rows, stride, at, low, high, tile);
+    for tile in tiles {
+        filter_tile(&rows[at..], stride, low, high, tile);
         at += TILE;
     }
-    for (x, sample) in to.iter_mut().enumerate().skip(at) {
-        let column = rows[x..].iter().step_by(stride);
+    for (x, sample) in rest.iter_mut().enumerate() {
         let (mut sum_low, mut sum_high) = (0i32, 0i32);
-        for ((s, l), h) in column.zip(low).zip(high) {
+        for ((s, l), h) in rows[at + x..].iter().step_by(stride).zip(low).zip(high) {
             sum_low = sum_low.wrapping_add(i32::from(*s) * i32::from(*l));
             sum_high = sum_high.wrapping_add(i32::from(*s) * i32::from(*h));
         }
@@ -184,17 +212,10 @@ fn filter_column(rows: &[u8], low: &[i16], high: &[i16], to: &mut [u8]) {
     }
 }
 
-fn filter_tile(
-    rows: &[u8],
-    stride: usize,
-    at: usize,
-    low: &[i16],
-    high: &[i16],
-    to: &mut [u8; TILE],
-) {
+fn filter_tile(rows: &[u8], stride: usize, low: &[i16], high: &[i16], to: &mut [u8; TILE]) {
     let (mut sum_low, mut sum_high) = ([0i32; TILE], [0i32; TILE]);
-    for ((row, l), h) in rows.chunks_exact(stride).zip(low).zip(high) {
-        let samples: &[u8; TILE] = row[at..].first_chunk().expect("it fits");
+    for ((row, l), h) in rows.chunks(stride).zip(low).zip(high) {
+        let samples: &[u8; TILE] = row.first_chunk().expect("a row has room for the tile");
         for i in 0..TILE {
             let sample = i32::from(i16::from(samples[i]));
             sum_low[i] = sum_low[i].wrapping_add(sample * i32::from(*l));
