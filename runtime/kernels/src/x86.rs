@@ -112,3 +112,54 @@ unsafe fn interleave_avx2(
         }
     }
 }
+
+/// Elements `8 * i..8 * i + 8` as `f32`.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(crate) fn eight_f32(x: &[u8; 32], i: usize) -> __m256 {
+    let (eights, _) = x.as_chunks::<8>();
+    // SAFETY: a load of eight bytes.
+    let bytes = unsafe { _mm_loadl_epi64(eights[i].as_ptr().cast()) };
+    _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes))
+}
+
+/// Four vectors of consecutive values to 32 activations in order.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(crate) fn pack_ordered(clamp: &Clamp, values: [__m256i; 4]) -> __m256i {
+    let low = clamp.offset(_mm256_packs_epi32(values[0], values[1]));
+    let high = clamp.offset(_mm256_packs_epi32(values[2], values[3]));
+    let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    _mm256_permutevar8x32_epi32(clamp.pack(low, high), order)
+}
+
+/// Applies `f` to 32 elements of `a` and `b` at a time, the last ones padded with zeros.
+///
+/// # Panics
+/// If the slices differ in length.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(crate) fn map2(
+    a: &[u8],
+    b: &[u8],
+    out: &mut [u8],
+    f: impl Fn(&[u8; 32], &[u8; 32]) -> __m256i,
+) {
+    assert!(a.len() == out.len() && b.len() == out.len());
+    let (a, a_tail) = a.as_chunks::<32>();
+    let (b, b_tail) = b.as_chunks::<32>();
+    let (out, out_tail) = out.as_chunks_mut::<32>();
+    for ((a, b), out) in a.iter().zip(b).zip(out) {
+        // SAFETY: a store of 32 bytes.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), f(a, b)) };
+    }
+    if out_tail.is_empty() {
+        return;
+    }
+    let (mut a_last, mut b_last, mut out_last) = ([0; 32], [0; 32], [0; 32]);
+    a_last[..a_tail.len()].copy_from_slice(a_tail);
+    b_last[..b_tail.len()].copy_from_slice(b_tail);
+    // SAFETY: a store of 32 bytes.
+    unsafe { _mm256_storeu_si256(out_last.as_mut_ptr().cast(), f(&a_last, &b_last)) };
+    out_tail.copy_from_slice(&out_last[..out_tail.len()]);
+}

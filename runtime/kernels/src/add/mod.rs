@@ -1,8 +1,12 @@
 //! Sum of two tensors with different scales (a residual connection).
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod scalar;
 
-use crate::requantize::{check_multiplier, check_range};
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Avx2;
+use crate::requantize::{check_multiplier, check_range, converts_exactly};
 use crate::{Isa, KernelError};
 
 /// Parameters of a quantized addition:
@@ -37,6 +41,8 @@ pub struct Add {
 
 enum Body {
     Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
 }
 
 impl Add {
@@ -50,13 +56,23 @@ impl Add {
         check_range(params.min, params.max)?;
         check_multiplier("a_multiplier", params.a_multiplier)?;
         check_multiplier("b_multiplier", params.b_multiplier)?;
-        Ok(Add { params, body: Body::Scalar })
+        let exact = converts_exactly(
+            255.0 * (f64::from(params.a_multiplier) + f64::from(params.b_multiplier)),
+        );
+        let body = match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if exact => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
+            _ => Body::Scalar,
+        };
+        Ok(Add { params, body })
     }
 
     /// The kernel's name, `add_{types}_{isa}_{tile}`.
     pub fn kernel(&self) -> &'static str {
         match self.body {
             Body::Scalar => "add_u8_scalar",
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(_) => "add_u8_avx2_32",
         }
     }
 
@@ -69,6 +85,8 @@ impl Add {
         assert_eq!(b.len(), out.len(), "length of b");
         match self.body {
             Body::Scalar => scalar::run(&self.params, a, b, out),
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(token) => avx2::run(token, &self.params, a, b, out),
         }
     }
 }

@@ -3,8 +3,12 @@
 //! `acc[n] = sum over k of (x[k] - input_zero_point) * w[n, k]`, then [`LinearOutput`]. Start
 //! with `scalar.rs`.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod scalar;
 
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Avx2;
 use crate::requantize::{check_accumulators, check_len, check_multipliers, check_weights};
 use crate::{Isa, KernelError, Requantize, Scratch};
 
@@ -79,6 +83,8 @@ pub struct Linear {
 
 enum Body {
     Scalar(scalar::Kernel),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Kernel),
 }
 
 impl Linear {
@@ -103,9 +109,19 @@ impl Linear {
         check_weights(weights, in_features * out_features)?;
         output.check(out_features)?;
         let channel = |n: usize| weights[n * in_features..(n + 1) * in_features].iter();
-        check_accumulators(channel, input_zero_point, output.multiplier(), output.bias())?;
-        let body =
-            Body::Scalar(scalar::Kernel::new(in_features, weights, input_zero_point, &output));
+        let reach =
+            check_accumulators(channel, input_zero_point, output.multiplier(), output.bias())?;
+        let scalar =
+            || Body::Scalar(scalar::Kernel::new(in_features, weights, input_zero_point, &output));
+        let wide = !reach.weights_fit_i8;
+        let body = match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Avx2::detect().map_or_else(scalar, |token| {
+                let (zero_point, output) = (input_zero_point, &output);
+                Body::Avx2(avx2::Kernel::new(token, in_features, weights, zero_point, output, wide))
+            }),
+            _ => scalar(),
+        };
         Ok(Linear { in_features, out_features, output, body })
     }
 
@@ -113,6 +129,8 @@ impl Linear {
     pub fn kernel(&self) -> &'static str {
         match &self.body {
             Body::Scalar(_) => "linear_u8s8_scalar",
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(kernel) => kernel.name(),
         }
     }
 
@@ -161,6 +179,8 @@ impl Linear {
                 kernel.run(input, sums);
                 sums
             }
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(kernel) => kernel.run(input, scratch),
         }
     }
 }

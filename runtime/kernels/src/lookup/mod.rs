@@ -1,8 +1,12 @@
 //! Any function of one activation, as a table of its 256 values (sigmoid, swish, a change of
 //! scale).
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod scalar;
 
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Avx2;
 use crate::{Isa, KernelError};
 
 /// A table of 256 activations.
@@ -13,6 +17,8 @@ pub struct Lookup {
 
 enum Body {
     Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
 }
 
 impl Lookup {
@@ -22,13 +28,20 @@ impl Lookup {
     /// [`KernelError::Unavailable`] if this CPU lacks `isa`.
     pub fn new(isa: Isa, table: [u8; 256]) -> Result<Lookup, KernelError> {
         isa.check()?;
-        Ok(Lookup { table, body: Body::Scalar })
+        let body = match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
+            _ => Body::Scalar,
+        };
+        Ok(Lookup { table, body })
     }
 
     /// The kernel's name, `lookup_{types}_{isa}_{tile}`.
     pub fn kernel(&self) -> &'static str {
         match self.body {
             Body::Scalar => "lookup_u8_scalar",
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(_) => "lookup_u8_avx2_32",
         }
     }
 
@@ -40,6 +53,8 @@ impl Lookup {
         assert_eq!(input.len(), output.len(), "input length");
         match self.body {
             Body::Scalar => scalar::run(&self.table, input, output),
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(token) => avx2::run(token, &self.table, input, output),
         }
     }
 }

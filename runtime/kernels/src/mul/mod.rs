@@ -1,8 +1,12 @@
 //! Product of two tensors, or of a tensor and one factor per channel (squeeze-and-excitation).
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod scalar;
 
-use crate::requantize::{check_multiplier, check_range};
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Avx2;
+use crate::requantize::{check_multiplier, check_range, converts_exactly};
 use crate::{Isa, KernelError};
 
 /// Parameters of a quantized product:
@@ -33,6 +37,8 @@ pub struct Mul {
 
 enum Body {
     Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
 }
 
 impl Mul {
@@ -45,13 +51,21 @@ impl Mul {
         isa.check()?;
         check_range(params.min, params.max)?;
         check_multiplier("multiplier", params.multiplier)?;
-        Ok(Mul { params, body: Body::Scalar })
+        let exact = converts_exactly(255.0 * 255.0 * f64::from(params.multiplier));
+        let body = match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if exact => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
+            _ => Body::Scalar,
+        };
+        Ok(Mul { params, body })
     }
 
     /// The kernel's name, `mul_{types}_{isa}_{tile}`.
     pub fn kernel(&self) -> &'static str {
         match self.body {
             Body::Scalar => "mul_u8_scalar",
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(_) => "mul_u8_avx2_32",
         }
     }
 
@@ -64,6 +78,8 @@ impl Mul {
         assert_eq!(b.len(), out.len(), "length of b");
         match self.body {
             Body::Scalar => scalar::run(&self.params, a, b, out),
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(token) => avx2::run(token, &self.params, a, b, out),
         }
     }
 

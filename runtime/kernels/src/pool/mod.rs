@@ -1,7 +1,11 @@
 //! Mean over all pixels, channel by channel.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod scalar;
 
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Avx2;
 use crate::requantize::{check_multiplier, check_range, finish};
 use crate::{ConvGeometry, Isa, KernelError, Scratch};
 
@@ -22,6 +26,8 @@ pub struct GlobalAveragePool {
 
 enum Body {
     Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
 }
 
 impl GlobalAveragePool {
@@ -51,7 +57,11 @@ impl GlobalAveragePool {
         }
         check_range(min, max)?;
         check_multiplier("multiplier", multiplier)?;
-        let body = Body::Scalar;
+        let body = match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
+            _ => Body::Scalar,
+        };
         Ok(GlobalAveragePool {
             pixels,
             channels,
@@ -68,6 +78,8 @@ impl GlobalAveragePool {
     pub fn kernel(&self) -> &'static str {
         match self.body {
             Body::Scalar => "pool_u8_scalar",
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(_) => "pool_u8_avx2_32",
         }
     }
 
@@ -81,6 +93,8 @@ impl GlobalAveragePool {
         let sums = scratch.i32s(self.channels);
         match self.body {
             Body::Scalar => scalar::run(input, sums),
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(token) => avx2::run(token, input, sums),
         }
         let offset = self.pixels as i32 * i32::from(self.input_zero_point);
         for (out, &sum) in output.iter_mut().zip(&*sums) {

@@ -1,7 +1,11 @@
 //! The borders of an integer region: `f32` in NCHW to `u8` in NHWC and back, one image.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod scalar;
 
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Avx2;
 use crate::requantize::check_scale;
 use crate::{ConvGeometry, Isa, KernelError};
 
@@ -34,6 +38,18 @@ pub(crate) struct Border {
 
 enum Body {
     Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+}
+
+impl Body {
+    fn new(isa: Isa) -> Body {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
+            _ => Body::Scalar,
+        }
+    }
 }
 
 impl Border {
@@ -69,13 +85,15 @@ impl Quantize {
         zero_point: u8,
     ) -> Result<Quantize, KernelError> {
         let border = Border::new(isa, channels, pixels, scale, zero_point)?;
-        Ok(Quantize { border, body: Body::Scalar })
+        Ok(Quantize { border, body: Body::new(isa) })
     }
 
     /// The kernel's name, `quantize_{types}_{isa}_{tile}`.
     pub fn kernel(&self) -> &'static str {
         match self.body {
             Body::Scalar => "quantize_f32u8_scalar",
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(_) => "quantize_f32u8_avx2_16",
         }
     }
 
@@ -88,6 +106,8 @@ impl Quantize {
         assert_eq!(nhwc.len(), self.border.len(), "output length");
         match self.body {
             Body::Scalar => scalar::quantize(&self.border, nchw, nhwc),
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(token) => avx2::quantize(token, &self.border, nchw, nhwc),
         }
     }
 }
@@ -106,13 +126,15 @@ impl Dequantize {
         zero_point: u8,
     ) -> Result<Dequantize, KernelError> {
         let border = Border::new(isa, channels, pixels, scale, zero_point)?;
-        Ok(Dequantize { border, body: Body::Scalar })
+        Ok(Dequantize { border, body: Body::new(isa) })
     }
 
     /// The kernel's name, `dequantize_{types}_{isa}_{tile}`.
     pub fn kernel(&self) -> &'static str {
         match self.body {
             Body::Scalar => "dequantize_u8f32_scalar",
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(_) => "dequantize_u8f32_avx2_8",
         }
     }
 
@@ -125,6 +147,8 @@ impl Dequantize {
         assert_eq!(nchw.len(), self.border.len(), "output length");
         match self.body {
             Body::Scalar => scalar::dequantize(&self.border, nhwc, nchw),
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(token) => avx2::dequantize(token, &self.border, nhwc, nchw),
         }
     }
 }
