@@ -1,0 +1,292 @@
+//! Dense convolution: every available instruction set gives the bytes of the reference, at sizes
+//! around the tiles, for all zero points, extreme values, strides, dilations and paddings, and
+//! however an image is split.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::{Guarded, Random, ZERO_POINTS, assert_same, is_of};
+use kinglet_kernels::conv::Conv;
+use kinglet_kernels::{ConvGeometry, Isa, KernelError, Requantize, Scratch};
+use proptest::prelude::*;
+
+struct Case {
+    g: ConvGeometry,
+    input: Vec<u8>,
+    weights: Vec<i16>,
+    zero_point: u8,
+    q: Requantize,
+}
+
+impl Case {
+    fn random(g: ConvGeometry, limit: i16, seed: u64) -> Case {
+        let mut random = Random::new(seed);
+        let depth = g.kernel_h * g.kernel_w * g.in_c;
+        Case {
+            g,
+            input: random.bytes(g.input_len()),
+            weights: random.weights(depth * g.out_c, limit),
+            zero_point: random.pick(&ZERO_POINTS),
+            q: random.requantize(g.out_c, depth),
+        }
+    }
+
+    /// All instruction sets, whole and in parts, misaligned.
+    fn check(&self) {
+        let pixels = self.g.out_h * self.g.out_w;
+        let expected =
+            common::conv(&self.g, &self.input, &self.weights, self.zero_point, &self.q, 0..pixels);
+        for isa in Isa::available() {
+            let conv =
+                Conv::new(isa, self.g, &self.weights, self.zero_point, self.q.clone()).unwrap();
+            assert!(is_of(conv.kernel(), isa), "{} on {}", conv.kernel(), isa.name());
+            let mut scratch = Scratch::new();
+            let split = pixels / 3;
+            for (offset, ranges) in
+                [(0, vec![0..pixels]), (1, vec![0..split, split..pixels]), (3, vec![0..pixels])]
+            {
+                let input = Guarded::of(&self.input, offset);
+                for range in ranges {
+                    let what =
+                        format!("{} {:?} {range:?} zp {}", conv.kernel(), self.g, self.zero_point);
+                    let mut out = Guarded::zeros(range.len() * self.g.out_c, offset);
+                    conv.run(input.get(), range.clone(), out.get_mut(), &mut scratch);
+                    out.check(&what);
+                    let part = range.start * self.g.out_c..range.end * self.g.out_c;
+                    assert_same(out.get(), &expected[part], &what);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn pointwise_around_every_tile_edge() {
+    let depths = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 40, 50, 64, 65];
+    let mut seed = 0;
+    for n in 1..=50 {
+        for m in [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 17, 25] {
+            let k = depths[seed as usize % depths.len()];
+            seed += 1;
+            Case::random(ConvGeometry::pointwise(1, m, k, n), 127, seed).check();
+        }
+    }
+}
+
+#[test]
+fn pointwise_with_many_blocks_and_deep_sums() {
+    for (m, k, n) in [(600, 16, 24), (70, 1152, 17), (49, 320, 72), (401, 31, 40), (30, 2049, 9)] {
+        Case::random(ConvGeometry::pointwise(m, 1, k, n), 127, (m + k) as u64).check();
+    }
+}
+
+#[test]
+fn weights_wider_than_eight_bits() {
+    for (m, k, n) in [(7, 33, 24), (13, 8, 16), (5, 64, 40), (1, 1, 1)] {
+        Case::random(ConvGeometry::pointwise(m, 1, k, n), 254, k as u64).check();
+    }
+}
+
+#[test]
+fn extreme_values_at_all_zero_points() {
+    for zero_point in ZERO_POINTS {
+        for x in [0u8, 255] {
+            for w in [-255i16, -128, -127, 0, 127, 255] {
+                let g = ConvGeometry::pointwise(1, 9, 258, 25);
+                let q = Requantize {
+                    multiplier: vec![255.0 / (255.0 * 255.0 * 258.0); 25],
+                    bias: vec![-17; 25],
+                    zero_point: 128,
+                    min: 0,
+                    max: 255,
+                };
+                let input = vec![x; g.input_len()];
+                let weights = vec![w; 258 * 25];
+                Case { g, input, weights, zero_point, q }.check();
+            }
+        }
+    }
+}
+
+#[test]
+fn ties_round_to_even() {
+    // acc = x - 128, times one half: every odd sum is a tie.
+    let g = ConvGeometry::pointwise(16, 16, 1, 24);
+    let q = Requantize {
+        multiplier: (0..24).map(|n| if n % 2 == 0 { 0.5 } else { 0.25 }).collect(),
+        bias: (0..24).collect(),
+        zero_point: 100,
+        min: 0,
+        max: 255,
+    };
+    let input: Vec<u8> = (0..=255).collect();
+    let case = Case { g, input, weights: vec![1; 24], zero_point: 128, q };
+    case.check();
+    // The reference itself: (129 - 128 + 0) / 2 = 0.5 rounds to 0, (131 - 128) / 2 to 2.
+    let out = common::conv(&case.g, &case.input, &case.weights, case.zero_point, &case.q, 0..256);
+    assert_eq!((out[129 * 24], out[131 * 24], out[127 * 24]), (100, 102, 100));
+}
+
+#[test]
+fn values_beyond_the_output_range_saturate() {
+    let g = ConvGeometry::pointwise(1, 5, 64, 24);
+    for multiplier in [1.0, 100.0, 500.0] {
+        let mut case = Case::random(g, 127, 3);
+        case.q.multiplier = vec![multiplier; 24];
+        (case.q.min, case.q.max) = (3, 250);
+        case.check();
+    }
+}
+
+#[test]
+fn conversions_that_could_overflow_use_the_scalar_kernel() {
+    let g = ConvGeometry::pointwise(1, 5, 64, 24);
+    let mut case = Case::random(g, 127, 4);
+    case.q.multiplier[7] = 1e9;
+    let pixels = 5;
+    let expected =
+        common::conv(&g, &case.input, &case.weights, case.zero_point, &case.q, 0..pixels);
+    for isa in Isa::available() {
+        let conv = Conv::new(isa, g, &case.weights, case.zero_point, case.q.clone()).unwrap();
+        assert_eq!(conv.kernel(), "pointwise_u8s8_scalar");
+        let mut out = vec![0; expected.len()];
+        conv.run(&case.input, 0..pixels, &mut out, &mut Scratch::new());
+        assert_same(&out, &expected, "saturated");
+    }
+}
+
+/// A geometry that is consistent by construction.
+fn geometry() -> impl Strategy<Value = ConvGeometry> {
+    let axis = (1usize..=3, prop::sample::select(vec![1usize, 2, 3, 5, 7]), 1usize..=2, 1usize..=9);
+    (axis.clone(), axis, 1usize..=20, 1usize..=50, any::<[u16; 2]>()).prop_map(
+        |(h, w, in_c, out_c, pads)| {
+            let resolve = |(dilation, kernel, stride, out): (usize, usize, usize, usize), pad| {
+                let reach = (kernel - 1) * dilation;
+                let pad = usize::from(pad) % (reach + 1);
+                // The smallest image that the last window still touches, or one with no padding.
+                let last = (out - 1) * stride;
+                let input = (last + 1 + reach / 2).saturating_sub(pad).max(1);
+                (input.max((last + 1).saturating_sub(pad)), out, kernel, stride, dilation, pad)
+            };
+            let h = resolve(h, pads[0]);
+            let w = resolve(w, pads[1]);
+            ConvGeometry {
+                in_h: h.0,
+                in_w: w.0,
+                in_c,
+                out_h: h.1,
+                out_w: w.1,
+                out_c,
+                kernel_h: h.2,
+                kernel_w: w.2,
+                stride_h: h.3,
+                stride_w: w.3,
+                dilation_h: h.4,
+                dilation_w: w.4,
+                pad_top: h.5,
+                pad_left: w.5,
+            }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_geometry(g in geometry(), wide in any::<bool>(), seed in any::<u32>()) {
+        Case::random(g, if wide { 254 } else { 127 }, u64::from(seed)).check();
+    }
+}
+
+#[test]
+fn kernels_strides_and_paddings() {
+    let mut seed = 100;
+    for kernel in [1, 2, 3, 5, 7] {
+        for stride in [1, 2] {
+            for dilation in [1, 2] {
+                for (pad_top, pad_left) in [(0, 0), (kernel / 2, 0), (0, kernel / 2)] {
+                    let out = |size: usize, pad: usize| (size + pad - 1) / stride + 1;
+                    let (h, w) = (9, 11);
+                    let g = ConvGeometry {
+                        in_h: h,
+                        in_w: w,
+                        in_c: 3,
+                        out_h: out(h, pad_top) - 1,
+                        out_w: out(w, pad_left) - 1,
+                        out_c: 20,
+                        kernel_h: kernel,
+                        kernel_w: kernel,
+                        stride_h: stride,
+                        stride_w: stride,
+                        dilation_h: dilation,
+                        dilation_w: dilation,
+                        pad_top,
+                        pad_left,
+                    };
+                    seed += 1;
+                    Case::random(g, 127, seed).check();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn constructors_refuse_what_does_not_fit() {
+    let g = ConvGeometry::pointwise(2, 2, 3, 4);
+    let q = Random::new(1).requantize(4, 3);
+    let good = vec![1i16; 12];
+    let new = |g, w: &[i16], q| Conv::new(Isa::Scalar, g, w, 0, q).map(|_| ());
+    assert_eq!(new(g, &good, q.clone()), Ok(()));
+    let length = |what, expected, actual| Err(KernelError::Length { what, expected, actual });
+    assert_eq!(new(g, &good[1..], q.clone()), length("weights", 12, 11));
+    let short = Requantize { bias: vec![0; 3], ..q.clone() };
+    assert_eq!(new(g, &good, short), length("bias", 4, 3));
+    let mut bad = good.clone();
+    bad[5] = 256;
+    assert_eq!(new(g, &bad, q.clone()), Err(KernelError::Weight { index: 5, value: 256 }));
+    for m in [f32::INFINITY, -1.0] {
+        let q = Requantize { multiplier: vec![1.0, 1.0, m, 1.0], ..q.clone() };
+        let what = "multiplier";
+        assert_eq!(new(g, &good, q), Err(KernelError::Multiplier { what, index: 2, value: m }));
+    }
+    let q_nan = Requantize { multiplier: vec![f32::NAN; 4], ..q.clone() };
+    assert!(matches!(new(g, &good, q_nan), Err(KernelError::Multiplier { index: 0, .. })));
+    let empty = Requantize { min: 9, max: 8, ..q.clone() };
+    assert_eq!(new(g, &good, empty), Err(KernelError::ClampRange { min: 9, max: 8 }));
+    let huge = Requantize { bias: vec![0, i32::MAX, 0, 0], ..q.clone() };
+    assert!(matches!(
+        new(g, &good, huge),
+        Err(KernelError::AccumulatorOverflow { channel: 1, .. })
+    ));
+    let stretched = ConvGeometry { out_h: 3, ..g };
+    assert!(matches!(new(stretched, &good, q), Err(KernelError::Geometry(_))));
+}
+
+#[test]
+fn an_instruction_set_of_another_architecture_is_refused() {
+    let g = ConvGeometry::pointwise(2, 2, 3, 4);
+    let q = Random::new(1).requantize(4, 3);
+    let foreign = if cfg!(target_arch = "x86_64") { Isa::Neon } else { Isa::Avx2 };
+    let error = Conv::new(foreign, g, &[1; 12], 0, q).map(|_| ()).unwrap_err();
+    assert_eq!(error, KernelError::Unavailable { isa: foreign, available: Isa::available() });
+}
+
+#[test]
+fn slices_of_the_wrong_length_panic() {
+    let g = ConvGeometry::pointwise(2, 2, 3, 4);
+    let q = Random::new(1).requantize(4, 3);
+    let conv = Conv::new(Isa::best(), g, &[1; 12], 0, q).unwrap();
+    let run = |input: usize, range: std::ops::Range<usize>, output: usize| {
+        let conv = std::panic::AssertUnwindSafe(&conv);
+        std::panic::catch_unwind(move || {
+            conv.run(&vec![0; input], range, &mut vec![0; output], &mut Scratch::new());
+        })
+    };
+    assert!(run(12, 0..4, 16).is_ok());
+    assert!(run(12, 2..2, 0).is_ok());
+    assert!(run(11, 0..4, 16).is_err());
+    assert!(run(12, 0..5, 20).is_err());
+    assert!(run(12, 0..3, 16).is_err());
+}
