@@ -4,8 +4,17 @@
 //! checked but not yet planned; the host's tools read and rewrite it through that.
 
 pub mod error;
+mod golden;
+mod graph;
 pub mod metadata;
 pub mod model_file;
+pub mod picture;
+pub mod preprocess;
+mod region;
+pub mod report;
+mod rewrite;
+pub mod scores;
+pub mod session;
 pub mod tensor;
 
 /// The ONNX schema, as generated protobuf types.
@@ -14,3 +23,9 @@ pub use tract_onnx::pb as onnx;
 pub use error::ModelError;
 pub use metadata::Metadata;
 pub use model_file::OnnxFile;
+pub use picture::Picture;
+pub use scores::Scores;
+pub use session::{Options, Session};
+
+/// Instruction sets of the kernels.
+pub use kinglet_kernels::Isa;

@@ -1,0 +1,181 @@
+//! The steps of an int8 region, as data: what is computed, not yet how.
+//!
+//! Values inside a region are `u8` with one scale and zero point each, NHWC where they have four
+//! axes; int8 tensors of the model are shifted by 128 to get there, which changes no result.
+
+/// How `u8` codes stand for real numbers: real = (code - zero_point) * scale.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Quantization {
+    /// Size of one code; positive and finite.
+    pub scale: f32,
+    /// The code of zero.
+    pub zero_point: u8,
+}
+
+impl Quantization {
+    /// The code of a real number: round half to even, clamped to 0..=255.
+    pub(crate) fn quantize(&self, real: f32) -> u8 {
+        let code = (real / self.scale).round_ties_even() + f32::from(self.zero_point);
+        code.clamp(0.0, 255.0) as u8
+    }
+
+    /// The real number of a code.
+    pub(crate) fn dequantize(&self, code: u8) -> f32 {
+        (f32::from(code) - f32::from(self.zero_point)) * self.scale
+    }
+}
+
+/// Quantized output of a step, with the activation's clamp folded into the codes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct QuantizedOutput {
+    /// Scale and zero point.
+    pub quantization: Quantization,
+    /// Smallest code.
+    pub min: u8,
+    /// Largest code.
+    pub max: u8,
+}
+
+/// Constant weights of a convolution or a fully connected layer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Weights {
+    /// Codes minus their zero point, in the model's order: `[out][in/group][kh][kw]`, or `[out][in]`.
+    pub codes: Vec<i16>,
+    /// Scale of each output channel.
+    pub scale: Vec<f32>,
+    /// Bias of each output channel in units of input scale times weight scale.
+    pub bias: Vec<i32>,
+}
+
+/// Rule for the border of a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Padding {
+    /// Rows above, columns left, rows below, columns right.
+    Explicit([usize; 4]),
+    /// Output is ceil(input / stride); the odd row or column goes below and right.
+    SameUpper,
+    /// Output is ceil(input / stride); the odd row or column goes above and left.
+    SameLower,
+}
+
+/// Geometry of a convolution, apart from the picture's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ConvShape {
+    /// Output channels.
+    pub out_c: usize,
+    /// Input channels of one group.
+    pub group_c: usize,
+    /// Groups: 1, or the number of channels for a depthwise convolution.
+    pub groups: usize,
+    /// Height and width of the kernel.
+    pub kernel: [usize; 2],
+    /// Steps down and right.
+    pub stride: [usize; 2],
+    /// Distance of the taps down and right.
+    pub dilation: [usize; 2],
+    /// Rule for the border.
+    pub padding: Padding,
+}
+
+/// What a step computes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum StepKind {
+    /// f32 NCHW to codes.
+    Quantize(Quantization),
+    /// Codes to f32 NCHW.
+    Dequantize(Quantization),
+    /// Dense, pointwise or depthwise convolution.
+    Conv {
+        /// Geometry.
+        shape: ConvShape,
+        /// Weights and bias.
+        weights: Weights,
+        /// Of the input.
+        input: Quantization,
+        /// Of the output.
+        output: QuantizedOutput,
+    },
+    /// Fully connected layer on a pooled value. `output: None` gives f32.
+    Linear {
+        /// Input features.
+        in_features: usize,
+        /// Weights and bias.
+        weights: Weights,
+        /// Of the input.
+        input: Quantization,
+        /// Of the output, or f32.
+        output: Option<QuantizedOutput>,
+    },
+    /// Sum of two values of one shape.
+    Add {
+        /// Of the inputs.
+        inputs: [Quantization; 2],
+        /// Of the output.
+        output: QuantizedOutput,
+    },
+    /// Product of two values; the second may hold one pixel, which applies to all.
+    Mul {
+        /// Of the inputs.
+        inputs: [Quantization; 2],
+        /// Of the output.
+        output: QuantizedOutput,
+    },
+    /// Mean over all pixels.
+    GlobalAveragePool {
+        /// Of the input.
+        input: Quantization,
+        /// Of the output.
+        output: QuantizedOutput,
+        /// The result has two axes (batch, channels) instead of four.
+        flat: bool,
+    },
+    /// Any function of one code.
+    Lookup {
+        /// The result of each code.
+        table: Box<[u8; 256]>,
+        /// The result has two axes (batch, channels) instead of four.
+        flat: bool,
+    },
+}
+
+impl StepKind {
+    /// Name of the operation in reports.
+    pub(crate) fn operation(&self) -> &'static str {
+        match self {
+            Self::Quantize(_) => "quantize",
+            Self::Dequantize(_) => "dequantize",
+            Self::Conv { shape, .. } if shape.groups > 1 => "depthwise",
+            Self::Conv { shape, .. } if shape.kernel == [1, 1] => "pointwise",
+            Self::Conv { .. } => "conv",
+            Self::Linear { .. } => "linear",
+            Self::Add { .. } => "add",
+            Self::Mul { .. } => "mul",
+            Self::GlobalAveragePool { .. } => "global_average_pool",
+            Self::Lookup { .. } => "lookup",
+        }
+    }
+}
+
+/// One step: named values in, one named value out.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Step {
+    /// Name of the model's node, for reports.
+    pub name: String,
+    /// What is computed.
+    pub kind: StepKind,
+    /// Names of the values read.
+    pub inputs: Vec<String>,
+    /// Name of the value written.
+    pub output: String,
+}
+
+/// A convex part of the graph that runs in int8.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Region {
+    /// Steps in an order in which they can run.
+    pub steps: Vec<Step>,
+    /// Names of the values that come from outside.
+    pub inputs: Vec<String>,
+    /// Names of the values that are needed outside.
+    pub outputs: Vec<String>,
+}

@@ -1,0 +1,334 @@
+//! From the model's graph to what runs: int8 regions are cut out of it, the rest is made fit
+//! for tract.
+//!
+//! This happens on ONNX nodes, before tract sees them: ONNX's operators are few and stable, and
+//! tract would first evaluate every DequantizeLinear of a weight into f32 (ignoring its axis).
+
+use std::collections::{HashMap, HashSet};
+
+use crate::error::ModelError;
+use crate::graph::{GraphIndex, input};
+use crate::model_file::check::node_name;
+use crate::onnx::{GraphProto, ModelProto, NodeProto, tensor_proto::DataType};
+use crate::region::{Quantization, Region, Step, StepKind};
+
+mod constants;
+mod half_precision;
+mod matching;
+mod params;
+mod schedule;
+mod unary;
+
+use matching::{Form, Matched, Matcher, Quantized, is_qlinear};
+
+/// Operator type of the nodes that stand for a region in the graph that tract reads.
+pub(crate) const REGION_OP: &str = "KingletRegion";
+
+/// A model cut into regions and a rest.
+pub(crate) struct Rewritten {
+    /// The rest: one node of type [`REGION_OP`] a region, and what tract runs itself.
+    pub model: ModelProto,
+    /// The regions, by the name of their node.
+    pub regions: HashMap<String, Region>,
+    /// Set when the model's input is fed as codes (NHWC) instead of f32 (NCHW).
+    pub input_codes: Option<Quantization>,
+    /// Convolutions left in float: the node's name, and why.
+    pub float_convs: Vec<(String, String)>,
+    /// Whether the model's float tensors were float16 (stored; arithmetic is f32).
+    pub stored_f16: bool,
+}
+
+/// Something that runs: a node as it is, or a step of a region.
+enum Item {
+    Node(NodeProto),
+    Step(Step),
+}
+
+impl Item {
+    fn inputs(&self) -> &[String] {
+        match self {
+            Self::Node(node) => &node.input,
+            Self::Step(step) => &step.inputs,
+        }
+    }
+    fn outputs(&self) -> &[String] {
+        match self {
+            Self::Node(node) => &node.output,
+            Self::Step(step) => std::slice::from_ref(&step.output),
+        }
+    }
+}
+
+/// Cuts the int8 regions out of a checked model.
+pub(crate) fn rewrite(mut model: ModelProto) -> Result<Rewritten, ModelError> {
+    let stored_f16 = half_precision::widen(&mut model)?;
+    let graph = model.graph.take().ok_or_else(|| ModelError::NotOnnx { why: "no graph".into() })?;
+    let (items, mut refused) = translate(&graph);
+    let items = alive(items, &graph);
+    let (items, input_codes) = feed_codes(items, &graph);
+    let float_convs = items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Node(n) if matches!(n.op_type.as_str(), "Conv" | "QLinearConv") => {
+                let name = node_name(n).to_owned();
+                let why = refused
+                    .remove(&name)
+                    .unwrap_or_else(|| "its output is not quantized".to_owned());
+                Some((name, why))
+            }
+            _ => None,
+        })
+        .collect();
+    let items = schedule::group(items);
+    let (graph, regions) = assemble(graph, items, input_codes.is_some());
+    model.graph = Some(constants::fold_dequantize(graph)?);
+    Ok(Rewritten { model, regions, input_codes, float_convs, stored_f16 })
+}
+
+/// Every node as it is, or as the step that replaces it. Nothing is removed here: what a step
+/// makes superfluous is dead afterwards. Also says why convolutions were refused, by name.
+fn translate(graph: &GraphProto) -> (Vec<Item>, HashMap<String, String>) {
+    let mut matcher = Matcher::new(GraphIndex::new(graph));
+    let mut items = Vec::with_capacity(graph.node.len());
+    let mut refused = HashMap::new();
+    for node in &graph.node {
+        let step = match node.op_type.as_str() {
+            "QuantizeLinear" => quantize(&mut matcher, node, &mut refused),
+            "DequantizeLinear" => dequantize(&matcher, node),
+            "Gemm" | "MatMul" => matcher.linear(node, None).ok(),
+            _ if is_qlinear(node) => match matcher.qlinear(node) {
+                Ok((matched, known)) if !matcher.foreign.contains(node.output[0].as_str()) => {
+                    matcher.values.insert(node.output[0].clone(), known);
+                    Some(matched)
+                }
+                Ok(_) => None,
+                Err(why) => {
+                    refused.insert(node_name(node).to_owned(), why);
+                    None
+                }
+            },
+            _ => None,
+        };
+        items.push(match step {
+            Some(m) => {
+                let name = if m.node.is_empty() { node_name(node).to_owned() } else { m.node };
+                let output = node.output[0].clone();
+                Item::Step(Step { name, kind: m.kind, inputs: m.inputs, output })
+            }
+            None => Item::Node(node.clone()),
+        });
+    }
+    (items, refused)
+}
+
+fn quantize(
+    matcher: &mut Matcher<'_>,
+    node: &NodeProto,
+    refused: &mut HashMap<String, String>,
+) -> Option<Matched> {
+    let (real, output) = (input(node, 0)?, node.output[0].as_str());
+    if matcher.foreign.contains(output) || matcher.index.constant(real).is_some() {
+        return None;
+    }
+    let quantization = params::activation(&matcher.index, input(node, 1), input(node, 2)).ok()?;
+    let matched = matcher.quantized(real, quantization).unwrap_or_else(|why| {
+        if let Some(conv) = conv_before(&matcher.index, real) {
+            refused.insert(conv, why.clone());
+        }
+        Matched {
+            kind: StepKind::Quantize(quantization),
+            inputs: vec![real.to_owned()],
+            form: Form::Map,
+            node: String::new(),
+        }
+    });
+    matcher.values.insert(output.to_owned(), Quantized { quantization, form: matched.form });
+    Some(matched)
+}
+
+/// The convolution that produces a value, perhaps behind an activation.
+fn conv_before(index: &GraphIndex<'_>, value: &str) -> Option<String> {
+    let mut value = value;
+    for _ in 0..4 {
+        let node = index.producer(value)?;
+        if node.op_type == "Conv" {
+            return Some(node_name(node).to_owned());
+        }
+        value = input(node, 0)?;
+    }
+    None
+}
+
+fn dequantize(matcher: &Matcher<'_>, node: &NodeProto) -> Option<Matched> {
+    let source = input(node, 0)?;
+    let known = matcher.values.get(source)?;
+    // The node states scale and zero point again; they need not be the producer's.
+    let quantization = params::activation(&matcher.index, input(node, 1), input(node, 2)).ok()?;
+    (quantization == known.quantization).then(|| Matched {
+        kind: StepKind::Dequantize(quantization),
+        inputs: vec![source.to_owned()],
+        form: known.form,
+        node: String::new(),
+    })
+}
+
+/// Drops what no output needs.
+fn alive(items: Vec<Item>, graph: &GraphProto) -> Vec<Item> {
+    let mut needed: HashSet<String> = graph.output.iter().map(|o| o.name.clone()).collect();
+    // What a subgraph reads from outside is not among its node's inputs.
+    for node in &graph.node {
+        for sub in node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)) {
+            needed.extend(sub.node.iter().flat_map(|n| n.input.iter().cloned()));
+            needed.extend(sub.output.iter().map(|o| o.name.clone()));
+        }
+    }
+    let mut kept: Vec<Item> = Vec::new();
+    for item in items.into_iter().rev() {
+        if item.outputs().iter().any(|o| needed.contains(o)) {
+            needed.extend(item.inputs().iter().cloned());
+            kept.push(item);
+        }
+    }
+    kept.reverse();
+    kept
+}
+
+/// Where the model's only input is read by one quantizing step alone, that step is left out: the
+/// preprocessor writes codes itself.
+fn feed_codes(mut items: Vec<Item>, graph: &GraphProto) -> (Vec<Item>, Option<Quantization>) {
+    let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let mut inputs = graph.input.iter().filter(|i| !constants.contains(i.name.as_str()));
+    let (Some(only), None) = (inputs.next(), inputs.next()) else { return (items, None) };
+    let name = only.name.as_str();
+    let mut readers =
+        items.iter().enumerate().filter(|(_, i)| i.inputs().iter().any(|n| n == name));
+    let (Some((at, Item::Step(step))), None) = (readers.next(), readers.next()) else {
+        return (items, None);
+    };
+    let StepKind::Quantize(quantization) = step.kind else { return (items, None) };
+    if graph.output.iter().any(|o| o.name == name || o.name == step.output) || rank(only) != 4 {
+        return (items, None);
+    }
+    let codes = step.output.clone();
+    items.remove(at);
+    for item in &mut items {
+        if let Item::Step(step) = item {
+            for input in step.inputs.iter_mut().filter(|i| **i == codes) {
+                *input = name.to_owned();
+            }
+        }
+    }
+    (items, Some(quantization))
+}
+
+fn rank(value: &crate::onnx::ValueInfoProto) -> usize {
+    tensor_type(value).and_then(|t| t.shape.as_ref()).map_or(0, |s| s.dim.len())
+}
+
+/// The tensor type of a value, if it has one.
+pub(crate) fn tensor_type(
+    value: &crate::onnx::ValueInfoProto,
+) -> Option<&crate::onnx::type_proto::Tensor> {
+    let crate::onnx::type_proto::Value::TensorType(t) = value.r#type.as_ref()?.value.as_ref()?;
+    Some(t)
+}
+
+/// Builds the graph for tract: each run of steps becomes one node.
+fn assemble(
+    mut graph: GraphProto,
+    items: Vec<Item>,
+    codes: bool,
+) -> (GraphProto, HashMap<String, Region>) {
+    let mut last_reader: HashMap<String, usize> = HashMap::new();
+    for (at, item) in items.iter().enumerate() {
+        for name in item.inputs() {
+            last_reader.insert(name.clone(), at);
+        }
+    }
+    for output in &graph.output {
+        last_reader.insert(output.name.clone(), usize::MAX);
+    }
+    let mut nodes = Vec::new();
+    let mut regions = HashMap::new();
+    let mut run: Vec<Step> = Vec::new();
+    let end = items.len();
+    let mut close = |run: &mut Vec<Step>, at: usize, nodes: &mut Vec<NodeProto>| {
+        if run.is_empty() {
+            return;
+        }
+        let region = region(std::mem::take(run), |name| {
+            last_reader.get(name).is_some_and(|&last| last >= at)
+        });
+        let name = format!("kinglet.region.{}", regions.len());
+        nodes.push(NodeProto {
+            name: name.clone(),
+            op_type: REGION_OP.to_owned(),
+            input: region.inputs.clone(),
+            output: region.outputs.clone(),
+            ..Default::default()
+        });
+        regions.insert(name, region);
+    };
+    for (at, item) in items.into_iter().enumerate() {
+        match item {
+            Item::Step(step) => run.push(step),
+            Item::Node(node) => {
+                close(&mut run, at, &mut nodes);
+                nodes.push(node);
+            }
+        }
+    }
+    close(&mut run, end, &mut nodes);
+    graph.node = nodes;
+    let read: HashSet<&str> =
+        graph.node.iter().flat_map(|n| n.input.iter().map(String::as_str)).collect();
+    let outputs: HashSet<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
+    // Subgraphs may read any constant: keep them all then.
+    let nested = graph.node.iter().any(|n| n.attribute.iter().any(|a| a.g.is_some()));
+    let dead: HashSet<String> = graph
+        .initializer
+        .iter()
+        .map(|t| t.name.clone())
+        .filter(|n| !nested && !read.contains(n.as_str()) && !outputs.contains(n.as_str()))
+        .collect();
+    graph.initializer.retain(|t| !dead.contains(&t.name));
+    graph.input.retain(|i| !dead.contains(&i.name));
+    graph.value_info.clear();
+    if codes {
+        let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+        for value in graph.input.iter_mut().filter(|i| !constants.contains(i.name.as_str())) {
+            codes_type(value);
+        }
+    }
+    (graph, regions)
+}
+
+/// Turns an input's type from f32 NCHW into uint8 NHWC.
+fn codes_type(value: &mut crate::onnx::ValueInfoProto) {
+    use crate::onnx::type_proto::Value;
+    let Some(Value::TensorType(tensor)) = value.r#type.as_mut().and_then(|t| t.value.as_mut())
+    else {
+        return;
+    };
+    tensor.elem_type = DataType::Uint8 as i32;
+    if let Some(shape) = tensor.shape.as_mut().filter(|s| s.dim.len() == 4) {
+        let channels = shape.dim.remove(1);
+        shape.dim.push(channels);
+    }
+}
+
+fn region(steps: Vec<Step>, read_later: impl Fn(&str) -> bool) -> Region {
+    let own: HashSet<&str> = steps.iter().map(|s| s.output.as_str()).collect();
+    let mut seen = HashSet::new();
+    let inputs = steps
+        .iter()
+        .flat_map(|s| &s.inputs)
+        .filter(|i| !own.contains(i.as_str()) && seen.insert(i.as_str()))
+        .cloned()
+        .collect();
+    let outputs = steps.iter().map(|s| &s.output).filter(|o| read_later(o)).cloned().collect();
+    Region { inputs, outputs, steps }
+}
+
+#[cfg(test)]
+mod tests;

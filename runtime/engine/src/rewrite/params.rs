@@ -1,0 +1,213 @@
+//! Quantization parameters, weights and biases read out of the model's constants.
+
+use crate::graph::{GraphIndex, input, int};
+use crate::onnx::{NodeProto, TensorProto, tensor_proto::DataType};
+use crate::region::{Quantization, Weights};
+use crate::tensor;
+
+/// Why a node cannot run in int8; shown in the report.
+pub(super) type Why = String;
+
+/// Scale and zero point of an activation: constants of one element.
+pub(super) fn activation(
+    index: &GraphIndex<'_>,
+    scale: Option<&str>,
+    zero_point: Option<&str>,
+) -> Result<Quantization, Why> {
+    let scale = scale
+        .and_then(|s| index.scalar(s))
+        .ok_or("the activation's scale is not one constant number")?;
+    if !(scale.is_normal() && scale > 0.0) {
+        return Err(format!("the activation's scale {scale} is not a positive number"));
+    }
+    // Without a zero point the type is uint8 and the zero point 0.
+    let Some(name) = zero_point else { return Ok(Quantization { scale, zero_point: 0 }) };
+    let tensor = index.constant(name).ok_or("the activation's zero point is not constant")?;
+    let shift = match tensor::data_type(tensor) {
+        Ok(DataType::Int8) => 128,
+        Ok(DataType::Uint8) => 0,
+        _ => return Err("the activation is neither int8 nor uint8".into()),
+    };
+    match tensor::to_i64(tensor).map_err(|e| e.to_string())?.as_slice() {
+        [zero] => Ok(Quantization { scale, zero_point: (zero + shift) as u8 }),
+        _ => Err("the activation has a zero point a channel".into()),
+    }
+}
+
+/// Constant weights in codes minus zero point, with a scale an output channel.
+struct Codes {
+    codes: Vec<i16>,
+    dims: Vec<usize>,
+    scale: Vec<f32>,
+}
+
+fn codes(
+    tensor: &TensorProto,
+    scale: &TensorProto,
+    zero_point: Option<&TensorProto>,
+    axis: i64,
+    channel_axis: usize,
+) -> Result<Codes, Why> {
+    if !matches!(tensor::data_type(tensor), Ok(DataType::Int8 | DataType::Uint8)) {
+        return Err("the weights are neither int8 nor uint8".into());
+    }
+    let (dims, elements) = tensor::shape(tensor).map_err(|e| e.to_string())?;
+    let channels = *dims.get(channel_axis).ok_or("the weights have too few axes")?;
+    let scales = tensor::to_f32(scale).map_err(|e| e.to_string())?;
+    let axis = if axis < 0 { axis + dims.len() as i64 } else { axis };
+    if scales.len() != 1 && (scales.len() != channels || axis != channel_axis as i64) {
+        return Err(format!(
+            "the weights have {} scales along axis {axis}, not one an output channel",
+            scales.len()
+        ));
+    }
+    if let Some(bad) = scales.iter().find(|s| !(s.is_finite() && **s >= 0.0)) {
+        return Err(format!("a weight scale is {bad}"));
+    }
+    let zeros = match zero_point {
+        Some(zero) => tensor::to_i64(zero).map_err(|e| e.to_string())?,
+        None => vec![0],
+    };
+    if zeros.len() != 1 && zeros.len() != channels {
+        return Err(format!("the weights have {} zero points", zeros.len()));
+    }
+    let raw = tensor::to_i64(tensor).map_err(|e| e.to_string())?;
+    let inner: usize = dims[channel_axis + 1..].iter().product();
+    let codes = (0..elements)
+        .map(|i| {
+            let channel = if inner == 0 { 0 } else { i / inner % channels };
+            (raw[i] - zeros[if zeros.len() == 1 { 0 } else { channel }]) as i16
+        })
+        .collect();
+    let scale = if scales.len() == 1 { vec![scales[0]; channels] } else { scales };
+    Ok(Codes { codes, dims, scale })
+}
+
+/// The bias in units of `input_scale * weight scale`, from int32 codes or from floats.
+fn bias(
+    index: &GraphIndex<'_>,
+    name: Option<&str>,
+    input_scale: f32,
+    weight_scale: &[f32],
+    factor: f32,
+) -> Result<Vec<i32>, Why> {
+    let channels = weight_scale.len();
+    let Some(name) = name else { return Ok(vec![0; channels]) };
+    let real = constant_f32(index, name).ok_or("the bias is not constant")?;
+    if real.len() != channels {
+        return Err(format!("the bias has {} elements for {channels} channels", real.len()));
+    }
+    real.iter()
+        .zip(weight_scale)
+        .map(|(&b, &s)| {
+            let unit = f64::from(input_scale) * f64::from(s);
+            let b = b * f64::from(factor);
+            if b == 0.0 {
+                return Ok(0);
+            }
+            let code = (b / unit).round_ties_even();
+            if code.abs() < f64::from(1 << 30) {
+                Ok(code as i32)
+            } else {
+                Err(format!("bias {b} is too large for its scale {unit:e}"))
+            }
+        })
+        .collect()
+}
+
+/// A constant float vector, directly or as int32 codes behind a DequantizeLinear.
+fn constant_f32(index: &GraphIndex<'_>, name: &str) -> Option<Vec<f64>> {
+    if let Some(tensor) = index.constant(name) {
+        return Some(tensor::to_f32(tensor).ok()?.into_iter().map(f64::from).collect());
+    }
+    let node = index.producer(name).filter(|n| n.op_type == "DequantizeLinear")?;
+    let codes = tensor::to_i64(index.constant(input(node, 0)?)?).ok()?;
+    let scales = tensor::to_f32(index.constant(input(node, 1)?)?).ok()?;
+    let zeros = match input(node, 2) {
+        Some(zero) => tensor::to_i64(index.constant(zero)?).ok()?,
+        None => vec![0],
+    };
+    let at = |i: usize, len: usize| if len == 1 { 0 } else { i };
+    if [scales.len(), zeros.len()].iter().any(|&l| l != 1 && l != codes.len()) {
+        return None;
+    }
+    let real = |(i, &code): (usize, &i64)| {
+        (code - zeros[at(i, zeros.len())]) as f64 * f64::from(scales[at(i, scales.len())])
+    };
+    Some(codes.iter().enumerate().map(real).collect())
+}
+
+/// Weights behind a DequantizeLinear, and their dimensions.
+pub(super) fn dequantized_weights(
+    index: &GraphIndex<'_>,
+    weight: Option<&str>,
+    bias_name: Option<&str>,
+    input_scale: f32,
+    channel_axis: usize,
+    bias_factor: f32,
+) -> Result<(Weights, Vec<usize>), Why> {
+    let not_int8 = "the weights are not quantized constants";
+    let node = weight
+        .and_then(|w| index.producer(w))
+        .filter(|n| n.op_type == "DequantizeLinear")
+        .ok_or(not_int8)?;
+    let constant = |i: usize| input(node, i).and_then(|name| index.constant(name));
+    let zero = match input(node, 2) {
+        Some(_) => Some(constant(2).ok_or("the weights' zero point is not constant")?),
+        None => None,
+    };
+    let axis = int(node, "axis").unwrap_or(1);
+    finish(
+        codes(
+            constant(0).ok_or(not_int8)?,
+            constant(1).ok_or("the weights' scale is not constant")?,
+            zero,
+            axis,
+            channel_axis,
+        )?,
+        |scale| bias(index, bias_name, input_scale, scale, bias_factor),
+    )
+}
+
+/// Weights given directly to a QLinear operator: inputs `at`, `at + 1` and `at + 2` of the node are
+/// tensor, scale and zero point; the bias is int32 codes.
+pub(super) fn qlinear_weights(
+    index: &GraphIndex<'_>,
+    node: &NodeProto,
+    at: usize,
+    bias_at: Option<usize>,
+    channel_axis: usize,
+) -> Result<(Weights, Vec<usize>), Why> {
+    let constant = |i: usize, what: &str| {
+        input(node, i)
+            .and_then(|name| index.constant(name))
+            .ok_or_else(|| format!("the weights' {what} is not constant"))
+    };
+    let parsed = codes(
+        constant(at, "tensor")?,
+        constant(at + 1, "scale")?,
+        Some(constant(at + 2, "zero point")?),
+        channel_axis as i64,
+        channel_axis,
+    )?;
+    finish(parsed, |scale| match bias_at.and_then(|i| input(node, i)) {
+        None => Ok(vec![0; scale.len()]),
+        Some(name) => {
+            let tensor = index.constant(name).ok_or("the bias is not constant")?;
+            let bias: Vec<i32> = tensor::to_i64(tensor)
+                .map_err(|e| e.to_string())?
+                .into_iter()
+                .map(|b| b as i32)
+                .collect();
+            if bias.len() == scale.len() { Ok(bias) } else { Err("the bias's length".into()) }
+        }
+    })
+}
+
+fn finish(
+    codes: Codes,
+    bias: impl FnOnce(&[f32]) -> Result<Vec<i32>, Why>,
+) -> Result<(Weights, Vec<usize>), Why> {
+    let bias = bias(&codes.scale)?;
+    Ok((Weights { codes: codes.codes, scale: codes.scale, bias }, codes.dims))
+}

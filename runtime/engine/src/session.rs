@@ -1,0 +1,231 @@
+//! A model ready to run: pictures in, scores out.
+
+use std::path::Path;
+
+use kinglet_kernels::Isa;
+
+use crate::error::ModelError;
+use crate::metadata::{LABELS_KEY, Metadata};
+use crate::model_file::OnnxFile;
+use crate::picture::Picture;
+use crate::preprocess::{InputKind, InputTensor, Preprocessor};
+use crate::report::Report;
+use crate::scores::Scores;
+
+mod compile;
+mod interface;
+
+use compile::Compiled;
+
+/// How to load a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Threads that work on one picture, at least 1.
+    pub threads: usize,
+    /// Instruction set of the kernels; `None` takes the best that this CPU has, or what the
+    /// environment variable `KINGLET_ISA` says.
+    pub isa: Option<Isa>,
+    /// Refuse the model when any convolution would run in float.
+    pub require_int8: bool,
+    /// Run the model's own self-test once.
+    pub self_test: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { threads: 1, isa: None, require_int8: false, self_test: true }
+    }
+}
+
+/// A model ready to run.
+pub struct Session {
+    metadata: Metadata,
+    compiled: Compiled,
+    preprocessor: Option<Preprocessor>,
+    input: InputTensor,
+    labels: Vec<String>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Session of {} classes", self.classes())
+    }
+}
+
+impl Session {
+    /// Reads a model file and makes it ready.
+    ///
+    /// # Errors
+    /// [`ModelError`]: the file cannot be read or is refused, or its self-test failed.
+    pub fn load(path: &Path, options: &Options) -> Result<Self, ModelError> {
+        Self::new(OnnxFile::read(path)?, options)
+    }
+
+    /// Makes a model ready.
+    ///
+    /// # Errors
+    /// [`ModelError`]: the model is refused, or its self-test failed.
+    pub fn new(file: OnnxFile, options: &Options) -> Result<Self, ModelError> {
+        let metadata = file.metadata()?;
+        let compiled = compile::compile(file.proto, &metadata, options)?;
+        if options.require_int8
+            && let Some(layer) = compiled.first_float_conv()
+        {
+            return Err(layer);
+        }
+        let classes = compiled.classes;
+        let labels = metadata.labels.clone().unwrap_or_default();
+        if !labels.is_empty() && labels.len() != classes {
+            return Err(ModelError::Metadata {
+                key: LABELS_KEY,
+                why: format!("{} labels for {classes} outputs", labels.len()),
+            });
+        }
+        let preprocessor = metadata
+            .preprocess
+            .as_ref()
+            .map(|p| Preprocessor::new(p, compiled.input_kind))
+            .transpose()?;
+        let input = match compiled.input_kind {
+            InputKind::F32Nchw => InputTensor::F32(Vec::new()),
+            InputKind::U8Nhwc { .. } => InputTensor::U8(Vec::new()),
+        };
+        let mut session = Self { metadata, compiled, preprocessor, input, labels };
+        if options.self_test {
+            session.self_test()?;
+        }
+        Ok(session)
+    }
+
+    /// Runs the model's self-test; says how many samples were compared (0: the model has none).
+    ///
+    /// # Errors
+    /// [`ModelError::SelfTest`] saying which sample is off and by how much.
+    pub fn self_test(&mut self) -> Result<usize, ModelError> {
+        let Some(golden) = self.metadata.golden.clone() else { return Ok(0) };
+        if self.preprocessor.is_none() {
+            return Ok(0);
+        }
+        golden.verify(|picture| self.outputs(picture))?;
+        Ok(golden.samples.len())
+    }
+
+    /// The model's raw outputs for a picture.
+    ///
+    /// # Errors
+    /// [`ModelError::Unsuitable`] when the model does not say how pictures are preprocessed.
+    pub fn outputs(&mut self, picture: &Picture) -> Result<Vec<f32>, ModelError> {
+        let preprocessor = self.preprocessor.as_mut().ok_or_else(no_preprocessing)?;
+        preprocessor.run(picture, &mut self.input);
+        self.compiled.run(&self.input)
+    }
+
+    /// Classifies a picture.
+    ///
+    /// # Errors
+    /// As [`Self::outputs`].
+    pub fn classify(&mut self, picture: &Picture) -> Result<Scores, ModelError> {
+        let outputs = self.outputs(picture)?;
+        Ok(self.scores(&outputs))
+    }
+
+    /// Scores from raw outputs: softmax, unless the model ends with one itself.
+    #[must_use]
+    pub fn scores(&self, outputs: &[f32]) -> Scores {
+        if self.compiled.gives_probabilities {
+            Scores { probabilities: outputs.to_vec() }
+        } else {
+            Scores::from_logits(outputs)
+        }
+    }
+
+    /// Runs the model on a tensor that is already prepared, as [`Self::input_kind`] says.
+    ///
+    /// # Errors
+    /// [`ModelError::Unsuitable`] for a tensor of the wrong type or length.
+    pub fn run(&mut self, input: &InputTensor) -> Result<Vec<f32>, ModelError> {
+        self.compiled.run(input)
+    }
+
+    /// Runs the model and gives all of the graph's outputs, each with its shape, as f32.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_all(
+        &mut self,
+        input: &InputTensor,
+    ) -> Result<Vec<(Vec<usize>, Vec<f32>)>, ModelError> {
+        self.compiled.run_all(input)
+    }
+
+    /// Runs the model once and reports how, with the time of each layer.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn profile(&mut self, input: &InputTensor) -> Result<Report, ModelError> {
+        self.compiled.profile(input)
+    }
+
+    /// How the model runs, without times.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        self.compiled.report()
+    }
+
+    /// An input tensor of the right type and length, filled by a fixed pseudo-random sequence.
+    #[must_use]
+    pub fn sample_input(&self) -> InputTensor {
+        let [h, w] = self.input_size();
+        let mut state = 0x9e37_79b9_u32;
+        let mut byte = move || {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            (state >> 24) as u8
+        };
+        match self.compiled.input_kind {
+            InputKind::F32Nchw => {
+                InputTensor::F32((0..3 * h * w).map(|_| f32::from(byte()) / 127.5 - 1.0).collect())
+            }
+            InputKind::U8Nhwc { .. } => InputTensor::U8((0..3 * h * w).map(|_| byte()).collect()),
+        }
+    }
+
+    /// Height and width of the model's input, pixels.
+    #[must_use]
+    pub fn input_size(&self) -> [usize; 2] {
+        self.compiled.input_size
+    }
+
+    /// What [`Self::run`] wants.
+    #[must_use]
+    pub fn input_kind(&self) -> InputKind {
+        self.compiled.input_kind
+    }
+
+    /// Number of classes.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        self.compiled.classes
+    }
+
+    /// The name of a class, if the model has labels.
+    #[must_use]
+    pub fn label(&self, index: usize) -> Option<&str> {
+        self.labels.get(index).map(String::as_str)
+    }
+
+    /// The model's metadata.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+fn no_preprocessing() -> ModelError {
+    ModelError::Unsuitable {
+        why: "the model does not say how pictures are preprocessed; add it once with \
+              `kinglet-tools import MODEL.onnx --preprocess … -o OUT.onnx`"
+            .into(),
+    }
+}
