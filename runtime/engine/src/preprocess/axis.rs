@@ -9,11 +9,6 @@ use super::geometry::Span;
 
 /// Bits after the point of a weight. 32 less 8 for a sample less 2 for overshoot and sign.
 pub(super) const PRECISION_BITS: u32 = 22;
-/// A weight is `high * 2^SPLIT_BITS + low`, both small enough for 16-bit products.
-pub(super) const SPLIT_BITS: u32 = 12;
-/// Taps are padded with zero weights to a multiple of this.
-pub(super) const TAP_STEP: usize = 4;
-
 /// The weights for each output position of one direction.
 #[derive(Debug, Default)]
 pub(super) struct Axis {
@@ -21,12 +16,10 @@ pub(super) struct Axis {
     pub(super) starts: Vec<u32>,
     /// For each output, how many input positions it reads, at least 1.
     pub(super) counts: Vec<u32>,
-    /// Weights an output, a multiple of [`TAP_STEP`]; those from `counts` on are zero.
+    /// The most input positions that an output reads.
     pub(super) taps: usize,
-    /// `low` of each weight, 0..=4095: `taps` an output.
-    pub(super) low: Vec<i16>,
-    /// `high` of each weight: `taps` an output.
-    pub(super) high: Vec<i16>,
+    /// The weights of all outputs, `taps` for each; those from `counts` on are zero.
+    weights: Vec<i32>,
     /// Input positions `begin..end` are read by some output.
     pub(super) begin: u32,
     pub(super) end: u32,
@@ -49,11 +42,10 @@ impl Axis {
             (center, first, end)
         };
         let widest = (0..span.count).map(|i| bounds(i).2 - bounds(i).1).max().unwrap_or(1);
-        self.taps = (widest as usize).next_multiple_of(TAP_STEP);
+        self.taps = widest as usize;
         self.starts.clear();
         self.counts.clear();
-        self.low.clear();
-        self.high.clear();
+        self.weights.clear();
         for i in 0..span.count {
             let (center, first, end) = bounds(i);
             self.scratch.clear();
@@ -69,26 +61,21 @@ impl Axis {
         self.end = self.starts.iter().zip(&self.counts).map(|(s, c)| s + c).max().unwrap_or(0);
     }
 
-    /// The two parts of the weights of one output, without the padding.
-    pub(super) fn weights(&self, output: usize) -> (&[i16], &[i16]) {
+    /// The weights of one output: as many as its count.
+    pub(super) fn weights(&self, output: usize) -> &[i32] {
         let first = output * self.taps;
-        let range = first..first + self.counts[output] as usize;
-        (&self.low[range.clone()], &self.high[range])
+        &self.weights[first..first + self.counts[output] as usize]
     }
 
     /// Rounds the weights in `scratch` and appends them with their padding.
     fn push_weights(&mut self) {
         let sum = self.scratch.iter().fold(0.0, |sum, w| sum + w);
         let one = f64::from(1 << PRECISION_BITS);
-        for w in &self.scratch {
+        self.weights.extend(self.scratch.iter().map(|w| {
             let part = if sum == 0.0 { *w } else { w / sum };
-            let fixed = (part * one + if part < 0.0 { -0.5 } else { 0.5 }) as i32;
-            self.low.push((fixed & ((1 << SPLIT_BITS) - 1)) as i16);
-            self.high.push((fixed >> SPLIT_BITS) as i16);
-        }
-        let padded = self.starts.len() * self.taps;
-        self.low.resize(padded, 0);
-        self.high.resize(padded, 0);
+            (part * one + if part < 0.0 { -0.5 } else { 0.5 }) as i32
+        }));
+        self.weights.resize(self.starts.len() * self.taps, 0);
     }
 }
 
@@ -133,11 +120,7 @@ mod tests {
                 let mut axis = Axis::default();
                 axis.set(&Span { start, length, target, first: 0, count }, side, filter);
                 for i in 0..count as usize {
-                    let at = i * axis.taps..(i + 1) * axis.taps;
-                    let weights = axis.low[at.clone()].iter().zip(&axis.high[at]);
-                    let sum: i32 = weights
-                        .map(|(low, high)| (i32::from(*high) << SPLIT_BITS) + i32::from(*low))
-                        .sum();
+                    let sum: i32 = axis.weights(i).iter().sum();
                     assert!((sum - (1 << PRECISION_BITS)).unsigned_abs() as usize <= axis.taps);
                     assert!(axis.counts[i] >= 1);
                     assert!(axis.starts[i] + axis.counts[i] <= side);

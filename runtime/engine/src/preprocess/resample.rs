@@ -1,30 +1,105 @@
-//! The two passes of the resize, row by row.
+//! The two passes of the resize.
 //!
-//! A sample is `clamp(floor((sum(weight * sample) + 2^21) / 2^22), 0, 255)` after each pass. To
-//! let compilers use 16-bit multiply-add instructions (PMADDWD, SMLAL), which every target has, a
-//! weight is split in two small parts that are summed apart and put together at the end; sums wrap,
-//! which is exact, since the whole sum fits 32 bits.
+//! A sample is `clamp(floor((sum(weight * sample) + 2^21) / 2^22), 0, 255)` after each pass; the sum
+//! fits an i32, since the weights of an output sum to 2^22 and overshoot by less than a half.
+//!
+//! The horizontal pass works on [`ROWS`] rows at a time, which are turned on their side first: the
+//! samples of a pixel in all of those rows lie next to each other, so that one weight multiplies a
+//! run of [`LANES`] of them. Plain loops over such runs are what compilers turn into vector code.
 
 use crate::picture::Picture;
 
 use super::Plan;
-use super::axis::{Axis, PRECISION_BITS, SPLIT_BITS};
+use super::axis::{Axis, PRECISION_BITS};
 
-/// Samples that the vertical pass works on at a time: they stay in registers.
+/// Rows in a block of the horizontal pass.
+const ROWS: usize = 8;
+/// Samples of one pixel in a block: for each channel, one a row.
+const LANES: usize = 3 * ROWS;
+/// Samples that the vertical pass works on at a time: their sums stay in registers.
 const TILE: usize = 32;
+/// A half in the sums' fixed point.
+const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
 /// The buffers of a resize.
 #[derive(Debug, Default)]
 pub(super) struct Resampler {
-    /// The columns under the crop of one row: red, green and blue apart, each with room for the
-    /// padding of the last window.
-    planes: [Vec<i16>; 3],
+    /// The columns under the crop of [`ROWS`] rows.
+    block: Vec<[i32; LANES]>,
     /// Horizontally resized rows, when that pass is the first.
     window: Window,
-    /// The columns under the crop of one vertically resized row, when that pass is the first.
-    column_row: Vec<u8>,
-    /// One finished row of RGB.
-    row: Vec<u8>,
+    /// [`ROWS`] vertically resized rows, the columns under the crop, when that pass is the first.
+    strip: Vec<u8>,
+    /// Finished rows of RGB, up to [`ROWS`].
+    finished: Vec<u8>,
+}
+
+impl Resampler {
+    /// Resizes and hands each finished row (`width * 3` bytes of RGB) to `emit` with its number.
+    pub(super) fn run(&mut self, picture: &Picture, plan: &Plan, emit: impl FnMut(usize, &[u8])) {
+        let columns = (plan.horizontal.end - plan.horizontal.begin) as usize;
+        self.block.resize(columns, [0; LANES]);
+        self.finished.resize(plan.horizontal.starts.len() * 3 * ROWS, 0);
+        if plan.vertical_first {
+            self.vertical_first(picture, plan, emit);
+        } else {
+            self.horizontal_first(picture, plan, emit);
+        }
+    }
+
+    fn horizontal_first(
+        &mut self,
+        picture: &Picture,
+        plan: &Plan,
+        mut emit: impl FnMut(usize, &[u8]),
+    ) {
+        let Plan { horizontal, vertical, .. } = plan;
+        let width = horizontal.starts.len() * 3;
+        let row = &mut self.finished[..width];
+        self.window.reset(width, vertical);
+        let stride = picture.width() as usize * 3;
+        let left = horizontal.begin as usize * 3;
+        let mut next = vertical.begin;
+        for y in 0..vertical.starts.len() {
+            let (start, count) = (vertical.starts[y], vertical.counts[y]);
+            while next < start + count {
+                let rows = (vertical.end - next).min(ROWS as u32) as usize;
+                let from = &picture.rgb()[next as usize * stride + left..];
+                turn(from, stride, rows, &mut self.block);
+                filter_block(&self.block, horizontal, self.window.push(rows, start));
+                next += rows as u32;
+            }
+            filter_column(self.window.from(start), width, vertical.weights(y), row);
+            emit(y, row);
+        }
+    }
+
+    fn vertical_first(
+        &mut self,
+        picture: &Picture,
+        plan: &Plan,
+        mut emit: impl FnMut(usize, &[u8]),
+    ) {
+        let Plan { horizontal, vertical, .. } = plan;
+        let stride = picture.width() as usize * 3;
+        let left = horizontal.begin as usize * 3;
+        let columns = self.block.len() * 3;
+        let width = horizontal.starts.len() * 3;
+        self.strip.resize(columns * ROWS, 0);
+        for y in (0..vertical.starts.len()).step_by(ROWS) {
+            let rows = (vertical.starts.len() - y).min(ROWS);
+            for (i, to) in self.strip.chunks_exact_mut(columns).take(rows).enumerate() {
+                let from = &picture.rgb()[vertical.starts[y + i] as usize * stride + left..];
+                filter_column(from, stride, vertical.weights(y + i), to);
+            }
+            turn(&self.strip, columns, rows, &mut self.block);
+            let finished = &mut self.finished[..rows * width];
+            filter_block(&self.block, horizontal, finished);
+            for (i, row) in finished.chunks_exact(width).enumerate() {
+                emit(y + i, row);
+            }
+        }
+    }
 }
 
 /// A run of horizontally resized rows, each of `stride` bytes, in one piece: the live ones move to
@@ -41,188 +116,98 @@ struct Window {
     capacity: usize,
 }
 
-impl Resampler {
-    /// Resizes and hands each finished row (`width * 3` bytes of RGB) to `emit` with its number.
-    pub(super) fn run(&mut self, picture: &Picture, plan: &Plan, emit: impl FnMut(usize, &[u8])) {
-        let columns = (plan.horizontal.end - plan.horizontal.begin) as usize;
-        for plane in &mut self.planes {
-            plane.resize(columns + plan.horizontal.taps, 0);
-        }
-        self.row.resize(plan.horizontal.starts.len() * 3, 0);
-        if plan.vertical_first {
-            self.vertical_first(picture, plan, emit);
-        } else {
-            self.horizontal_first(picture, plan, emit);
-        }
-    }
-
-    fn horizontal_first(
-        &mut self,
-        picture: &Picture,
-        plan: &Plan,
-        mut emit: impl FnMut(usize, &[u8]),
-    ) {
-        let Plan { horizontal, vertical, .. } = plan;
-        self.window.reset(self.row.len(), vertical);
-        let stride = picture.width() as usize * 3;
-        let crop = horizontal.begin as usize * 3..horizontal.end as usize * 3;
-        let mut next = vertical.begin;
-        for y in 0..vertical.starts.len() {
-            let (start, count) = (vertical.starts[y], vertical.counts[y]);
-            while next < start + count {
-                let from = &picture.rgb()[next as usize * stride..][crop.clone()];
-                split_planes(from, &mut self.planes);
-                filter_row(&self.planes, horizontal, self.window.push(start));
-                next += 1;
-            }
-            let rows = self.window.rows(start, count);
-            filter_column(rows, self.row.len(), vertical.weights(y), &mut self.row);
-            emit(y, &self.row);
-        }
-    }
-
-    fn vertical_first(
-        &mut self,
-        picture: &Picture,
-        plan: &Plan,
-        mut emit: impl FnMut(usize, &[u8]),
-    ) {
-        let Plan { horizontal, vertical, .. } = plan;
-        let stride = picture.width() as usize * 3;
-        self.column_row.resize((horizontal.end - horizontal.begin) as usize * 3, 0);
-        for y in 0..vertical.starts.len() {
-            let first = vertical.starts[y] as usize * stride + horizontal.begin as usize * 3;
-            let rows = &picture.rgb()[first..];
-            filter_column(rows, stride, vertical.weights(y), &mut self.column_row);
-            split_planes(&self.column_row, &mut self.planes);
-            filter_row(&self.planes, horizontal, &mut self.row);
-            emit(y, &self.row);
-        }
-    }
-}
-
 impl Window {
     fn reset(&mut self, stride: usize, vertical: &Axis) {
         // Twice what one output needs: then a row moves to the front about once in its life.
-        self.capacity = vertical.taps * 2;
+        self.capacity = (vertical.taps + ROWS) * 2;
         self.stride = stride;
         self.base = vertical.begin;
         self.filled = 0;
         self.bytes.resize(self.capacity * stride, 0);
     }
 
-    /// Room for the next row; rows before `keep` may be dropped.
-    fn push(&mut self, keep: u32) -> &mut [u8] {
-        if self.filled == self.capacity {
+    /// Room for the next rows; those before picture row `keep` may be dropped.
+    fn push(&mut self, rows: usize, keep: u32) -> &mut [u8] {
+        if self.filled + rows > self.capacity {
             let dropped = (keep - self.base) as usize;
             self.bytes.copy_within(dropped * self.stride..self.filled * self.stride, 0);
             self.base = keep;
             self.filled -= dropped;
         }
-        self.filled += 1;
-        &mut self.bytes[(self.filled - 1) * self.stride..self.filled * self.stride]
+        self.filled += rows;
+        &mut self.bytes[(self.filled - rows) * self.stride..self.filled * self.stride]
     }
 
-    fn rows(&self, start: u32, count: u32) -> &[u8] {
-        let first = (start - self.base) as usize;
-        &self.bytes[first * self.stride..(first + count as usize) * self.stride]
-    }
-}
-
-fn split_planes(rgb: &[u8], [red, green, blue]: &mut [Vec<i16>; 3]) {
-    let pixels = rgb.as_chunks::<3>().0.iter();
-    for (((pixel, r), g), b) in pixels.zip(red).zip(green).zip(blue) {
-        *r = pixel[0].into();
-        *g = pixel[1].into();
-        *b = pixel[2].into();
+    /// What begins with a picture row.
+    fn from(&self, start: u32) -> &[u8] {
+        &self.bytes[(start - self.base) as usize * self.stride..]
     }
 }
 
-/// The horizontal pass of one row, with the loop over taps unrolled for the usual numbers of them.
-fn filter_row(planes: &[Vec<i16>; 3], axis: &Axis, to: &mut [u8]) {
-    match axis.taps {
-        4 => filter_row_of::<4>(planes, axis, to),
-        8 => filter_row_of::<8>(planes, axis, to),
-        12 => filter_row_of::<12>(planes, axis, to),
-        16 => filter_row_of::<16>(planes, axis, to),
-        20 => filter_row_of::<20>(planes, axis, to),
-        24 => filter_row_of::<24>(planes, axis, to),
-        28 => filter_row_of::<28>(planes, axis, to),
-        32 => filter_row_of::<32>(planes, axis, to),
-        taps => filter_row_any(planes, axis, taps, to),
-    }
-}
-
-fn filter_row_of<const TAPS: usize>(planes: &[Vec<i16>; 3], axis: &Axis, to: &mut [u8]) {
-    let low = axis.low.as_chunks::<TAPS>().0;
-    let high = axis.high.as_chunks::<TAPS>().0;
-    let pixels = to.as_chunks_mut::<3>().0;
-    for (((pixel, &start), low), high) in pixels.iter_mut().zip(&axis.starts).zip(low).zip(high) {
-        let first = (start - axis.begin) as usize;
-        for (sample, plane) in pixel.iter_mut().zip(planes) {
-            let window: &[i16; TAPS] = plane[first..].first_chunk().expect("planes are padded");
-            *sample = finish(dot(window, low), dot(window, high));
+/// Turns `rows` rows of RGB, one every `stride` bytes, on their side.
+fn turn(from: &[u8], stride: usize, rows: usize, block: &mut [[i32; LANES]]) {
+    let length = block.len() * 3;
+    // A block that is not full repeats its last row; what becomes of it is dropped.
+    let rows: [&[[u8; 3]]; ROWS] = std::array::from_fn(|row| {
+        let at = row.min(rows - 1) * stride;
+        from[at..at + length].as_chunks().0
+    });
+    for (x, lanes) in block.iter_mut().enumerate() {
+        for (row, pixels) in rows.iter().enumerate() {
+            let [red, green, blue] = pixels[x];
+            lanes[row] = red.into();
+            lanes[ROWS + row] = green.into();
+            lanes[2 * ROWS + row] = blue.into();
         }
     }
 }
 
-fn filter_row_any(planes: &[Vec<i16>; 3], axis: &Axis, taps: usize, to: &mut [u8]) {
-    let pixels = to.as_chunks_mut::<3>().0;
-    for (i, (pixel, &start)) in pixels.iter_mut().zip(&axis.starts).enumerate() {
-        let first = (start - axis.begin) as usize;
-        let (low, high) = (&axis.low[i * taps..][..taps], &axis.high[i * taps..][..taps]);
-        for (sample, plane) in pixel.iter_mut().zip(planes) {
-            let window = &plane[first..first + taps];
-            *sample = finish(dot(window, low), dot(window, high));
+/// The horizontal pass of a block. `to` has room for as many rows as are wanted.
+fn filter_block(block: &[[i32; LANES]], axis: &Axis, to: &mut [u8]) {
+    let stride = axis.starts.len() * 3;
+    for (x, &start) in axis.starts.iter().enumerate() {
+        let mut sums = [HALF; LANES];
+        for (lanes, &weight) in block[(start - axis.begin) as usize..].iter().zip(axis.weights(x)) {
+            for (sum, &sample) in sums.iter_mut().zip(lanes) {
+                *sum = sum.wrapping_add(sample.wrapping_mul(weight));
+            }
+        }
+        let samples = sums.map(finish);
+        for (row, to) in to.chunks_exact_mut(stride).enumerate() {
+            let pixel = [samples[row], samples[ROWS + row], samples[2 * ROWS + row]];
+            to[x * 3..x * 3 + 3].copy_from_slice(&pixel);
         }
     }
-}
-
-#[inline(always)]
-fn dot(samples: &[i16], weights: &[i16]) -> i32 {
-    samples
-        .iter()
-        .zip(weights)
-        .fold(0, |sum: i32, (s, w)| sum.wrapping_add(i32::from(*s) * i32::from(*w)))
-}
-
-/// Puts the two partial sums together and rounds.
-#[inline(always)]
-fn finish(low: i32, high: i32) -> u8 {
-    let sum = (high << SPLIT_BITS).wrapping_add(low).wrapping_add(1 << (PRECISION_BITS - 1));
-    (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
 /// The vertical pass of one row: for each weight, `rows` holds a row of the length of `to`, one
 /// every `stride` bytes.
-fn filter_column(rows: &[u8], stride: usize, (low, high): (&[i16], &[i16]), to: &mut [u8]) {
+fn filter_column(rows: &[u8], stride: usize, weights: &[i32], to: &mut [u8]) {
     let (tiles, rest) = to.as_chunks_mut::<TILE>();
-    let mut at = 0;
-    for tile in tiles {
-        filter_tile(&rows[at..], stride, low, high, tile);
-        at += TILE;
+    for (i, tile) in tiles.iter_mut().enumerate() {
+        filter_tile(&rows[i * TILE..], stride, weights, tile);
     }
+    let at = tiles.len() * TILE;
     for (x, sample) in rest.iter_mut().enumerate() {
-        let (mut sum_low, mut sum_high) = (0i32, 0i32);
-        for ((s, l), h) in rows[at + x..].iter().step_by(stride).zip(low).zip(high) {
-            sum_low = sum_low.wrapping_add(i32::from(*s) * i32::from(*l));
-            sum_high = sum_high.wrapping_add(i32::from(*s) * i32::from(*h));
-        }
-        *sample = finish(sum_low, sum_high);
+        let column = rows[at + x..].iter().step_by(stride);
+        let sum = column.zip(weights).map(|(s, w)| i32::from(*s) * w).sum::<i32>();
+        *sample = finish(sum + HALF);
     }
 }
 
-fn filter_tile(rows: &[u8], stride: usize, low: &[i16], high: &[i16], to: &mut [u8; TILE]) {
-    let (mut sum_low, mut sum_high) = ([0i32; TILE], [0i32; TILE]);
-    for ((row, l), h) in rows.chunks(stride).zip(low).zip(high) {
+fn filter_tile(rows: &[u8], stride: usize, weights: &[i32], to: &mut [u8; TILE]) {
+    let mut sums = [HALF; TILE];
+    for (row, &weight) in rows.chunks(stride).zip(weights) {
         let samples: &[u8; TILE] = row.first_chunk().expect("a row has room for the tile");
-        for i in 0..TILE {
-            let sample = i32::from(i16::from(samples[i]));
-            sum_low[i] = sum_low[i].wrapping_add(sample * i32::from(*l));
-            sum_high[i] = sum_high[i].wrapping_add(sample * i32::from(*h));
+        for (sum, &sample) in sums.iter_mut().zip(samples) {
+            *sum = sum.wrapping_add(i32::from(sample).wrapping_mul(weight));
         }
     }
-    for i in 0..TILE {
-        to[i] = finish(sum_low[i], sum_high[i]);
-    }
+    *to = sums.map(finish);
+}
+
+/// A sum with its half added, as a sample.
+#[inline(always)]
+fn finish(sum: i32) -> u8 {
+    (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
