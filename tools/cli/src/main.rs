@@ -1,3 +1,13 @@
-//! The host program.
+//! `kinglet-tools`, the host's program: makes models ready for a board.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
-fn main() {}
+mod cli;
+mod completions;
+mod fetch;
+mod import;
+mod inspect;
+mod output;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -1,0 +1,75 @@
+//! The command line: one enum line a subcommand, one file each.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use kinglet_compress::import::ImportError;
+use kinglet_compress::recipe::RecipeError;
+use kinglet_engine::ModelError;
+
+use crate::{completions, fetch, import, inspect};
+
+/// Prepares image classifiers for Raspberry Pi class boards.
+#[derive(Parser)]
+#[command(name = "kinglet-tools", version, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 model refused.")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Download a pretrained model and import it
+    Fetch(fetch::Args),
+    /// Make a model file from trained weights, or add metadata to an ONNX file
+    Import(import::Args),
+    /// Show what is in a model file: layers, types, work, metadata
+    Inspect(inspect::Args),
+    /// Print a shell's completion script
+    Completions(completions::CompletionsArgs),
+    /// Write manual pages
+    Man(completions::ManArgs),
+}
+
+/// The model or its weights were refused.
+const REFUSED: u8 = 3;
+
+/// Parses the command line and runs the subcommand.
+pub(crate) fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Fetch(args) => fetch::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Completions(args) => completions::completions(args),
+        Command::Man(args) => completions::man(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kinglet-tools: {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+/// 3 where the file is to blame, 1 where the system is.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    use kinglet_compress::weights::WeightsError;
+    for cause in error.chain() {
+        if let Some(ModelError::Read { .. }) = cause.downcast_ref() {
+            return 1;
+        }
+        if let Some(ImportError::Weights(WeightsError::Read { .. })) = cause.downcast_ref() {
+            return 1;
+        }
+        if let Some(RecipeError::Unknown { .. } | RecipeError::Recipe { .. }) = cause.downcast_ref()
+        {
+            return 1;
+        }
+        if cause.is::<ModelError>() || cause.is::<ImportError>() || cause.is::<RecipeError>() {
+            return REFUSED;
+        }
+    }
+    1
+}

@@ -1,0 +1,32 @@
+//! What the subcommands share: saving a model, a spinner for long work.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use kinglet_engine::OnnxFile;
+
+/// Writes a model whole or not at all, and says what was written.
+pub(crate) fn save(file: &OnnxFile, path: &Path) -> anyhow::Result<()> {
+    let bytes = file.to_bytes();
+    kinglet_compress::atomic::atomic_write(path, &bytes)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{}: {:.1} MB", path.display(), bytes.len() as f64 / 1e6);
+    Ok(())
+}
+
+/// A spinner with a text, gone when it is dropped; nothing where the output is no terminal.
+pub(crate) fn spinner(text: &str) -> ProgressBar {
+    let spinner = ProgressBar::new_spinner().with_message(text.to_owned());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+        spinner.set_style(style);
+    }
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner
+}
+
+/// The text of a file.
+pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}

@@ -1,0 +1,83 @@
+//! Made-up weights that keep activations in a sane range through any depth.
+//!
+//! Each convolution's weights are uniform with the variance that makes its output, before the
+//! activation, have variance 1, as He et al. (2015) do it; the variance of the residual stream is
+//! followed from block to block. No measured accuracy follows from such a model, but its speed,
+//! its memory and the errors of its arithmetic are those of a trained one.
+
+use super::fold::Folded;
+use crate::arch::{Activation, Conv, Network, Part, Place};
+
+/// Part of a residual block's variance against its input's.
+const RESIDUAL: f64 = 0.25;
+/// Mean square of the input picture after normalisation, roughly.
+const PICTURE: f64 = 1.0;
+/// Mean square of the pooled features, roughly: most of their variance is averaged away.
+const POOLED: f64 = 0.1;
+/// Variance of the outputs.
+const LOGITS: f64 = 4.0;
+
+/// Random weights of every convolution.
+pub(super) fn weights(network: &Network, seed: u64) -> Vec<(Conv, Folded)> {
+    let mut random = SplitMix64(seed);
+    // Mean square of an activation whose input has variance 1.
+    let activated = match network.activation {
+        Activation::Relu6 => 0.5,
+        Activation::Swish => 0.355,
+    };
+    let mut stream = activated;
+    network
+        .convolutions()
+        .into_iter()
+        .map(|conv| {
+            let (input, output) = match conv.place {
+                Place::Stem => (PICTURE, 1.0),
+                Place::Head => (stream, 1.0),
+                Place::Classifier => (POOLED, LOGITS),
+                Place::Block(index, part) => {
+                    let block = &network.blocks[index];
+                    let output = if block.residual { RESIDUAL } else { 1.0 };
+                    match part {
+                        Part::Expand => (stream, 1.0),
+                        Part::Depthwise if block.expands() => (activated, 1.0),
+                        Part::Depthwise => (stream, 1.0),
+                        Part::Reduce | Part::Excite => (POOLED, 1.0),
+                        // The gate is about one half.
+                        Part::Project if block.squeeze.is_some() => (activated / 4.0, output),
+                        Part::Project => (activated, output),
+                        Part::Only => (stream, output),
+                    }
+                }
+            };
+            if let Place::Block(index, Part::Project | Part::Only) = conv.place {
+                let added = if conv.activated { output * activated } else { output };
+                stream = if network.blocks[index].residual { stream + added } else { added };
+            }
+            let fan_in = (conv.input * conv.kernel * conv.kernel) as f64;
+            let deviation = (output / (input * fan_in)).sqrt();
+            let weight = (0..conv.weights()).map(|_| random.uniform(deviation)).collect();
+            let bias = (0..conv.output).map(|_| random.uniform(0.1)).collect();
+            (conv, Folded { weight, bias })
+        })
+        .collect()
+}
+
+/// Source: Steele, Lea and Flood (2014), the generator of Java's `SplittableRandom`.
+struct SplitMix64(u64);
+
+impl SplitMix64 {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform, centred, of the given standard deviation. Only exact operations and one square
+    /// root: the same on every machine.
+    fn uniform(&mut self, deviation: f64) -> f32 {
+        let unit = (self.next() >> 11) as f64 / (1_u64 << 53) as f64;
+        ((2.0 * unit - 1.0) * 3.0_f64.sqrt() * deviation) as f32
+    }
+}
