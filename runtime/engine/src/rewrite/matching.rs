@@ -3,11 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::params::{self, Why};
+use super::params::{self, RawWeights, Why};
 use super::unary;
 use crate::graph::{GraphIndex, float, input, int, sizes, string};
 use crate::onnx::NodeProto;
-use crate::region::{ConvShape, Padding, Quantization, QuantizedOutput, StepKind, Weights};
+use crate::region::{ConvShape, Padding, Quantization, QuantizedOutput, StepKind};
 use crate::tensor;
 
 /// Shape class of a quantized value, as far as rules need it.
@@ -154,7 +154,7 @@ impl<'a> Matcher<'a> {
         let (source, known) =
             input(node, 0).and_then(|v| self.source(v)).ok_or("its input is not quantized")?;
         let scale = known.quantization.scale;
-        let (weights, dims) = params::dequantized_weights(
+        let weights = params::dequantized_weights(
             &self.index,
             input(node, 1),
             input(node, 2),
@@ -162,25 +162,7 @@ impl<'a> Matcher<'a> {
             0,
             1.0,
         )?;
-        self.conv_step(node, source, known, weights, &dims, output)
-    }
-
-    fn conv_step(
-        &self,
-        node: &NodeProto,
-        source: &str,
-        known: Quantized,
-        weights: Weights,
-        dims: &[usize],
-        output: QuantizedOutput,
-    ) -> Result<Matched, Why> {
-        let shape = conv_shape(node, dims)?;
-        Ok(Matched {
-            kind: StepKind::Conv { shape, weights, input: known.quantization, output },
-            inputs: vec![source.to_owned()],
-            form: Form::Map,
-            node: String::new(),
-        })
+        conv_step(node, source, known, weights, output)
     }
 
     /// A fully connected layer; `output: None` leaves the result in f32.
@@ -200,7 +182,7 @@ impl<'a> Matcher<'a> {
         }
         let beta = float(node, "beta").unwrap_or(1.0);
         let transposed = gemm && int(node, "transB") == Some(1);
-        let (weights, dims) = params::dequantized_weights(
+        let weights = params::dequantized_weights(
             &self.index,
             input(node, 1),
             if gemm { input(node, 2) } else { None },
@@ -208,7 +190,7 @@ impl<'a> Matcher<'a> {
             usize::from(!transposed),
             beta,
         )?;
-        linear_step(source, known, weights, &dims, transposed, output)
+        linear_step(source, known, weights, transposed, output)
     }
 
     fn pair(&self, node: &NodeProto, output: QuantizedOutput) -> Result<Matched, Why> {
@@ -257,20 +239,20 @@ impl<'a> Matcher<'a> {
         let (mut matched, quantization) = match node.op_type.as_str() {
             "QLinearConv" => {
                 let output = quantization(6)?;
-                let (weights, dims) = params::qlinear_weights(index, node, 3, Some(8), 0)?;
+                let weights = params::qlinear_weights(index, node, 3, Some(8), 0)?;
                 let (name, known) = source(0)?;
                 let known = Quantized { quantization: quantization(1)?, ..known };
-                (self.conv_step(node, name, known, weights, &dims, whole(output))?, output)
+                (conv_step(node, name, known, weights, whole(output))?, output)
             }
             "QLinearMatMul" => {
                 let output = quantization(6)?;
-                let (weights, dims) = params::qlinear_weights(index, node, 3, None, 1)?;
+                let weights = params::qlinear_weights(index, node, 3, None, 1)?;
                 let (name, known) = source(0)?;
                 if known.form != Form::Flat {
                     return Err("its input is not a pooled and flattened value".into());
                 }
                 let known = Quantized { quantization: quantization(1)?, ..known };
-                (linear_step(name, known, weights, &dims, false, Some(whole(output)))?, output)
+                (linear_step(name, known, weights, false, Some(whole(output)))?, output)
             }
             "QLinearAdd" | "QLinearMul" => {
                 let output = quantization(6)?;
@@ -306,15 +288,34 @@ pub(super) fn is_qlinear(node: &NodeProto) -> bool {
     )
 }
 
+fn conv_step(
+    node: &NodeProto,
+    source: &str,
+    known: Quantized,
+    weights: RawWeights,
+    output: QuantizedOutput,
+) -> Result<Matched, Why> {
+    let shape = conv_shape(node, &weights.dims)?;
+    let weights = weights.settle(known.quantization, Some(&output))?;
+    Ok(Matched {
+        kind: StepKind::Conv { shape, weights, input: known.quantization, output },
+        inputs: vec![source.to_owned()],
+        form: Form::Map,
+        node: String::new(),
+    })
+}
+
 fn linear_step(
     source: &str,
     known: Quantized,
-    mut weights: Weights,
-    dims: &[usize],
+    weights: RawWeights,
     transposed: bool,
     output: Option<QuantizedOutput>,
 ) -> Result<Matched, Why> {
-    let &[rows, columns] = dims else { return Err("its weights are not a matrix".into()) };
+    let &[rows, columns] = weights.dims.as_slice() else {
+        return Err("its weights are not a matrix".into());
+    };
+    let mut weights = weights.settle(known.quantization, output.as_ref())?;
     let in_features = if transposed { columns } else { rows };
     if !transposed {
         weights.codes = (0..columns)

@@ -2,7 +2,7 @@
 
 use crate::graph::{GraphIndex, input, int};
 use crate::onnx::{NodeProto, TensorProto, tensor_proto::DataType};
-use crate::region::{Quantization, Weights};
+use crate::region::{Quantization, QuantizedOutput, Weights};
 use crate::tensor;
 
 /// Why a node cannot run in int8; shown in the report.
@@ -90,29 +90,74 @@ fn bias(
     input_scale: f32,
     weight_scale: &[f32],
     factor: f32,
-) -> Result<Vec<i32>, Why> {
+) -> Result<Vec<f64>, Why> {
     let channels = weight_scale.len();
-    let Some(name) = name else { return Ok(vec![0; channels]) };
+    let Some(name) = name else { return Ok(vec![0.0; channels]) };
     let real = constant_f32(index, name).ok_or("the bias is not constant")?;
     if real.len() != channels {
         return Err(format!("the bias has {} elements for {channels} channels", real.len()));
     }
-    real.iter()
-        .zip(weight_scale)
-        .map(|(&b, &s)| {
-            let unit = f64::from(input_scale) * f64::from(s);
-            let b = b * f64::from(factor);
-            if b == 0.0 {
-                return Ok(0);
+    let code = |(&b, &s): (&f64, &f32)| {
+        let b = b * f64::from(factor);
+        // 0 / 0 is a channel without weights and bias.
+        if b == 0.0 { 0.0 } else { (b / (f64::from(input_scale) * f64::from(s))).round_ties_even() }
+    };
+    Ok(real.iter().zip(weight_scale).map(code).collect())
+}
+
+/// Weights as read: the bias may still be too large for 32-bit sums.
+pub(super) struct RawWeights {
+    codes: Vec<i16>,
+    scale: Vec<f32>,
+    bias: Vec<f64>,
+    /// Dimensions of the weight tensor.
+    pub dims: Vec<usize>,
+    channel_axis: usize,
+}
+
+impl RawWeights {
+    /// Weights whose sums fit 32 bits, `[out][…]`.
+    ///
+    /// Quantizers give channels that have (almost) no weights tiny scales and so huge biases. As
+    /// long as such a channel's output is one and the same code for every input, it becomes
+    /// that constant, which is exact.
+    pub(super) fn settle(
+        mut self,
+        input: Quantization,
+        output: Option<&QuantizedOutput>,
+    ) -> Result<Weights, Why> {
+        let channels = self.scale.len();
+        let inner: usize = self.dims[self.channel_axis + 1..].iter().product();
+        let mut reach = vec![0_f64; channels];
+        for (i, code) in self.codes.iter().enumerate() {
+            reach[i / inner.max(1) % channels] += 255.0 * f64::from(code.unsigned_abs());
+        }
+        let mut bias = Vec::with_capacity(channels);
+        for (channel, reach) in reach.into_iter().enumerate() {
+            let code = self.bias[channel];
+            if code.abs() + reach < f64::from(1 << 30) {
+                bias.push(code as i32);
+                continue;
             }
-            let code = (b / unit).round_ties_even();
-            if code.abs() < f64::from(1 << 30) {
-                Ok(code as i32)
-            } else {
-                Err(format!("bias {b} is too large for its scale {unit:e}"))
+            let unit = f64::from(input.scale) * f64::from(self.scale[channel]);
+            let constant = output.and_then(|o| {
+                let at =
+                    |acc: f64| o.quantization.quantize((acc * unit) as f32).clamp(o.min, o.max);
+                (at(code - reach) == at(code + reach)).then(|| (at(code), o.quantization))
+            });
+            let (value, quantization) = constant.ok_or_else(|| {
+                format!("the bias of channel {channel} is too large for its scale {unit:e}")
+            })?;
+            bias.push(i32::from(value) - i32::from(quantization.zero_point));
+            self.scale[channel] = quantization.scale / input.scale;
+            for (i, code) in self.codes.iter_mut().enumerate() {
+                if i / inner.max(1) % channels == channel {
+                    *code = 0;
+                }
             }
-        })
-        .collect()
+        }
+        Ok(Weights { codes: self.codes, scale: self.scale, bias })
+    }
 }
 
 /// A constant float vector, directly or as int32 codes behind a DequantizeLinear.
@@ -137,7 +182,7 @@ fn constant_f32(index: &GraphIndex<'_>, name: &str) -> Option<Vec<f64>> {
     Some(codes.iter().enumerate().map(real).collect())
 }
 
-/// Weights behind a DequantizeLinear, and their dimensions.
+/// Weights behind a DequantizeLinear.
 pub(super) fn dequantized_weights(
     index: &GraphIndex<'_>,
     weight: Option<&str>,
@@ -145,7 +190,7 @@ pub(super) fn dequantized_weights(
     input_scale: f32,
     channel_axis: usize,
     bias_factor: f32,
-) -> Result<(Weights, Vec<usize>), Why> {
+) -> Result<RawWeights, Why> {
     let not_int8 = "the weights are not quantized constants";
     let node = weight
         .and_then(|w| index.producer(w))
@@ -165,6 +210,7 @@ pub(super) fn dequantized_weights(
             axis,
             channel_axis,
         )?,
+        channel_axis,
         |scale| bias(index, bias_name, input_scale, scale, bias_factor),
     )
 }
@@ -177,7 +223,7 @@ pub(super) fn qlinear_weights(
     at: usize,
     bias_at: Option<usize>,
     channel_axis: usize,
-) -> Result<(Weights, Vec<usize>), Why> {
+) -> Result<RawWeights, Why> {
     let constant = |i: usize, what: &str| {
         input(node, i)
             .and_then(|name| index.constant(name))
@@ -190,14 +236,14 @@ pub(super) fn qlinear_weights(
         channel_axis as i64,
         channel_axis,
     )?;
-    finish(parsed, |scale| match bias_at.and_then(|i| input(node, i)) {
-        None => Ok(vec![0; scale.len()]),
+    finish(parsed, channel_axis, |scale| match bias_at.and_then(|i| input(node, i)) {
+        None => Ok(vec![0.0; scale.len()]),
         Some(name) => {
             let tensor = index.constant(name).ok_or("the bias is not constant")?;
-            let bias: Vec<i32> = tensor::to_i64(tensor)
+            let bias: Vec<f64> = tensor::to_i64(tensor)
                 .map_err(|e| e.to_string())?
                 .into_iter()
-                .map(|b| b as i32)
+                .map(|b| b as f64)
                 .collect();
             if bias.len() == scale.len() { Ok(bias) } else { Err("the bias's length".into()) }
         }
@@ -206,8 +252,13 @@ pub(super) fn qlinear_weights(
 
 fn finish(
     codes: Codes,
-    bias: impl FnOnce(&[f32]) -> Result<Vec<i32>, Why>,
-) -> Result<(Weights, Vec<usize>), Why> {
+    channel_axis: usize,
+    bias: impl FnOnce(&[f32]) -> Result<Vec<f64>, Why>,
+) -> Result<RawWeights, Why> {
     let bias = bias(&codes.scale)?;
-    Ok((Weights { codes: codes.codes, scale: codes.scale, bias }, codes.dims))
+    if let Some(bad) = bias.iter().find(|b| b.is_nan()) {
+        return Err(format!("a bias is {bad}"));
+    }
+    let Codes { codes, dims, scale } = codes;
+    Ok(RawWeights { codes, scale, bias, dims, channel_axis })
 }

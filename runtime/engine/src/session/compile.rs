@@ -297,17 +297,20 @@ fn region_layers(region: &PlannedRegion) -> Vec<Layer> {
 }
 
 fn tract_layer(model: &TypedModel, node: &TypedNode, time: Option<Duration>) -> Layer {
+    let operation = node.op.name();
     let facts = model.node_input_facts(node.id).unwrap_or_default();
     let costs = catch_unwind(AssertUnwindSafe(|| node.op.cost(&facts).unwrap_or_default()))
         .unwrap_or_default();
+    // tract counts scalings and sums as well; only products of weights count here.
+    let products = ["Conv", "MatMul", "EinSum"].iter().any(|p| operation.contains(p));
     let macs = costs
         .iter()
-        .filter(|(cost, _)| matches!(cost, Cost::FMA(_)))
+        .filter(|(cost, _)| products && matches!(cost, Cost::FMA(_)))
         .filter_map(|(_, n)| n.to_i64().ok())
         .sum::<i64>();
     Layer {
         name: node.name.clone(),
-        operation: node.op.name().to_string(),
+        operation: operation.to_string(),
         data_type: "f32",
         kernel: "tract".to_owned(),
         shape: node.outputs[0].fact.shape.as_concrete().map(<[usize]>::to_vec).unwrap_or_default(),
