@@ -1,0 +1,198 @@
+//! Accuracy of a model on labelled pictures, measured by the engine that runs on the board.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use kinglet_engine::metadata::Preprocess;
+use kinglet_engine::{ModelError, OnnxFile, Options, Picture, Session};
+
+use crate::dataset::Sample;
+use crate::parallel;
+
+/// Why an evaluation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvaluateError {
+    /// The model was refused, or failed while running.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Not one picture could be read.
+    #[error("none of the {pictures} pictures could be read, the first: {first}")]
+    NothingRead {
+        /// Number of pictures.
+        pictures: usize,
+        /// What was wrong with the first.
+        first: String,
+    },
+    /// A picture's class is none of the model's.
+    #[error("{}: class {class}, the model has {classes} classes", path.display())]
+    Class {
+        /// The picture.
+        path: PathBuf,
+        /// Its class.
+        class: usize,
+        /// The model's number of classes.
+        classes: usize,
+    },
+}
+
+/// How to evaluate.
+#[derive(Debug, Clone, Default)]
+pub struct EvaluateOptions {
+    /// Threads, each with a session of its own; one for each core by default.
+    pub threads: Option<usize>,
+    /// Preprocessing instead of that in the model.
+    pub preprocess: Option<Preprocess>,
+}
+
+/// A picture that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Pictures whose best class was right.
+    pub right1: usize,
+    /// Pictures whose class was among the best five.
+    pub right5: usize,
+    /// Pictures that were classified.
+    pub n: usize,
+    /// Pictures that could not be read, in the order of the samples.
+    pub skipped: Vec<Skipped>,
+    /// Time of the whole work, decoding included, loading the model not.
+    pub elapsed: Duration,
+}
+
+impl Evaluation {
+    /// Share of pictures whose best class was right, 0..=1.
+    #[must_use]
+    pub fn top1(&self) -> f64 {
+        self.right1 as f64 / self.n.max(1) as f64
+    }
+
+    /// Share of pictures whose class was among the best five, 0..=1.
+    #[must_use]
+    pub fn top5(&self) -> f64 {
+        self.right5 as f64 / self.n.max(1) as f64
+    }
+
+    /// Pictures a second, all threads together.
+    #[must_use]
+    pub fn images_per_s(&self) -> f64 {
+        self.n as f64 / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+}
+
+/// One thread's share.
+#[derive(Default)]
+struct Part {
+    right1: usize,
+    right5: usize,
+    n: usize,
+    skipped: Vec<(usize, String)>,
+    elapsed: Duration,
+}
+
+/// Classifies every sample and counts. `done` is called once a sample, from several threads.
+///
+/// # Errors
+/// [`EvaluateError::Model`] also when the model has no preprocessing and none is given.
+pub fn evaluate(
+    file: &OnnxFile,
+    samples: &[Sample],
+    options: &EvaluateOptions,
+    done: &(dyn Fn() + Sync),
+) -> Result<Evaluation, EvaluateError> {
+    let mut file = file.clone();
+    if let Some(preprocess) = &options.preprocess {
+        let mut metadata = file.metadata()?;
+        metadata.preprocess = Some(preprocess.clone());
+        metadata.write(&mut file.proto);
+    }
+    let threads = parallel::threads(options.threads);
+    let session_options = Options { self_test: false, ..Options::default() };
+    let parts = parallel::run(threads, samples.len(), |queue| {
+        let mut session = Session::new(file.clone(), &session_options)?;
+        let start = Instant::now();
+        let mut part = Part::default();
+        for at in queue {
+            part.add(&mut session, at, &samples[at])?;
+            done();
+        }
+        part.elapsed = start.elapsed();
+        Ok::<_, EvaluateError>(part)
+    })?;
+    let sum = |field: fn(&Part) -> usize| parts.iter().map(field).sum::<usize>();
+    let (right1, right5, n) = (sum(|p| p.right1), sum(|p| p.right5), sum(|p| p.n));
+    let elapsed = parts.iter().map(|p| p.elapsed).max().unwrap_or_default();
+    let mut skipped: Vec<_> = parts.into_iter().flat_map(|p| p.skipped).collect();
+    skipped.sort();
+    let skipped: Vec<Skipped> = skipped
+        .into_iter()
+        .map(|(at, why)| Skipped { path: samples[at].path.clone(), why })
+        .collect();
+    match skipped.first() {
+        Some(first) if n == 0 => {
+            let pictures = samples.len();
+            Err(EvaluateError::NothingRead { pictures, first: first.why.clone() })
+        }
+        _ => Ok(Evaluation { right1, right5, n, skipped, elapsed }),
+    }
+}
+
+impl Part {
+    fn add(
+        &mut self,
+        session: &mut Session,
+        at: usize,
+        sample: &Sample,
+    ) -> Result<(), EvaluateError> {
+        let classes = session.classes();
+        if sample.class >= classes {
+            let Sample { path, class } = sample.clone();
+            return Err(EvaluateError::Class { path, class, classes });
+        }
+        let picture = match Picture::read(&sample.path) {
+            Ok(picture) => picture,
+            Err(error) => {
+                self.skipped.push((at, error.to_string()));
+                return Ok(());
+            }
+        };
+        let place = rank(&session.outputs(&picture)?, sample.class);
+        self.n += 1;
+        self.right1 += usize::from(place < 1);
+        self.right5 += usize::from(place < 5);
+        Ok(())
+    }
+}
+
+/// How many classes are ranked before `class`; of equals the lower index comes first. An output
+/// that is not a number is ranked last.
+fn rank(outputs: &[f32], class: usize) -> usize {
+    let own = outputs[class];
+    if own.is_nan() {
+        return outputs.len();
+    }
+    outputs.iter().enumerate().filter(|&(i, &v)| v > own || (v == own && i < class)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rank;
+
+    #[test]
+    fn equals_are_ranked_by_index_and_nan_last() {
+        assert_eq!(rank(&[1.0, 3.0, 3.0], 1), 0);
+        assert_eq!(rank(&[1.0, 3.0, 3.0], 2), 1);
+        assert_eq!(rank(&[1.0, 3.0, 3.0], 0), 2);
+        assert_eq!(rank(&[f32::NAN, 0.0], 0), 2);
+        assert_eq!(rank(&[f32::NAN, 0.0], 1), 0);
+    }
+}
