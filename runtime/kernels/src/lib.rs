@@ -23,6 +23,8 @@
 //! | `f32` NCHW to `u8` NHWC and back | [`quantize::Quantize`], [`quantize::Dequantize`] |
 
 pub mod add;
+#[cfg(target_arch = "aarch64")]
+mod arm;
 pub mod catalogue;
 pub mod conv;
 pub mod depthwise;

@@ -103,18 +103,19 @@ pub(crate) fn check_weights(weights: &[i16], expected: usize) -> Result<(), Kern
     }
 }
 
-/// `bias - zero_point * sum(weights)`: with it, kernels multiply activations as they are.
+/// `bias - zero_point * sum(weights)`: with it, kernels multiply activations as they are, or less
+/// a constant that `zero_point` is then relative to.
 ///
 /// Wrapping is exact in the end: `sum(x * w)` wraps alike, and the complete sum fits an `i32`
 /// (see [`check_accumulators`]).
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 pub(crate) fn folded_bias<'a>(
     weights: impl IntoIterator<Item = &'a i16>,
-    zero_point: u8,
+    zero_point: i32,
     bias: i32,
 ) -> i32 {
     let sum = weights.into_iter().fold(0i32, |sum, &w| sum.wrapping_add(i32::from(w)));
-    bias.wrapping_sub(sum.wrapping_mul(i32::from(zero_point)))
+    bias.wrapping_sub(sum.wrapping_mul(zero_point))
 }
 
 /// What the weights and biases of one layer can reach, proven when it is built.

@@ -93,6 +93,21 @@ impl Packed16 {
     }
 }
 
+/// The bytes of 16-bit values.
+#[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
+pub(crate) fn as_bytes(values: &[i16]) -> &[u8] {
+    // SAFETY: any initialised memory can be read as bytes.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) }
+}
+
+/// The bytes of 16-bit values.
+#[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
+pub(crate) fn as_bytes_mut(values: &mut [i16]) -> &mut [u8] {
+    let len = size_of_val(values);
+    // SAFETY: any initialised memory can be read as bytes, and any bytes are valid values.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), len) }
+}
+
 impl std::fmt::Debug for Scratch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Scratch").field("capacity_bytes", &self.capacity_bytes()).finish()

@@ -9,12 +9,20 @@ mod avx2;
 mod avx2_tile;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod im2col;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_tile;
+#[cfg(target_arch = "aarch64")]
+mod neondot_tile;
 mod scalar;
 
 use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Avx2;
+#[cfg(target_arch = "aarch64")]
+use crate::isa::{Neon, NeonDot};
 use crate::requantize::{Reach, check_accumulators, check_weights};
 use crate::{ConvGeometry, Isa, KernelError, Requantize, Scratch};
 
@@ -37,6 +45,8 @@ enum Body {
     Scalar(scalar::Kernel),
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Kernel),
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Kernel),
 }
 
 impl Body {
@@ -45,6 +55,14 @@ impl Body {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 if reach.converts_exactly => match Avx2::detect() {
                 Some(token) => Body::Avx2(avx2::Kernel::new(token, &layer)),
+                None => Body::Scalar(scalar::Kernel::new(layer)),
+            },
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon | Isa::NeonDot if reach.converts_exactly => match Neon::detect() {
+                Some(neon) => {
+                    let dot = NeonDot::detect().filter(|_| isa == Isa::NeonDot);
+                    Body::Neon(neon::Kernel::new(neon, dot, &layer, reach))
+                }
                 None => Body::Scalar(scalar::Kernel::new(layer)),
             },
             _ => Body::Scalar(scalar::Kernel::new(layer)),
@@ -94,6 +112,8 @@ impl Conv {
             Body::Scalar(_) => "conv_u8s8_scalar",
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(kernel) => kernel.name(),
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(kernel) => kernel.name(),
         }
     }
 
@@ -121,6 +141,8 @@ impl Conv {
             Body::Scalar(kernel) => kernel.run(input, range, output),
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(kernel) => kernel.run(input, range, output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(kernel) => kernel.run(input, range, output, scratch),
         }
     }
 }

@@ -190,7 +190,8 @@ fn pack(layer: &Layer<'_>, pairs: usize, first: usize) -> Vector {
     let mut bias = [0; LANES];
     let mut multiplier = [0.0; LANES];
     for c in 0..LANES {
-        bias[c] = folded_bias(taps(c), layer.input_zero_point, layer.output.bias[first + c]);
+        bias[c] =
+            folded_bias(taps(c), i32::from(layer.input_zero_point), layer.output.bias[first + c]);
         multiplier[c] = layer.output.multiplier[first + c];
     }
     let pack_shifted = |shift: usize| {

@@ -58,7 +58,7 @@ impl Kernel {
         });
         let bias = rows
             .zip(output.bias())
-            .map(|(row, &bias)| folded_bias(row, input_zero_point, bias))
+            .map(|(row, &bias)| folded_bias(row, i32::from(input_zero_point), bias))
             .collect();
         Kernel { token, steps, wide, weights: packed, bias }
     }

@@ -1,0 +1,197 @@
+//! What several NEON kernels share: the end of requantization, and moving activations.
+
+//!
+use std::arch::aarch64::*;
+
+/// The last steps from rounded `i32` values to activations.
+///
+/// Each step saturates towards a bound that clamping to `min..=max` reaches anyway, so the result
+/// equals `clamp(value + zero_point, min, max)` for every `i32`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clamp {
+    zero_point: i16,
+    min: u8,
+    max: u8,
+}
+
+impl Clamp {
+    pub(crate) fn new(zero_point: u8, min: u8, max: u8) -> Clamp {
+        Clamp { zero_point: i16::from(zero_point), min, max }
+    }
+
+    /// Clamps eight values.
+    #[target_feature(enable = "neon")]
+    #[inline]
+    pub(crate) fn eight(&self, low: int32x4_t, high: int32x4_t) -> uint8x8_t {
+        let words = vcombine_s16(vqmovn_s32(low), vqmovn_s32(high));
+        let bytes = vqmovun_s16(vqaddq_s16(words, vdupq_n_s16(self.zero_point)));
+        vmin_u8(vmax_u8(bytes, vdup_n_u8(self.min)), vdup_n_u8(self.max))
+    }
+
+    /// Clamps sixteen values.
+    #[target_feature(enable = "neon")]
+    #[inline]
+    pub(crate) fn sixteen(&self, values: [int32x4_t; 4]) -> uint8x16_t {
+        let zero_point = vdupq_n_s16(self.zero_point);
+        let words =
+            |low, high| vqaddq_s16(vcombine_s16(vqmovn_s32(low), vqmovn_s32(high)), zero_point);
+        let low = vqmovun_s16(words(values[0], values[1]));
+        let high = vqmovun_s16(words(values[2], values[3]));
+        let bytes = vcombine_u8(low, high);
+        vminq_u8(vmaxq_u8(bytes, vdupq_n_u8(self.min)), vdupq_n_u8(self.max))
+    }
+}
+
+/// `round_half_even(sum as f32 * multiplier)`.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(crate) fn scale(sum: int32x4_t, multiplier: float32x4_t) -> int32x4_t {
+    vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(sum), multiplier))
+}
+
+/// Four consecutive values.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(crate) fn load_i32(from: &[i32; 4]) -> int32x4_t {
+    // SAFETY: four values.
+    unsafe { vld1q_s32(from.as_ptr()) }
+}
+
+/// Four consecutive values.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(crate) fn load_f32(from: &[f32; 4]) -> float32x4_t {
+    // SAFETY: four values.
+    unsafe { vld1q_f32(from.as_ptr()) }
+}
+
+/// Sixteen consecutive values.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(crate) fn load_u8(from: &[u8; 16]) -> uint8x16_t {
+    // SAFETY: sixteen bytes.
+    unsafe { vld1q_u8(from.as_ptr()) }
+}
+
+/// Sixteen activations as `f32`, in order.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(crate) fn to_f32(x: uint8x16_t) -> [float32x4_t; 4] {
+    let (low, high) = (vmovl_u8(vget_low_u8(x)), vmovl_high_u8(x));
+    [
+        vcvtq_f32_u32(vmovl_u16(vget_low_u16(low))),
+        vcvtq_f32_u32(vmovl_high_u16(low)),
+        vcvtq_f32_u32(vmovl_u16(vget_low_u16(high))),
+        vcvtq_f32_u32(vmovl_high_u16(high)),
+    ]
+}
+
+/// Zero-extends bytes.
+///
+/// # Panics
+/// If the slices differ in length.
+#[target_feature(enable = "neon")]
+pub(crate) fn widen(from: &[u8], to: &mut [i16]) {
+    assert_eq!(from.len(), to.len());
+    let (from, from_tail) = from.as_chunks::<16>();
+    let (to, to_tail) = to.as_chunks_mut::<16>();
+    for (from, to) in from.iter().zip(to) {
+        let x = load_u8(from);
+        // SAFETY: sixteen values.
+        unsafe {
+            vst1q_s16(to.as_mut_ptr(), vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(x))));
+            vst1q_s16(to.as_mut_ptr().add(8), vreinterpretq_s16_u16(vmovl_high_u8(x)));
+        }
+    }
+    for (&from, to) in from_tail.iter().zip(to_tail) {
+        *to = i16::from(from);
+    }
+}
+
+/// `x - 128` as signed bytes.
+///
+/// # Panics
+/// If the slices differ in length.
+#[target_feature(enable = "neon")]
+pub(crate) fn to_signed(from: &[u8], to: &mut [u8]) {
+    assert_eq!(from.len(), to.len());
+    let (from, from_tail) = from.as_chunks::<16>();
+    let (to, to_tail) = to.as_chunks_mut::<16>();
+    for (from, to) in from.iter().zip(to) {
+        // SAFETY: sixteen bytes.
+        unsafe { vst1q_u8(to.as_mut_ptr(), veorq_u8(load_u8(from), vdupq_n_u8(0x80))) };
+    }
+    for (&from, to) in from_tail.iter().zip(to_tail) {
+        *to = from ^ 0x80;
+    }
+}
+
+/// Applies `f` to 16 elements of `a` and `b` at a time, the last ones padded with zeros.
+///
+/// # Panics
+/// If the slices differ in length.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(crate) fn map2(
+    a: &[u8],
+    b: &[u8],
+    out: &mut [u8],
+    f: impl Fn(uint8x16_t, uint8x16_t) -> uint8x16_t,
+) {
+    assert!(a.len() == out.len() && b.len() == out.len());
+    let (a, a_tail) = a.as_chunks::<16>();
+    let (b, b_tail) = b.as_chunks::<16>();
+    let (out, out_tail) = out.as_chunks_mut::<16>();
+    for ((a, b), out) in a.iter().zip(b).zip(out) {
+        // SAFETY: a store of sixteen bytes.
+        unsafe { vst1q_u8(out.as_mut_ptr(), f(load_u8(a), load_u8(b))) };
+    }
+    if out_tail.is_empty() {
+        return;
+    }
+    let (mut a_last, mut b_last, mut out_last) = ([0; 16], [0; 16], [0; 16]);
+    a_last[..a_tail.len()].copy_from_slice(a_tail);
+    b_last[..b_tail.len()].copy_from_slice(b_tail);
+    // SAFETY: a store of sixteen bytes.
+    unsafe { vst1q_u8(out_last.as_mut_ptr(), f(load_u8(&a_last), load_u8(&b_last))) };
+    out_tail.copy_from_slice(&out_last[..out_tail.len()]);
+}
+
+/// `acc[i] += w[4 * i..4 * i + 4] . x[4 * LANE..4 * LANE + 4]`, all signed bytes.
+#[target_feature(enable = "neon,dotprod")]
+#[inline]
+pub(crate) fn sdot_lane<const LANE: i32>(
+    mut acc: int32x4_t,
+    w: int8x16_t,
+    x: int8x16_t,
+) -> int32x4_t {
+    // SAFETY: one instruction on registers, of the extension this function is compiled for.
+    unsafe {
+        std::arch::asm!(
+            "sdot {acc:v}.4s, {w:v}.16b, {x:v}.4b[{lane}]",
+            acc = inout(vreg) acc,
+            w = in(vreg) w,
+            x = in(vreg) x,
+            lane = const LANE,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    acc
+}
+
+/// `acc[i] += w[4 * i..4 * i + 4] . x[4 * i..4 * i + 4]`, all signed bytes.
+#[target_feature(enable = "neon,dotprod")]
+#[inline]
+pub(crate) fn sdot(mut acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+    // SAFETY: one instruction on registers, of the extension this function is compiled for.
+    unsafe {
+        std::arch::asm!(
+            "sdot {acc:v}.4s, {w:v}.16b, {x:v}.16b",
+            acc = inout(vreg) acc,
+            w = in(vreg) w,
+            x = in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    acc
+}
