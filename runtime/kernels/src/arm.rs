@@ -3,6 +3,8 @@
 //!
 use std::arch::aarch64::*;
 
+use crate::isa::Neon;
+
 /// The last steps from rounded `i32` values to activations.
 ///
 /// Each step saturates towards a bound that clamping to `min..=max` reaches anyway, so the result
@@ -194,4 +196,29 @@ pub(crate) fn sdot(mut acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t 
         );
     }
     acc
+}
+
+/// Widens 8 channels of consecutive columns: `to[column][channel]` from `from[column * step..]`.
+///
+/// # Panics
+/// If `to` is not a whole number of columns, or `from` is too short for them.
+pub(crate) fn widen_columns(_token: Neon, from: &[u8], step: usize, to: &mut [i16]) {
+    let (columns, rest) = to.as_chunks_mut::<8>();
+    assert!(rest.is_empty() && !columns.is_empty());
+    assert!((columns.len() - 1) * step + 8 <= from.len());
+    // SAFETY: the token proves NEON; the last column was just checked.
+    unsafe { widen_columns_neon(from.as_ptr(), step, columns) }
+}
+
+/// # Safety
+/// Eight bytes are readable at `from + i * step` for each column `i`.
+#[target_feature(enable = "neon")]
+unsafe fn widen_columns_neon(from: *const u8, step: usize, columns: &mut [[i16; 8]]) {
+    for (i, to) in columns.iter_mut().enumerate() {
+        // SAFETY: passed on for the load; the store fills the eight values of `to`.
+        unsafe {
+            let wide = vmovl_u8(vld1_u8(from.add(i * step)));
+            vst1q_s16(to.as_mut_ptr(), vreinterpretq_s16_u16(wide));
+        }
+    }
 }

@@ -101,11 +101,23 @@ pub(crate) fn as_bytes(values: &[i16]) -> &[u8] {
 }
 
 /// The bytes of 16-bit values.
-#[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 pub(crate) fn as_bytes_mut(values: &mut [i16]) -> &mut [u8] {
     let len = size_of_val(values);
     // SAFETY: any initialised memory can be read as bytes, and any bytes are valid values.
     unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), len) }
+}
+
+/// 32-bit values in scratch bytes.
+///
+/// # Panics
+/// If the bytes are not aligned, or not a whole number of values.
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
+pub(crate) fn as_i32s_mut(bytes: &mut [u8]) -> &mut [i32] {
+    // SAFETY: the bytes are initialised, and any bit pattern is a valid i32.
+    let (head, values, tail) = unsafe { bytes.align_to_mut::<i32>() };
+    assert!(head.is_empty() && tail.is_empty());
+    values
 }
 
 impl std::fmt::Debug for Scratch {

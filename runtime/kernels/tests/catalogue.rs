@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Random, assert_same, is_of};
+use common::{Random, SYMMETRIC, assert_same, is_of};
 use kinglet_kernels::catalogue::{Op, efficientnet_lite0};
 use kinglet_kernels::conv::Conv;
 use kinglet_kernels::depthwise::Depthwise;
@@ -21,7 +21,7 @@ fn convolutions() {
     for g in shapes(Op::Conv) {
         let mut random = Random::new(g.output_len() as u64);
         let depth = g.kernel_h * g.kernel_w * g.in_c;
-        let weights = random.weights(depth * g.out_c, 127);
+        let weights = random.weights(depth * g.out_c, SYMMETRIC);
         let (input, q) = (random.bytes(g.input_len()), random.requantize(g.out_c, depth));
         let zero_point = random.next() as u8;
         let new = |isa| Conv::new(isa, g, &weights, zero_point, q.clone()).unwrap();
@@ -56,7 +56,7 @@ fn depthwise_convolutions() {
     for g in shapes(Op::Depthwise) {
         let mut random = Random::new(g.output_len() as u64);
         let taps = g.kernel_h * g.kernel_w;
-        let weights = random.weights(taps * g.in_c, 127);
+        let weights = random.weights(taps * g.in_c, SYMMETRIC);
         let (input, q) = (random.bytes(g.input_len()), random.requantize(g.out_c, taps));
         let zero_point = random.next() as u8;
         let new = |isa| Depthwise::new(isa, g, &weights, zero_point, q.clone()).unwrap();
@@ -90,7 +90,7 @@ fn classifier() {
     let mut scratch = Scratch::new();
     for g in shapes(Op::Linear) {
         let mut random = Random::new(7);
-        let weights = random.weights(g.in_c * g.out_c, 127);
+        let weights = random.weights(g.in_c * g.out_c, SYMMETRIC);
         let (input, q) = (random.bytes(g.in_c), random.requantize(g.out_c, g.in_c));
         let mut run = |isa| {
             let output = LinearOutput::Quantized(q.clone());

@@ -5,7 +5,9 @@
 
 mod common;
 
-use common::{Guarded, Random, ZERO_POINTS, assert_same, is_of};
+use common::{
+    BYTES, Guarded, Random, SYMMETRIC, WEIGHT_RANGES, WeightRange, ZERO_POINTS, assert_same, is_of,
+};
 use kinglet_kernels::conv::Conv;
 use kinglet_kernels::{ConvGeometry, Isa, KernelError, Requantize, Scratch};
 use proptest::prelude::*;
@@ -19,13 +21,13 @@ struct Case {
 }
 
 impl Case {
-    fn random(g: ConvGeometry, limit: i16, seed: u64) -> Case {
+    fn random(g: ConvGeometry, range: WeightRange, seed: u64) -> Case {
         let mut random = Random::new(seed);
         let depth = g.kernel_h * g.kernel_w * g.in_c;
         Case {
             g,
             input: random.bytes(g.input_len()),
-            weights: random.weights(depth * g.out_c, limit),
+            weights: random.weights(depth * g.out_c, range),
             zero_point: random.pick(&ZERO_POINTS),
             q: random.requantize(g.out_c, depth),
         }
@@ -68,7 +70,8 @@ fn pointwise_around_every_tile_edge() {
         for m in [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 17, 25] {
             let k = depths[seed as usize % depths.len()];
             seed += 1;
-            Case::random(ConvGeometry::pointwise(1, m, k, n), 127, seed).check();
+            let range = WEIGHT_RANGES[seed as usize % 3];
+            Case::random(ConvGeometry::pointwise(1, m, k, n), range, seed).check();
         }
     }
 }
@@ -76,14 +79,33 @@ fn pointwise_around_every_tile_edge() {
 #[test]
 fn pointwise_with_many_blocks_and_deep_sums() {
     for (m, k, n) in [(600, 16, 24), (70, 1152, 17), (49, 320, 72), (401, 31, 40), (30, 2049, 9)] {
-        Case::random(ConvGeometry::pointwise(m, 1, k, n), 127, (m + k) as u64).check();
+        for range in WEIGHT_RANGES {
+            Case::random(ConvGeometry::pointwise(m, 1, k, n), range, (m + k) as u64).check();
+        }
     }
 }
 
 #[test]
-fn weights_wider_than_eight_bits() {
-    for (m, k, n) in [(7, 33, 24), (13, 8, 16), (5, 64, 40), (1, 1, 1)] {
-        Case::random(ConvGeometry::pointwise(m, 1, k, n), 254, k as u64).check();
+fn the_kernel_depends_on_the_weights() {
+    let g = ConvGeometry::pointwise(3, 3, 32, 32);
+    for isa in Isa::available() {
+        let name = |range| {
+            let case = Case::random(g, range, 1);
+            Conv::new(isa, g, &case.weights, 0, case.q.clone()).unwrap().kernel()
+        };
+        let expected = match isa {
+            Isa::Scalar => ["pointwise_u8s8_scalar"; 3],
+            Isa::Avx2 => ["pointwise_u8s16_avx2_6x16"; 3],
+            Isa::Neon => {
+                ["pointwise_u8s8_neon_4x4", "pointwise_u8s16_neon_4x8", "pointwise_u8s16_neon_4x8"]
+            }
+            _ => [
+                "pointwise_u8s8_neondot_4x16",
+                "pointwise_u8s8_neondot_4x16",
+                "pointwise_u8s16_neon_4x8",
+            ],
+        };
+        assert_eq!(WEIGHT_RANGES.map(name), expected);
     }
 }
 
@@ -131,7 +153,7 @@ fn ties_round_to_even() {
 fn values_beyond_the_output_range_saturate() {
     let g = ConvGeometry::pointwise(1, 5, 64, 24);
     for multiplier in [1.0, 100.0, 500.0] {
-        let mut case = Case::random(g, 127, 3);
+        let mut case = Case::random(g, SYMMETRIC, 3);
         case.q.multiplier = vec![multiplier; 24];
         (case.q.min, case.q.max) = (3, 250);
         case.check();
@@ -141,7 +163,7 @@ fn values_beyond_the_output_range_saturate() {
 #[test]
 fn conversions_that_could_overflow_use_the_scalar_kernel() {
     let g = ConvGeometry::pointwise(1, 5, 64, 24);
-    let mut case = Case::random(g, 127, 4);
+    let mut case = Case::random(g, BYTES, 4);
     case.q.multiplier[7] = 1e9;
     let pixels = 5;
     let expected =
@@ -194,8 +216,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_geometry(g in geometry(), wide in any::<bool>(), seed in any::<u32>()) {
-        Case::random(g, if wide { 254 } else { 127 }, u64::from(seed)).check();
+    fn any_geometry(g in geometry(), range in prop::sample::select(WEIGHT_RANGES.to_vec()), seed in any::<u32>()) {
+        Case::random(g, range, u64::from(seed)).check();
     }
 }
 
@@ -225,7 +247,7 @@ fn kernels_strides_and_paddings() {
                         pad_left,
                     };
                     seed += 1;
-                    Case::random(g, 127, seed).check();
+                    Case::random(g, WEIGHT_RANGES[seed as usize % 3], seed).check();
                 }
             }
         }

@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{Guarded, Random, ZERO_POINTS, assert_same, is_of};
+use common::{
+    BYTES, Guarded, Random, SYMMETRIC, WIDE, WeightRange, ZERO_POINTS, assert_same, is_of,
+};
 use kinglet_kernels::depthwise::Depthwise;
 use kinglet_kernels::{ConvGeometry, Isa, KernelError, Requantize, Scratch};
 use proptest::prelude::*;
@@ -17,13 +19,13 @@ struct Case {
 }
 
 impl Case {
-    fn random(g: ConvGeometry, limit: i16, seed: u64) -> Case {
+    fn random(g: ConvGeometry, range: WeightRange, seed: u64) -> Case {
         let mut random = Random::new(seed);
         let taps = g.kernel_h * g.kernel_w;
         Case {
             g,
             input: random.bytes(g.input_len()),
-            weights: random.weights(taps * g.in_c, limit),
+            weights: random.weights(taps * g.in_c, range),
             zero_point: random.pick(&ZERO_POINTS),
             q: random.requantize(g.in_c, taps),
         }
@@ -90,7 +92,7 @@ fn channels_around_the_vectors() {
     for channels in (1..=50).chain([63, 64, 65, 96, 144]) {
         for (kernel, stride) in [(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)] {
             seed += 1;
-            Case::random(square((7, 9), kernel, stride, channels), 127, seed).check();
+            Case::random(square((7, 9), kernel, stride, channels), SYMMETRIC, seed).check();
         }
     }
 }
@@ -100,7 +102,7 @@ fn widths_around_the_tiles() {
     for width in 1..=34 {
         for (kernel, stride) in [(3, 1), (3, 2), (5, 1), (5, 2), (1, 1), (2, 2)] {
             let seed = (width * 100 + kernel) as u64;
-            Case::random(square((4, width), kernel, stride, 19), 127, seed).check();
+            Case::random(square((4, width), kernel, stride, 19), BYTES, seed).check();
         }
     }
 }
@@ -108,14 +110,14 @@ fn widths_around_the_tiles() {
 #[test]
 fn images_wider_than_one_tile() {
     for (kernel, stride) in [(3, 1), (3, 2), (5, 1), (5, 2)] {
-        Case::random(square((5, 230), kernel, stride, 80), 127, 9).check();
+        Case::random(square((5, 230), kernel, stride, 80), BYTES, 9).check();
     }
 }
 
 #[test]
 fn weights_wider_than_eight_bits() {
     for (kernel, stride) in [(3, 1), (3, 2), (5, 1), (5, 2), (7, 2)] {
-        Case::random(square((8, 8), kernel, stride, 33), 254, 8).check();
+        Case::random(square((8, 8), kernel, stride, 33), WIDE, 8).check();
     }
 }
 
@@ -189,7 +191,7 @@ proptest! {
             pad_top: pad.0,
             pad_left: pad.1,
         };
-        Case::random(g, 127, u64::from(seed)).check();
+        Case::random(g, BYTES, u64::from(seed)).check();
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Guarded, Random, ZERO_POINTS, assert_same, is_of};
+use common::{Guarded, Random, WEIGHT_RANGES, ZERO_POINTS, assert_same, is_of};
 use kinglet_kernels::linear::{Linear, LinearOutput};
 use kinglet_kernels::{ConvGeometry, Isa, Requantize, Scratch};
 
@@ -44,8 +44,8 @@ fn sizes_around_the_tiles() {
     for k in (1..=50).chain([63, 64, 65, 127, 320]) {
         for n in [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33] {
             let mut random = Random::new((k * 64 + n) as u64);
-            for limit in [127, 254] {
-                let weights = random.weights(k * n, limit);
+            for range in WEIGHT_RANGES {
+                let weights = random.weights(k * n, range);
                 let (input, q) = (random.bytes(k), random.requantize(n, k));
                 check(k, n, &input, &weights, random.pick(&ZERO_POINTS), &q);
             }

@@ -7,12 +7,18 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx2_tile;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_tile;
 mod scalar;
 
 use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Avx2;
+#[cfg(target_arch = "aarch64")]
+use crate::isa::Neon;
 use crate::requantize::{Reach, check_accumulators, check_weights};
 use crate::{ConvGeometry, Isa, KernelError, Requantize, Scratch};
 
@@ -35,6 +41,8 @@ enum Body {
     Scalar(scalar::Kernel),
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Kernel),
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Kernel),
 }
 
 impl Body {
@@ -46,6 +54,15 @@ impl Body {
             {
                 match Avx2::detect() {
                     Some(token) => Body::Avx2(avx2::Kernel::new(token, &layer)),
+                    None => Body::Scalar(scalar::Kernel::new(layer)),
+                }
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon | Isa::NeonDot
+                if reach.converts_exactly && layer.geometry.in_c >= neon::Kernel::MIN_CHANNELS =>
+            {
+                match Neon::detect() {
+                    Some(token) => Body::Neon(neon::Kernel::new(token, &layer)),
                     None => Body::Scalar(scalar::Kernel::new(layer)),
                 }
             }
@@ -100,6 +117,8 @@ impl Depthwise {
             Body::Scalar(_) => "depthwise_u8s8_scalar",
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(kernel) => kernel.name(),
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(kernel) => kernel.name(),
         }
     }
 
@@ -129,6 +148,8 @@ impl Depthwise {
             Body::Scalar(kernel) => kernel.run(input, range, output),
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(kernel) => kernel.run(input, range, output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(kernel) => kernel.run(input, range, output, scratch),
         }
     }
 }

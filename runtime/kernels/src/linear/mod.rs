@@ -5,10 +5,16 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod packed;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Avx2;
+#[cfg(target_arch = "aarch64")]
+use crate::isa::{Neon, NeonDot};
 use crate::requantize::{check_accumulators, check_len, check_multipliers, check_weights};
 use crate::{Isa, KernelError, Requantize, Scratch};
 
@@ -85,6 +91,8 @@ enum Body {
     Scalar(scalar::Kernel),
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Kernel),
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Kernel),
 }
 
 impl Linear {
@@ -120,6 +128,19 @@ impl Linear {
                 let (zero_point, output) = (input_zero_point, &output);
                 Body::Avx2(avx2::Kernel::new(token, in_features, weights, zero_point, output, wide))
             }),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon | Isa::NeonDot => Neon::detect().map_or_else(scalar, |token| {
+                let dot = NeonDot::detect().filter(|_| isa == Isa::NeonDot);
+                Body::Neon(neon::Kernel::new(
+                    token,
+                    dot,
+                    in_features,
+                    weights,
+                    input_zero_point,
+                    &output,
+                    wide,
+                ))
+            }),
             _ => scalar(),
         };
         Ok(Linear { in_features, out_features, output, body })
@@ -131,6 +152,8 @@ impl Linear {
             Body::Scalar(_) => "linear_u8s8_scalar",
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(kernel) => kernel.name(),
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(kernel) => kernel.name(),
         }
     }
 
@@ -181,6 +204,8 @@ impl Linear {
             }
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(kernel) => kernel.run(input, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(kernel) => kernel.run(input, scratch),
         }
     }
 }

@@ -3,10 +3,14 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Avx2;
+#[cfg(target_arch = "aarch64")]
+use crate::isa::Neon;
 use crate::{Isa, KernelError};
 
 /// A table of 256 activations.
@@ -19,6 +23,8 @@ enum Body {
     Scalar,
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
 }
 
 impl Lookup {
@@ -31,6 +37,8 @@ impl Lookup {
         let body = match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon | Isa::NeonDot => Neon::detect().map_or(Body::Scalar, Body::Neon),
             _ => Body::Scalar,
         };
         Ok(Lookup { table, body })
@@ -42,6 +50,8 @@ impl Lookup {
             Body::Scalar => "lookup_u8_scalar",
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(_) => "lookup_u8_avx2_32",
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(_) => "lookup_u8_neon_16",
         }
     }
 
@@ -55,6 +65,8 @@ impl Lookup {
             Body::Scalar => scalar::run(&self.table, input, output),
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(token) => avx2::run(token, &self.table, input, output),
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(token) => neon::run(token, &self.table, input, output),
         }
     }
 }

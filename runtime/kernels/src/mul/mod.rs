@@ -2,10 +2,14 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Avx2;
+#[cfg(target_arch = "aarch64")]
+use crate::isa::Neon;
 use crate::requantize::{check_multiplier, check_range, converts_exactly};
 use crate::{Isa, KernelError};
 
@@ -39,6 +43,8 @@ enum Body {
     Scalar,
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
 }
 
 impl Mul {
@@ -55,6 +61,8 @@ impl Mul {
         let body = match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 if exact => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon | Isa::NeonDot if exact => Neon::detect().map_or(Body::Scalar, Body::Neon),
             _ => Body::Scalar,
         };
         Ok(Mul { params, body })
@@ -66,6 +74,8 @@ impl Mul {
             Body::Scalar => "mul_u8_scalar",
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(_) => "mul_u8_avx2_32",
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(_) => "mul_u8_neon_16",
         }
     }
 
@@ -80,6 +90,8 @@ impl Mul {
             Body::Scalar => scalar::run(&self.params, a, b, out),
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(token) => avx2::run(token, &self.params, a, b, out),
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(token) => neon::run(token, &self.params, a, b, out),
         }
     }
 

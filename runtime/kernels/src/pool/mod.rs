@@ -2,10 +2,14 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Avx2;
+#[cfg(target_arch = "aarch64")]
+use crate::isa::Neon;
 use crate::requantize::{check_multiplier, check_range, finish};
 use crate::{ConvGeometry, Isa, KernelError, Scratch};
 
@@ -28,6 +32,8 @@ enum Body {
     Scalar,
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
 }
 
 impl GlobalAveragePool {
@@ -60,6 +66,8 @@ impl GlobalAveragePool {
         let body = match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon | Isa::NeonDot => Neon::detect().map_or(Body::Scalar, Body::Neon),
             _ => Body::Scalar,
         };
         Ok(GlobalAveragePool {
@@ -80,6 +88,8 @@ impl GlobalAveragePool {
             Body::Scalar => "pool_u8_scalar",
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(_) => "pool_u8_avx2_32",
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(_) => "pool_u8_neon_16",
         }
     }
 
@@ -95,6 +105,8 @@ impl GlobalAveragePool {
             Body::Scalar => scalar::run(input, sums),
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(token) => avx2::run(token, input, sums),
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(token) => neon::run(token, input, sums),
         }
         let offset = self.pixels as i32 * i32::from(self.input_zero_point);
         for (out, &sum) in output.iter_mut().zip(&*sums) {

@@ -107,7 +107,7 @@ pub(super) fn dequantize(_token: Avx2, b: &Border, nhwc: &[u8], nchw: &mut [f32]
 #[target_feature(enable = "avx2")]
 fn dequantize_avx2(b: &Border, nhwc: &[u8], nchw: &mut [f32]) {
     if b.pixels > 1 && b.channels > 1 {
-        return dequantize_planes(b, nhwc, nchw);
+        return super::dequantize_planes(b, nhwc, nchw);
     }
     let (zero, scale) = (_mm256_set1_ps(f32::from(b.zero_point)), _mm256_set1_ps(b.scale));
     let (from, from_tail) = nhwc.as_chunks::<8>();
@@ -122,22 +122,5 @@ fn dequantize_avx2(b: &Border, nhwc: &[u8], nchw: &mut [f32]) {
     }
     for (x, &q) in to_tail.iter_mut().zip(from_tail) {
         *x = scalar::dequantize_one(b, q);
-    }
-}
-
-/// Several channels of several pixels: blocks small enough to stay in the cache while each
-/// channel walks through them.
-fn dequantize_planes(b: &Border, nhwc: &[u8], nchw: &mut [f32]) {
-    let table: [f32; 256] = std::array::from_fn(|q| scalar::dequantize_one(b, q as u8));
-    let block = (16 * 1024 / b.channels).max(8);
-    for first in (0..b.pixels).step_by(block) {
-        let pixels = block.min(b.pixels - first);
-        let from = &nhwc[first * b.channels..][..pixels * b.channels];
-        for channel in 0..b.channels {
-            let to = &mut nchw[channel * b.pixels + first..][..pixels];
-            for (x, &q) in to.iter_mut().zip(from[channel..].iter().step_by(b.channels)) {
-                *x = table[usize::from(q)];
-            }
-        }
     }
 }

@@ -2,10 +2,14 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Avx2;
+#[cfg(target_arch = "aarch64")]
+use crate::isa::Neon;
 use crate::requantize::check_scale;
 use crate::{ConvGeometry, Isa, KernelError};
 
@@ -40,6 +44,8 @@ enum Body {
     Scalar,
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
 }
 
 impl Body {
@@ -47,6 +53,8 @@ impl Body {
         match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon | Isa::NeonDot => Neon::detect().map_or(Body::Scalar, Body::Neon),
             _ => Body::Scalar,
         }
     }
@@ -94,6 +102,8 @@ impl Quantize {
             Body::Scalar => "quantize_f32u8_scalar",
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(_) => "quantize_f32u8_avx2_16",
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(_) => "quantize_f32u8_neon_16",
         }
     }
 
@@ -108,6 +118,8 @@ impl Quantize {
             Body::Scalar => scalar::quantize(&self.border, nchw, nhwc),
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(token) => avx2::quantize(token, &self.border, nchw, nhwc),
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(token) => neon::quantize(token, &self.border, nchw, nhwc),
         }
     }
 }
@@ -135,6 +147,8 @@ impl Dequantize {
             Body::Scalar => "dequantize_u8f32_scalar",
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(_) => "dequantize_u8f32_avx2_8",
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(_) => "dequantize_u8f32_neon_16",
         }
     }
 
@@ -149,6 +163,26 @@ impl Dequantize {
             Body::Scalar => scalar::dequantize(&self.border, nhwc, nchw),
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(token) => avx2::dequantize(token, &self.border, nhwc, nchw),
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(token) => neon::dequantize(token, &self.border, nhwc, nchw),
+        }
+    }
+}
+
+/// Several channels of several pixels: blocks small enough to stay in the cache while each
+/// channel walks through them.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn dequantize_planes(b: &Border, nhwc: &[u8], nchw: &mut [f32]) {
+    let table: [f32; 256] = std::array::from_fn(|q| scalar::dequantize_one(b, q as u8));
+    let block = (16 * 1024 / b.channels).max(8);
+    for first in (0..b.pixels).step_by(block) {
+        let pixels = block.min(b.pixels - first);
+        let from = &nhwc[first * b.channels..][..pixels * b.channels];
+        for channel in 0..b.channels {
+            let to = &mut nchw[channel * b.pixels + first..][..pixels];
+            for (x, &q) in to.iter_mut().zip(from[channel..].iter().step_by(b.channels)) {
+                *x = table[usize::from(q)];
+            }
         }
     }
 }

@@ -7,6 +7,17 @@ use kinglet_kernels::{ConvGeometry, Isa, Requantize};
 /// Zero points at the ends and around the middle.
 pub const ZERO_POINTS: [u8; 6] = [0, 1, 127, 128, 254, 255];
 
+/// Smallest and largest weight.
+pub type WeightRange = (i16, i16);
+/// Symmetric bytes, what quantizers write: two products of bytes fit 16 bits.
+pub const SYMMETRIC: WeightRange = (-127, 127);
+/// All signed bytes.
+pub const BYTES: WeightRange = (-128, 127);
+/// Unsigned bytes less a zero point.
+pub const WIDE: WeightRange = (-255, 255);
+/// Each takes other kernels on some instruction set.
+pub const WEIGHT_RANGES: [WeightRange; 3] = [SYMMETRIC, BYTES, WIDE];
+
 /// A small generator of reproducible data (xorshift).
 pub struct Random(u64);
 
@@ -34,10 +45,10 @@ impl Random {
         (0..n).map(|_| self.next() as u8).collect()
     }
 
-    /// Weights in `-limit - 1..=limit`.
-    pub fn weights(&mut self, n: usize, limit: i16) -> Vec<i16> {
-        let span = 2 * limit as usize + 2;
-        (0..n).map(|_| self.below(span) as i16 - limit - 1).collect()
+    /// Weights in a range.
+    pub fn weights(&mut self, n: usize, range: WeightRange) -> Vec<i16> {
+        let (low, high) = range;
+        (0..n).map(|_| self.below((high - low + 1) as usize) as i16 + low).collect()
     }
 
     /// Multipliers and biases with which the outputs of `depth` products spread over 0..=255.

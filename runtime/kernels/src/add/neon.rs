@@ -1,0 +1,30 @@
+//! Addition for NEON, 16 elements a step.
+
+use std::arch::aarch64::*;
+
+use super::AddParams;
+use crate::arm::{Clamp, map2, to_f32};
+use crate::isa::Neon;
+
+pub(super) fn run(_token: Neon, p: &AddParams, a: &[u8], b: &[u8], out: &mut [u8]) {
+    // SAFETY: the token proves NEON.
+    unsafe { run_neon(p, a, b, out) }
+}
+
+#[target_feature(enable = "neon")]
+fn run_neon(p: &AddParams, a: &[u8], b: &[u8], out: &mut [u8]) {
+    let clamp = Clamp::new(p.zero_point, p.min, p.max);
+    let (a_zero, b_zero) =
+        (vdupq_n_f32(f32::from(p.a_zero_point)), vdupq_n_f32(f32::from(p.b_zero_point)));
+    let (a_scale, b_scale) = (vdupq_n_f32(p.a_multiplier), vdupq_n_f32(p.b_multiplier));
+    map2(a, b, out, |a, b| {
+        let (a, b) = (to_f32(a), to_f32(b));
+        // The differences of small integers are exact in f32.
+        let four = |i: usize| {
+            let a = vmulq_f32(vsubq_f32(a[i], a_zero), a_scale);
+            let b = vmulq_f32(vsubq_f32(b[i], b_zero), b_scale);
+            vcvtnq_s32_f32(vaddq_f32(a, b))
+        };
+        clamp.sixteen([four(0), four(1), four(2), four(3)])
+    });
+}
