@@ -141,6 +141,34 @@ mod tests {
         assert_eq!(exact_fraction(1e-6), f64::from(1e-6f32));
     }
 
+    /// Sides of the crop as Python computes them, by their CRC-32 for all short sides to 4096.
+    #[test]
+    fn crop_sides_are_pythons() {
+        let crops = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/preprocess/crops.txt");
+        let text = std::fs::read_to_string(crops).expect("the golden file is there");
+        let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(lines.len() >= 5);
+        for line in lines {
+            let (size, expected) = line.split_once(' ').expect("two words a line");
+            let size: u32 = size.parse().expect("a number");
+            let fraction = size as f32 / (size + 32) as f32;
+            let description = describe([size; 2], Crop::Center { fraction });
+            let crc = (1..=4096).fold(!0, |crc, side| {
+                // The other side must not matter.
+                let wide = Geometry::new(&description, side + 100, side);
+                let tall = Geometry::new(&description, side, side * 2);
+                assert_eq!((wide.x.length, tall.x.length), (wide.y.length, wide.y.length));
+                assert_eq!(tall.y.length, wide.y.length);
+                wide.y.length.to_le_bytes().iter().fold(crc, |crc, byte| {
+                    (0..8).fold(crc ^ u32::from(*byte), |crc: u32, _| {
+                        if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 }
+                    })
+                })
+            });
+            assert_eq!(format!("{:08x}", !crc), expected, "size {size}");
+        }
+    }
+
     #[test]
     fn center_of_a_square_tensor() {
         let d = describe([224, 224], Crop::Center { fraction: 0.875 });
