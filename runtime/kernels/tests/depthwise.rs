@@ -50,7 +50,7 @@ impl Case {
             assert!(narrow || is_of(conv.kernel(), isa), "{} on {}", conv.kernel(), isa.name());
             let mut scratch = Scratch::new();
             let split = rows / 2;
-            for (offset, ranges) in [(0, vec![0..rows]), (1, vec![0..split, split..rows])] {
+            for (offset, ranges) in [(0, [0..rows, rows..rows]), (1, [0..split, split..rows])] {
                 let input = Guarded::of(&self.input, offset);
                 for range in ranges {
                     let what =

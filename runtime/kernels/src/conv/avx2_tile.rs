@@ -106,7 +106,7 @@ impl<'a> Rows<'a> {
     /// # Panics
     /// If `values` is not a whole number of rows, or the stride is odd.
     pub(super) fn new(values: &'a [i16], stride: usize) -> Rows<'a> {
-        assert!(stride % 2 == 0 && values.len() % stride == 0);
+        assert!(stride.is_multiple_of(2) && values.len().is_multiple_of(stride));
         Rows { values, stride }
     }
 }

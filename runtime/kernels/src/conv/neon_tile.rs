@@ -247,11 +247,11 @@ impl Tile<'_> {
             for c in 0..4 {
                 // SAFETY: the panel has four channels in each step.
                 let w = unsafe { self.weights(step * 4 + c) };
-                for r in 0..MR {
+                for (acc, &x) in acc.iter_mut().zip(&x) {
                     // At most 2 * 128 * 127 = 32512: no overflow.
-                    let two = vmull_s8(vget_low_s8(x[r]), vget_low_s8(w));
-                    let two = vmlal_high_s8(two, x[r], w);
-                    acc[r][c] = vpadalq_s16(acc[r][c], two);
+                    let two = vmull_s8(vget_low_s8(x), vget_low_s8(w));
+                    let two = vmlal_high_s8(two, x, w);
+                    acc[c] = vpadalq_s16(acc[c], two);
                 }
             }
         }

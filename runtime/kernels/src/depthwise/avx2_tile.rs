@@ -127,8 +127,9 @@ impl Row<'_> {
             }
         }
         let order = _mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7);
-        for t in 0..T.div_ceil(2) {
-            let bytes = self.clamp.pack(packed[0][t], packed[1][t]);
+        for (t, (low, high)) in packed[0].into_iter().zip(packed[1]).enumerate().take(T.div_ceil(2))
+        {
+            let bytes = self.clamp.pack(low, high);
             let bytes = _mm256_permutevar8x32_epi32(bytes, order);
             // SAFETY: passed on; the second column is stored only if it exists.
             unsafe {

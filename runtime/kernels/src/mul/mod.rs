@@ -101,7 +101,7 @@ impl Mul {
     /// If `a` and `out` differ in length, or `b` is empty or its length does not divide theirs.
     pub fn run_channels(&self, a: &[u8], b: &[u8], out: &mut [u8]) {
         assert_eq!(a.len(), out.len(), "length of a");
-        assert!(!b.is_empty() && a.len() % b.len() == 0, "length of b");
+        assert!(!b.is_empty() && a.len().is_multiple_of(b.len()), "length of b");
         for (a, out) in a.chunks_exact(b.len()).zip(out.chunks_exact_mut(b.len())) {
             self.run(a, b, out);
         }
