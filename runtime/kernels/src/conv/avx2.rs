@@ -47,9 +47,9 @@ impl Kernel {
     pub(super) fn name(&self) -> &'static str {
         match (self.geometry.is_pointwise(), self.panels[0].vectors()) {
             (true, 2) => "pointwise_u8s16_avx2_6x16",
-            (true, _) => "pointwise_u8s16_avx2_4x24",
+            (true, _) => "pointwise_u8s16_avx2_3x24",
             (false, 2) => "conv_u8s16_avx2_6x16",
-            (false, _) => "conv_u8s16_avx2_4x24",
+            (false, _) => "conv_u8s16_avx2_3x24",
         }
     }
 
@@ -82,16 +82,17 @@ impl Kernel {
     ) -> Rows<'s> {
         let (count, depth) = (pixels.len(), self.depth);
         let pointwise = self.geometry.is_pointwise();
-        let gathered_len = if pointwise { 0 } else { self.block * depth };
+        let gathered_len = if pointwise { 0 } else { self.block * stride };
         let (gathered, values) = scratch.bytes_and_i16s(gathered_len, self.block * stride);
-        let source = if pointwise {
-            &input[pixels.start * depth..][..count * depth]
-        } else {
-            let g = &self.geometry;
-            im2col::gather(g, input, self.input_zero_point, pixels, gathered, depth);
-            &gathered[..count * depth]
-        };
         let values = &mut values[..count * stride];
+        if !pointwise {
+            // What pads a row is whatever lay there: it meets zero weights.
+            let gathered = &mut gathered[..count * stride];
+            im2col::gather(&self.geometry, input, self.input_zero_point, pixels, gathered, stride);
+            widen(self.token, gathered, values);
+            return Rows::new(values, stride);
+        }
+        let source = &input[pixels.start * depth..][..count * depth];
         if depth == stride {
             widen(self.token, source, values);
         } else {

@@ -15,33 +15,62 @@ pub(super) fn gather(
     rows: &mut [u8],
     stride: usize,
 ) {
+    let mut pixel = pixels.start;
+    let mut rest = rows;
+    // One piece of an output row after the other.
+    while pixel < pixels.end {
+        let (y, x) = (pixel / g.out_w, pixel % g.out_w);
+        let xs = x..(x + pixels.end - pixel).min(g.out_w);
+        let (piece, next) = rest.split_at_mut(xs.len() * stride);
+        for i in 0..g.kernel_h {
+            let line =
+                g.input_row(y, i).map(|row| &input[row * g.in_w * g.in_c..][..g.in_w * g.in_c]);
+            let taps = piece.chunks_exact_mut(stride);
+            gather_line(g, line, outside, xs.clone(), i, taps);
+        }
+        pixel += xs.len();
+        rest = next;
+    }
+}
+
+/// Tap row `i` of the output pixels `xs` of one output row.
+fn gather_line<'a>(
+    g: &ConvGeometry,
+    line: Option<&[u8]>,
+    outside: u8,
+    xs: Range<usize>,
+    i: usize,
+    rows: impl Iterator<Item = &'a mut [u8]>,
+) {
     let run = g.kernel_w * g.in_c;
-    for (p, row) in pixels.zip(rows.chunks_exact_mut(stride)) {
-        let (y, x) = (p / g.out_w, p % g.out_w);
-        for (i, taps) in row[..g.kernel_h * run].chunks_exact_mut(run).enumerate() {
-            let Some(in_y) = g.input_row(y, i) else {
-                taps.fill(outside);
-                continue;
-            };
-            let line = &input[in_y * g.in_w * g.in_c..][..g.in_w * g.in_c];
-            gather_line(g, line, outside, x, taps);
+    for (x, row) in xs.zip(rows) {
+        let taps = &mut row[i * run..(i + 1) * run];
+        let Some(line) = line else {
+            taps.fill(outside);
+            continue;
+        };
+        let first = (x * g.stride_w).wrapping_sub(g.pad_left);
+        if g.dilation_w == 1 && first < g.in_w && first + g.kernel_w <= g.in_w {
+            copy(&line[first * g.in_c..][..run], taps);
+            continue;
+        }
+        for (j, tap) in taps.chunks_exact_mut(g.in_c).enumerate() {
+            match g.input_col(x, j) {
+                Some(col) => tap.copy_from_slice(&line[col * g.in_c..][..g.in_c]),
+                None => tap.fill(outside),
+            }
         }
     }
 }
 
-/// One tap row of one output pixel.
-fn gather_line(g: &ConvGeometry, line: &[u8], outside: u8, x: usize, taps: &mut [u8]) {
-    if g.dilation_w == 1 && x * g.stride_w >= g.pad_left {
-        let first = x * g.stride_w - g.pad_left;
-        if first + g.kernel_w <= g.in_w {
-            taps.copy_from_slice(&line[first * g.in_c..][..taps.len()]);
-            return;
-        }
+/// `copy_from_slice`, without a call for the short runs of an image's first layer: two moves of
+/// eight bytes that may overlap.
+#[inline]
+fn copy(from: &[u8], to: &mut [u8]) {
+    let len = from.len();
+    if !(8..=16).contains(&len) || to.len() != len {
+        return to.copy_from_slice(from);
     }
-    for (j, tap) in taps.chunks_exact_mut(g.in_c).enumerate() {
-        match g.input_col(x, j) {
-            Some(col) => tap.copy_from_slice(&line[col * g.in_c..][..g.in_c]),
-            None => tap.fill(outside),
-        }
-    }
+    to[..8].copy_from_slice(&from[..8]);
+    to[len - 8..].copy_from_slice(&from[len - 8..]);
 }
