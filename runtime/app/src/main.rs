@@ -1,3 +1,19 @@
-//! The device program.
+//! The device's program: pictures in, labels out.
 
-fn main() {}
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod bench;
+mod classify;
+mod cli;
+mod default_model;
+mod exit;
+mod inspect;
+mod load;
+mod pictures;
+mod verify;
+
+fn main() -> std::process::ExitCode {
+    exit::quiet_tract();
+    let cli = <cli::Cli as clap::Parser>::parse();
+    exit::report(cli.run())
+}

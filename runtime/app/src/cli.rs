@@ -1,0 +1,72 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::{Done, Outcome};
+use crate::{bench, classify, inspect, verify};
+
+/// Classifies pictures with quantized EfficientNets, on small boards.
+#[derive(Debug, Parser)]
+#[command(name = "kinglet", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 all well, 1 something failed, 2 usage, 3 model refused.")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Says what is in pictures.
+    Classify(classify::Args),
+    /// Measures latency, load time and memory.
+    Bench(bench::Args),
+    /// Shows which kernel runs each layer, in which type.
+    Inspect(inspect::Args),
+    /// Runs the model's own self-test on this machine.
+    Verify(verify::Args),
+    /// Prints completions for a shell.
+    #[command(after_help = "Example: kinglet completions bash > \
+        ~/.local/share/bash-completion/completions/kinglet")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Writes manual pages.
+    #[command(after_help = "Example: kinglet man ~/.local/share/man/man1")]
+    Man {
+        /// Folder to write them to.
+        folder: PathBuf,
+    },
+}
+
+impl Cli {
+    /// Runs the subcommand.
+    pub(crate) fn run(self) -> Outcome {
+        match self.command {
+            Command::Classify(args) => classify::run(&args),
+            Command::Bench(args) => bench::run(&args),
+            Command::Inspect(args) => inspect::run(&args),
+            Command::Verify(args) => verify::run(&args),
+            Command::Completions { shell } => {
+                let mut command = <Self as clap::CommandFactory>::command();
+                clap_complete::generate(shell, &mut command, "kinglet", &mut std::io::stdout());
+                Ok(Done::Well)
+            }
+            Command::Man { folder } => {
+                std::fs::create_dir_all(&folder)?;
+                clap_mangen::generate_to(<Self as clap::CommandFactory>::command(), &folder)?;
+                Ok(Done::Well)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        <super::Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

@@ -1,0 +1,63 @@
+//! Exit codes: 0 all well, 1 something failed, 2 usage, 3 model refused.
+
+use std::process::ExitCode;
+
+use kinglet_engine::ModelError;
+
+/// What a subcommand gives back: whether everything went well.
+pub(crate) type Outcome = anyhow::Result<Done>;
+
+/// How a subcommand ended without an error of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// All well.
+    Well,
+    /// Part of the work failed and was reported; the rest was done.
+    PartlyFailed,
+}
+
+/// Keeps panics inside tract silent: the engine turns them into errors, which are printed.
+pub(crate) fn quiet_tract() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !info.location().is_some_and(|l| l.file().contains("/tract-")) {
+            usual(info);
+        }
+    }));
+}
+
+/// Prints an error and turns the outcome into an exit code.
+pub(crate) fn report(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(Done::Well) => ExitCode::SUCCESS,
+        Ok(Done::PartlyFailed) => ExitCode::from(1),
+        Err(error) => {
+            if is_broken_pipe(&error) {
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("error: {}", one_line(&error));
+            ExitCode::from(if error.chain().any(|e| e.is::<ModelError>()) { 3 } else { 1 })
+        }
+    }
+}
+
+/// The error and its causes; a cause that the text before it ends with already is not repeated.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|c| !c.is_empty()) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+/// The reader of our output went away (`kinglet … | head`): nothing is wrong.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|e| e.downcast_ref::<std::io::Error>())
+        .any(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,66 @@
+//! Options that say which model to load and how; shared by all subcommands.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use kinglet_engine::{Isa, Options, Session};
+
+use crate::default_model;
+
+/// Which model, and how it runs.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ModelArgs {
+    /// The model, an ONNX file [default: the one installed or in the repository].
+    #[arg(long, short, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// Threads that work on one picture [default: all cores].
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+    /// Instruction set of the kernels [default: the best this CPU has].
+    #[arg(long, value_name = "NAME")]
+    pub isa: Option<String>,
+    /// Refuse the model when any convolution would run in float.
+    #[arg(long)]
+    pub require_int8: bool,
+    /// Do not run the model's self-test at load.
+    #[arg(long)]
+    pub no_self_test: bool,
+}
+
+impl ModelArgs {
+    /// The model's path.
+    pub(crate) fn path(&self) -> anyhow::Result<PathBuf> {
+        match &self.model {
+            Some(path) => Ok(path.clone()),
+            None => Ok(default_model::find()?),
+        }
+    }
+
+    /// Number of threads.
+    pub(crate) fn threads(&self) -> usize {
+        let all = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(all, usize::from)
+    }
+
+    /// Loads the model; gives its path too.
+    pub(crate) fn load(&self) -> anyhow::Result<(PathBuf, Session)> {
+        let path = self.path()?;
+        let options = Options {
+            threads: self.threads(),
+            isa: self.isa.as_deref().map(parse_isa).transpose()?,
+            require_int8: self.require_int8,
+            self_test: !self.no_self_test,
+        };
+        let session = Session::load(&path, &options)
+            .with_context(|| format!("model {} refused", path.display()))?;
+        Ok((path, session))
+    }
+}
+
+fn parse_isa(name: &str) -> anyhow::Result<Isa> {
+    let available = Isa::available();
+    available.iter().copied().find(|isa| isa.name() == name).with_context(|| {
+        let names: Vec<_> = available.iter().map(|i| i.name()).collect();
+        format!("--isa {name}: this CPU can run {}", names.join(", "))
+    })
+}

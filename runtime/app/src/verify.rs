@@ -1,0 +1,43 @@
+//! `kinglet verify`: the model's own self-test on this machine.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use kinglet_engine::{Options, Session};
+
+use crate::default_model;
+use crate::exit::{Done, Outcome};
+
+/// Options of `verify`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: kinglet verify model.onnx")]
+pub(crate) struct Args {
+    /// The model [default: the one installed or in the repository].
+    #[arg(value_name = "MODEL")]
+    model: Option<PathBuf>,
+    /// Refuse the model when any convolution would run in float.
+    #[arg(long)]
+    require_int8: bool,
+}
+
+/// Runs `verify`.
+pub(crate) fn run(args: &Args) -> Outcome {
+    let path = match &args.model {
+        Some(path) => path.clone(),
+        None => default_model::find()?,
+    };
+    let refused = || format!("model {} refused", path.display());
+    let options =
+        Options { self_test: false, require_int8: args.require_int8, ..Options::default() };
+    let mut session = Session::load(&path, &options).with_context(refused)?;
+    let samples = session.self_test().with_context(refused)?;
+    if samples == 0 {
+        anyhow::bail!(
+            "model {}: it carries no self-test (no {} or no preprocessing)",
+            path.display(),
+            kinglet_engine::metadata::GOLDEN_KEY
+        );
+    }
+    println!("{}: {samples} samples give the expected outputs", path.display());
+    Ok(Done::Well)
+}
