@@ -192,6 +192,21 @@ fn sizes_over_a_limit_are_refused_with_their_numbers() {
 }
 
 #[test]
+fn a_palette_of_wrong_length_is_refused() {
+    for length in [0, 1, 2, 4, 40, 769, 771] {
+        let palette = vec![7; length];
+        let idat = [0x78, 1, 1, 2, 0, 253, 255, 0, 0, 0, 2, 0, 1];
+        let chunks: [(&[u8; 4], &[u8]); 3] =
+            [(b"PLTE", &palette), (b"IDAT", &idat), (b"IEND", &[])];
+        let mut bytes = png(1, 1, &chunks);
+        bytes[25] = 3; // colour type: palette
+        renew_checksums(&mut bytes);
+        let error = Picture::decode(&bytes).unwrap_err();
+        assert!(error.to_string().contains("palette"), "{length}: {error}");
+    }
+}
+
+#[test]
 fn a_picture_without_pixels_is_refused() {
     let bytes = png(5, 5, &[(b"IEND", &[])]);
     assert!(Picture::decode(&bytes).is_err());

@@ -2,8 +2,9 @@
 //! pixels, and whether it is complete.
 //!
 //! The JPEG decoder fills what a cut file lacks with grey and reports success, so completeness is
-//! judged here, by walking the segments (JPEG) or chunks (PNG) to the end marker. Source: ITU-T
-//! T.81 annex B; PNG specification, third edition, section 5.
+//! judged here, by walking the segments (JPEG) or chunks (PNG) to the end marker. What is known to
+//! make a decoder panic is refused here too. Source: ITU-T T.81 annex B; PNG specification, third
+//! edition, sections 5 and 11.2.
 
 use super::error::{Format, PictureError};
 
@@ -139,6 +140,11 @@ fn png(bytes: &[u8]) -> Result<Header, PictureError> {
         let end = u64::from(length) + at as u64 + 12;
         if end > bytes.len() as u64 {
             return Err(missing("it ends within a chunk"));
+        }
+        // The decoder (png 0.18.1) takes a palette of any length and panics on most wrong ones.
+        if kind == b"PLTE" && !(length.is_multiple_of(3) && (3..=768).contains(&length)) {
+            let why = format!("its palette has {length} bytes, not 3 for each of 1 to 256 colours");
+            return Err(PictureError::Corrupt { format: Format::Png, why });
         }
         if kind == b"IEND" {
             return Ok(header);
