@@ -49,7 +49,7 @@ impl Kernel {
             input_zero_point: layer.input_zero_point,
             depth,
             stride,
-            block: (BLOCK_BYTES / stride / 8 * 8).max(8),
+            block: (BLOCK_BYTES / stride / 12 * 12).max(12),
             panels: Panel::pack(form, layer, depth),
             clamp: Clamp::new(layer.output.zero_point, layer.output.min, layer.output.max),
         }
@@ -59,8 +59,8 @@ impl Kernel {
         match (self.form, self.geometry.is_pointwise()) {
             (Form::Narrow(_), true) => "pointwise_u8s8_neon_4x4",
             (Form::Narrow(_), false) => "conv_u8s8_neon_4x4",
-            (Form::Dot(_), true) => "pointwise_u8s8_neondot_4x16",
-            (Form::Dot(_), false) => "conv_u8s8_neondot_4x16",
+            (Form::Dot(_), true) => "pointwise_u8s8_neondot_6x16",
+            (Form::Dot(_), false) => "conv_u8s8_neondot_6x16",
             (Form::Wide(_), true) => "pointwise_u8s16_neon_4x8",
             (Form::Wide(_), false) => "conv_u8s16_neon_4x8",
         }
@@ -79,8 +79,7 @@ impl Kernel {
             let pixels = start..start + out.len() / out_c;
             let rows = self.pack_rows(input, pixels, scratch);
             for panel in &self.panels {
-                // SAFETY: the token in `form` proves NEON.
-                unsafe { run_panel(self.form, rows, panel, &self.clamp, out, out_c) };
+                run_panel(self.form, rows, panel, &self.clamp, out, out_c);
             }
         }
     }

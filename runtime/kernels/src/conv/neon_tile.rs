@@ -7,7 +7,7 @@ use super::{Layer, neondot_tile};
 use crate::arm::{Clamp, load_f32, load_i32, scale};
 use crate::isa::{Neon, NeonDot};
 use crate::requantize::folded_bias;
-use crate::scratch::{Packed16, as_bytes, as_bytes_mut};
+use crate::scratch::{Packed16, as_bytes_mut};
 
 /// How activations and weights are packed and multiplied.
 #[derive(Clone, Copy)]
@@ -24,7 +24,7 @@ pub(super) enum Form {
 /// Most channels in one panel.
 const MAX_COLS: usize = 16;
 /// Most pixels in one tile.
-pub(super) const MAX_ROWS: usize = 4;
+const MAX_ROWS: usize = 6;
 
 impl Form {
     /// Bytes of one packed activation.
@@ -147,7 +147,6 @@ impl<'a> Rows<'a> {
 ///
 /// # Panics
 /// If the sizes of rows, panel and output do not agree.
-#[target_feature(enable = "neon")]
 pub(super) fn run_panel(
     form: Form,
     rows: Rows<'_>,
@@ -161,166 +160,233 @@ pub(super) fn run_panel(
     assert!(panel.first + panel.cols <= out_c);
     assert_eq!(size_of_val(panel.weights.values()), rows.stride * panel.vectors * 4);
     assert!(panel.depth * form.value_bytes() <= rows.stride);
-    let mut row = 0;
-    while row < count {
-        let step = MAX_ROWS.min(count - row);
-        let bytes = &rows.bytes[row * rows.stride..][..step * rows.stride];
-        let tile = Tile { rows: Rows { bytes, ..rows }, panel, clamp };
-        let target = &mut out[row * out_c + panel.first..];
-        if panel.cols == panel.vectors * 4 {
-            tile.run(form, target, out_c);
-        } else {
-            let mut whole = [0u8; MAX_ROWS * MAX_COLS];
-            tile.run(form, &mut whole, MAX_COLS);
-            for (to, from) in target.chunks_mut(out_c).zip(whole.chunks_exact(MAX_COLS)).take(step)
-            {
-                to[..panel.cols].copy_from_slice(&from[..panel.cols]);
-            }
+    let tiles = Tiles {
+        a: rows.bytes.as_ptr(),
+        stride: rows.stride,
+        count,
+        w: panel.weights.values().as_ptr().cast(),
+        panel,
+        clamp,
+    };
+    // SAFETY: the tokens in `form` prove what the functions need; the sizes were just checked.
+    unsafe {
+        match (form, panel.vectors) {
+            (Form::Narrow(_), _) => narrow::run::<4, 1>(&tiles, out, out_c),
+            (Form::Wide(_), _) => wide::run::<4, 2>(&tiles, out, out_c),
+            (Form::Dot(_), 2) => dot::run::<6, 2>(&tiles, out, out_c),
+            (Form::Dot(_), _) => dot::run::<6, 4>(&tiles, out, out_c),
         }
-        row += step;
     }
 }
 
-/// The operands of one tile; [`run_panel`] checked that their sizes agree.
-pub(super) struct Tile<'a> {
-    rows: Rows<'a>,
+/// All rows of a block times one panel; [`run_panel`] checked that their sizes agree.
+struct Tiles<'a> {
+    a: *const u8,
+    stride: usize,
+    count: usize,
+    w: *const u8,
     panel: &'a Panel,
     clamp: &'a Clamp,
 }
 
-impl Tile<'_> {
-    #[target_feature(enable = "neon")]
-    fn run(&self, form: Form, out: &mut [u8], out_stride: usize) {
-        match self.rows.bytes.len() / self.rows.stride {
-            1 => self.run_rows::<1>(form, out, out_stride),
-            2 => self.run_rows::<2>(form, out, out_stride),
-            3 => self.run_rows::<3>(form, out, out_stride),
-            _ => self.run_rows::<4>(form, out, out_stride),
-        }
-    }
+/// A module with the loop over tiles for one form, compiled for `$features`, around the form's
+/// function for the sums of one tile.
+macro_rules! form {
+    ($name:ident, $features:literal, $sums:path) => {
+        mod $name {
+            use super::{MAX_COLS, MAX_ROWS, Tiles};
 
-    #[target_feature(enable = "neon")]
-    fn run_rows<const MR: usize>(&self, form: Form, out: &mut [u8], out_stride: usize) {
-        match (form, self.panel.vectors) {
-            (Form::Narrow(_), _) => self.store::<MR, 1>(self.narrow(), out, out_stride),
-            (Form::Wide(_), _) => self.store::<MR, 2>(self.wide(), out, out_stride),
-            (Form::Dot(token), 2) => neondot_tile::run::<MR, 2>(token, self, out, out_stride),
-            (Form::Dot(token), _) => neondot_tile::run::<MR, 4>(token, self, out, out_stride),
-        }
-    }
+            /// # Safety
+            /// The checks in [`super::run_panel`] hold; the panel has `NV` vectors.
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn run<const MR: usize, const NV: usize>(
+                tiles: &Tiles<'_>,
+                out: &mut [u8],
+                out_c: usize,
+            ) {
+                if tiles.panel.cols == NV * 4 {
+                    let to = out[tiles.panel.first..].as_mut_ptr();
+                    // SAFETY: all columns of the panel exist in each of the rows.
+                    unsafe { run_whole::<MR, NV>(tiles, to, out_c) };
+                    return;
+                }
+                let rows = out.chunks_mut(MAX_ROWS * out_c);
+                for (index, out) in rows.enumerate() {
+                    let mut whole = [0u8; MAX_ROWS * MAX_COLS];
+                    let count = out.len() / out_c;
+                    // SAFETY: as many rows follow, and the array holds all columns of them.
+                    unsafe {
+                        let a = tiles.a.add(index * MAX_ROWS * tiles.stride);
+                        let part = Tiles { a, count, ..*tiles };
+                        run_whole::<MR, NV>(&part, whole.as_mut_ptr(), MAX_COLS);
+                    }
+                    let cols = tiles.panel.first..tiles.panel.first + tiles.panel.cols;
+                    for (to, from) in out.chunks_mut(out_c).zip(whole.chunks_exact(MAX_COLS)) {
+                        to[cols.clone()].copy_from_slice(&from[..cols.len()]);
+                    }
+                }
+            }
 
-    /// Values of depth; rows and weights are padded with zeros to a multiple of 16.
-    pub(super) fn depth(&self) -> usize {
-        self.panel.depth
-    }
+            /// # Safety
+            /// As [`run`]; `out` can take `NV * 4` bytes in each row, `out_stride` apart.
+            #[target_feature(enable = $features)]
+            unsafe fn run_whole<const MR: usize, const NV: usize>(
+                tiles: &Tiles<'_>,
+                out: *mut u8,
+                out_stride: usize,
+            ) {
+                let whole = tiles.count / MR;
+                // SAFETY: each tile starts at a row that exists and takes rows that exist.
+                unsafe {
+                    for tile in 0..whole {
+                        let out = out.add(tile * MR * out_stride);
+                        run_one::<MR, NV>(tiles, tile * MR, out, out_stride);
+                    }
+                    let row = whole * MR;
+                    let out = out.add(row * out_stride);
+                    match tiles.count - row {
+                        0 => {}
+                        1 => run_one::<1, NV>(tiles, row, out, out_stride),
+                        2 => run_one::<2, NV>(tiles, row, out, out_stride),
+                        3 => run_one::<3, NV>(tiles, row, out, out_stride),
+                        4 => run_one::<4, NV>(tiles, row, out, out_stride),
+                        _ => run_one::<5, NV>(tiles, row, out, out_stride),
+                    }
+                }
+            }
 
-    /// 16 signed activations of row `r` at depth `16 * step`.
-    ///
-    /// # Safety
-    /// The row exists, and rows hold `step + 1` steps of bytes.
-    #[target_feature(enable = "neon")]
-    #[inline]
-    pub(super) unsafe fn activations(&self, r: usize, step: usize) -> int8x16_t {
-        // SAFETY: passed on.
-        unsafe { vld1q_s8(self.rows.bytes.as_ptr().add(r * self.rows.stride + step * 16).cast()) }
-    }
-
-    /// Vector `index` of 16 weights.
-    ///
-    /// # Safety
-    /// The panel holds more than `index` such vectors.
-    #[target_feature(enable = "neon")]
-    #[inline]
-    pub(super) unsafe fn weights(&self, index: usize) -> int8x16_t {
-        // SAFETY: passed on.
-        unsafe { vld1q_s8(as_bytes(self.panel.weights.values()).as_ptr().add(index * 16).cast()) }
-    }
-
-    /// The sums of [`Form::Narrow`].
-    #[target_feature(enable = "neon")]
-    #[inline]
-    fn narrow<const MR: usize>(&self) -> [[int32x4_t; 1]; MR] {
-        let mut acc = [[vdupq_n_s32(0); 4]; MR];
-        for step in 0..self.depth().div_ceil(16) {
-            // SAFETY: `MR` rows exist, of as many padded steps as the panel has (`run_panel`).
-            let x: [_; MR] = std::array::from_fn(|r| unsafe { self.activations(r, step) });
-            for c in 0..4 {
-                // SAFETY: the panel has four channels in each step.
-                let w = unsafe { self.weights(step * 4 + c) };
-                for (acc, &x) in acc.iter_mut().zip(&x) {
-                    // At most 2 * 128 * 127 = 32512: no overflow.
-                    let two = vmull_s8(vget_low_s8(x), vget_low_s8(w));
-                    let two = vmlal_high_s8(two, x, w);
-                    acc[c] = vpadalq_s16(acc[c], two);
+            /// # Safety
+            /// As [`run_whole`]; `MR` rows exist from `row` on.
+            #[target_feature(enable = $features)]
+            #[inline]
+            unsafe fn run_one<const MR: usize, const NV: usize>(
+                tiles: &Tiles<'_>,
+                row: usize,
+                out: *mut u8,
+                out_stride: usize,
+            ) {
+                // SAFETY: passed on.
+                unsafe {
+                    let a = tiles.a.add(row * tiles.stride);
+                    let sums = $sums(a, tiles.stride, tiles.w, tiles.panel.depth);
+                    tiles.store::<MR, NV>(sums, out, out_stride);
                 }
             }
         }
-        acc.map(|row| [vpaddq_s32(vpaddq_s32(row[0], row[1]), vpaddq_s32(row[2], row[3]))])
-    }
+    };
+}
 
-    /// The sums of [`Form::Wide`].
-    #[target_feature(enable = "neon")]
-    #[inline]
-    fn wide<const MR: usize>(&self) -> [[int32x4_t; 2]; MR] {
-        let mut acc = [[vdupq_n_s32(0); 2]; MR];
-        let stride = self.rows.stride / size_of::<i16>();
-        let (a, w) = (self.rows.bytes.as_ptr().cast::<i16>(), self.panel.weights.values().as_ptr());
-        for k in 0..self.depth() {
-            // SAFETY: the panel holds at least `depth` rows of eight channels.
-            let w = unsafe { vld1q_s16(w.add(k * 8)) };
-            for (r, acc) in acc.iter_mut().enumerate() {
-                // SAFETY: row `r < MR` holds more than `k` values, aligned as scratch memory is.
-                let x = unsafe { vld1_dup_s16(a.add(r * stride + k)) };
-                acc[0] = vmlal_s16(acc[0], vget_low_s16(w), x);
-                acc[1] = vmlal_high_s16(acc[1], w, vcombine_s16(x, x));
+form!(narrow, "neon", super::narrow_sums);
+form!(wide, "neon", super::wide_sums);
+form!(dot, "neon,dotprod", super::neondot_tile::sums);
+
+/// The sums of [`Form::Narrow`].
+///
+/// # Safety
+/// `a` is `MR` rows of `stride` bytes, `w` a panel of four channels; both hold `depth` values
+/// rounded up to a multiple of 16.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn narrow_sums<const MR: usize, const NV: usize>(
+    a: *const u8,
+    stride: usize,
+    w: *const u8,
+    depth: usize,
+) -> [[int32x4_t; NV]; MR] {
+    let mut acc = [[vdupq_n_s32(0); 4]; MR];
+    for step in 0..depth.div_ceil(16) {
+        let mut x = [vdupq_n_s8(0); MR];
+        for (r, x) in x.iter_mut().enumerate() {
+            // SAFETY: passed on.
+            *x = unsafe { vld1q_s8(a.add(r * stride + step * 16).cast()) };
+        }
+        for c in 0..4 {
+            // SAFETY: passed on; each step has four channels.
+            let w = unsafe { vld1q_s8(w.add((step * 4 + c) * 16).cast()) };
+            for (acc, &x) in acc.iter_mut().zip(&x) {
+                // At most 2 * 128 * 127 = 32512: no overflow.
+                let two = vmull_s8(vget_low_s8(x), vget_low_s8(w));
+                let two = vmlal_high_s8(two, x, w);
+                acc[c] = vpadalq_s16(acc[c], two);
             }
         }
-        acc
     }
+    acc.map(|row| [vpaddq_s32(vpaddq_s32(row[0], row[1]), vpaddq_s32(row[2], row[3])); NV])
+}
 
+/// The sums of [`Form::Wide`].
+///
+/// # Safety
+/// `a` is `MR` rows of `stride` bytes, `w` a panel of eight channels; both hold `depth` values
+/// of 16 bits and are aligned to them.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn wide_sums<const MR: usize, const NV: usize>(
+    a: *const u8,
+    stride: usize,
+    w: *const u8,
+    depth: usize,
+) -> [[int32x4_t; NV]; MR] {
+    let mut acc = [[vdupq_n_s32(0); NV]; MR];
+    let (a, w, stride) = (a.cast::<i16>(), w.cast::<i16>(), stride / size_of::<i16>());
+    for k in 0..depth {
+        // SAFETY: passed on.
+        let w = unsafe { vld1q_s16(w.add(k * 8)) };
+        for (r, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: passed on.
+            let x = unsafe { vld1_dup_s16(a.add(r * stride + k)) };
+            acc[0] = vmlal_s16(acc[0], vget_low_s16(w), x);
+            acc[1] = vmlal_high_s16(acc[1], w, vcombine_s16(x, x));
+        }
+    }
+    acc
+}
+
+impl Tiles<'_> {
     /// Adds the bias, requantizes, and writes `MR` rows of `NV * 4` channels.
+    ///
+    /// # Safety
+    /// `out` can take `NV * 4` bytes in each of `MR` rows, `out_stride` apart.
     #[target_feature(enable = "neon")]
     #[inline]
-    pub(super) fn store<const MR: usize, const NV: usize>(
+    unsafe fn store<const MR: usize, const NV: usize>(
         &self,
         sums: [[int32x4_t; NV]; MR],
-        out: &mut [u8],
+        out: *mut u8,
         out_stride: usize,
     ) {
-        assert!(out.len() >= (MR - 1) * out_stride + NV * 4);
         let (bias, _) = self.panel.bias.as_chunks::<4>();
         let (multiplier, _) = self.panel.multiplier.as_chunks::<4>();
         let scaled = |r: usize, v: usize| {
             let sum = vaddq_s32(sums[r.min(MR - 1)][v], load_i32(&bias[v]));
             scale(sum, load_f32(&multiplier[v]))
         };
-        let out = out.as_mut_ptr();
         match NV {
             4 => {
                 for r in 0..MR {
-                    let values = std::array::from_fn(|v| scaled(r, v));
-                    // SAFETY: 16 bytes of row `r` fit, as asserted.
+                    let values = [scaled(r, 0), scaled(r, 1), scaled(r, 2), scaled(r, 3)];
+                    // SAFETY: passed on: 16 bytes of row `r`.
                     unsafe { vst1q_u8(out.add(r * out_stride), self.clamp.sixteen(values)) };
                 }
             }
             2 => {
                 for r in 0..MR {
                     let bytes = self.clamp.eight(scaled(r, 0), scaled(r, 1));
-                    // SAFETY: 8 bytes of row `r` fit, as asserted.
+                    // SAFETY: passed on: 8 bytes of row `r`.
                     unsafe { vst1_u8(out.add(r * out_stride), bytes) };
                 }
             }
             _ => {
                 for r in (0..MR).step_by(2) {
-                    let bytes =
-                        vreinterpret_u32_u8(self.clamp.eight(scaled(r, 0), scaled(r + 1, 0)));
-                    // SAFETY: 4 bytes of row `r`, and of the next one if it exists, fit.
+                    let bytes = self.clamp.eight(scaled(r, 0), scaled(r + 1, 0));
+                    let fours = vreinterpret_u32_u8(bytes);
+                    // SAFETY: passed on: 4 bytes of row `r`, and of the next one if it exists.
                     unsafe {
                         let to = out.add(r * out_stride);
-                        to.cast::<u32>().write_unaligned(vget_lane_u32::<0>(bytes));
+                        to.cast::<u32>().write_unaligned(vget_lane_u32::<0>(fours));
                         if r + 1 < MR {
                             let to = to.add(out_stride).cast::<u32>();
-                            to.write_unaligned(vget_lane_u32::<1>(bytes));
+                            to.write_unaligned(vget_lane_u32::<1>(fours));
                         }
                     }
                 }
