@@ -21,26 +21,47 @@ impl Clamp {
         Clamp { zero_point: i16::from(zero_point), min, max }
     }
 
+    /// The same in registers: a loop that stores bytes would reload them each time.
+    #[target_feature(enable = "neon")]
+    #[inline]
+    pub(crate) fn vectors(&self) -> ClampVectors {
+        ClampVectors {
+            zero_point: vdupq_n_s16(self.zero_point),
+            min: vdupq_n_u8(self.min),
+            max: vdupq_n_u8(self.max),
+        }
+    }
+}
+
+/// [`Clamp`] in registers.
+#[derive(Clone, Copy)]
+pub(crate) struct ClampVectors {
+    zero_point: int16x8_t,
+    min: uint8x16_t,
+    max: uint8x16_t,
+}
+
+impl ClampVectors {
     /// Clamps eight values.
     #[target_feature(enable = "neon")]
     #[inline]
     pub(crate) fn eight(&self, low: int32x4_t, high: int32x4_t) -> uint8x8_t {
         let words = vcombine_s16(vqmovn_s32(low), vqmovn_s32(high));
-        let bytes = vqmovun_s16(vqaddq_s16(words, vdupq_n_s16(self.zero_point)));
-        vmin_u8(vmax_u8(bytes, vdup_n_u8(self.min)), vdup_n_u8(self.max))
+        let bytes = vqmovun_s16(vqaddq_s16(words, self.zero_point));
+        vmin_u8(vmax_u8(bytes, vget_low_u8(self.min)), vget_low_u8(self.max))
     }
 
     /// Clamps sixteen values.
     #[target_feature(enable = "neon")]
     #[inline]
     pub(crate) fn sixteen(&self, values: [int32x4_t; 4]) -> uint8x16_t {
-        let zero_point = vdupq_n_s16(self.zero_point);
-        let words =
-            |low, high| vqaddq_s16(vcombine_s16(vqmovn_s32(low), vqmovn_s32(high)), zero_point);
+        let words = |low, high| {
+            vqaddq_s16(vcombine_s16(vqmovn_s32(low), vqmovn_s32(high)), self.zero_point)
+        };
         let low = vqmovun_s16(words(values[0], values[1]));
         let high = vqmovun_s16(words(values[2], values[3]));
         let bytes = vcombine_u8(low, high);
-        vminq_u8(vmaxq_u8(bytes, vdupq_n_u8(self.min)), vdupq_n_u8(self.max))
+        vminq_u8(vmaxq_u8(bytes, self.min), self.max)
     }
 }
 
@@ -214,11 +235,20 @@ pub(crate) fn widen_columns(_token: Neon, from: &[u8], step: usize, to: &mut [i1
 /// Eight bytes are readable at `from + i * step` for each column `i`.
 #[target_feature(enable = "neon")]
 unsafe fn widen_columns_neon(from: *const u8, step: usize, columns: &mut [[i16; 8]]) {
-    for (i, to) in columns.iter_mut().enumerate() {
-        // SAFETY: passed on for the load; the store fills the eight values of `to`.
-        unsafe {
-            let wide = vmovl_u8(vld1_u8(from.add(i * step)));
-            vst1q_s16(to.as_mut_ptr(), vreinterpretq_s16_u16(wide));
-        }
+    // SAFETY: passed on for the load; the store fills the eight values of `to`.
+    let widen = |i: usize, to: &mut [i16; 8]| unsafe {
+        let wide = vmovl_u8(vld1_u8(from.add(i * step)));
+        vst1q_s16(to.as_mut_ptr(), vreinterpretq_s16_u16(wide));
+    };
+    let (fours, rest) = columns.as_chunks_mut::<4>();
+    let whole = fours.len() * 4;
+    for (four, [a, b, c, d]) in fours.iter_mut().enumerate() {
+        widen(4 * four, a);
+        widen(4 * four + 1, b);
+        widen(4 * four + 2, c);
+        widen(4 * four + 3, d);
+    }
+    for (i, to) in rest.iter_mut().enumerate() {
+        widen(whole + i, to);
     }
 }

@@ -4,7 +4,7 @@
 use std::arch::aarch64::*;
 
 use super::{Layer, neondot_tile};
-use crate::arm::{Clamp, load_f32, load_i32, scale};
+use crate::arm::{Clamp, ClampVectors, load_f32, load_i32, scale};
 use crate::isa::{Neon, NeonDot};
 use crate::requantize::folded_bias;
 use crate::scratch::{Packed16, as_bytes_mut};
@@ -189,12 +189,19 @@ struct Tiles<'a> {
     clamp: &'a Clamp,
 }
 
+/// What a tile begins and ends with, in registers.
+struct End<const NV: usize> {
+    bias: [int32x4_t; NV],
+    multiplier: [float32x4_t; NV],
+    clamp: ClampVectors,
+}
+
 /// A module with the loop over tiles for one form, compiled for `$features`, around the form's
 /// function for the sums of one tile.
 macro_rules! form {
     ($name:ident, $features:literal, $sums:path) => {
         mod $name {
-            use super::{MAX_COLS, MAX_ROWS, Tiles};
+            use super::{End, MAX_COLS, MAX_ROWS, Tiles};
 
             /// # Safety
             /// The checks in [`super::run_panel`] hold; the panel has `NV` vectors.
@@ -236,21 +243,22 @@ macro_rules! form {
                 out_stride: usize,
             ) {
                 let whole = tiles.count / MR;
+                let end = End::new(tiles);
                 // SAFETY: each tile starts at a row that exists and takes rows that exist.
                 unsafe {
                     for tile in 0..whole {
                         let out = out.add(tile * MR * out_stride);
-                        run_one::<MR, NV>(tiles, tile * MR, out, out_stride);
+                        run_one::<MR, NV>(tiles, &end, tile * MR, out, out_stride);
                     }
                     let row = whole * MR;
                     let out = out.add(row * out_stride);
                     match tiles.count - row {
                         0 => {}
-                        1 => run_one::<1, NV>(tiles, row, out, out_stride),
-                        2 => run_one::<2, NV>(tiles, row, out, out_stride),
-                        3 => run_one::<3, NV>(tiles, row, out, out_stride),
-                        4 => run_one::<4, NV>(tiles, row, out, out_stride),
-                        _ => run_one::<5, NV>(tiles, row, out, out_stride),
+                        1 => run_one::<1, NV>(tiles, &end, row, out, out_stride),
+                        2 => run_one::<2, NV>(tiles, &end, row, out, out_stride),
+                        3 => run_one::<3, NV>(tiles, &end, row, out, out_stride),
+                        4 => run_one::<4, NV>(tiles, &end, row, out, out_stride),
+                        _ => run_one::<5, NV>(tiles, &end, row, out, out_stride),
                     }
                 }
             }
@@ -261,6 +269,7 @@ macro_rules! form {
             #[inline]
             unsafe fn run_one<const MR: usize, const NV: usize>(
                 tiles: &Tiles<'_>,
+                end: &End<NV>,
                 row: usize,
                 out: *mut u8,
                 out_stride: usize,
@@ -268,8 +277,8 @@ macro_rules! form {
                 // SAFETY: passed on.
                 unsafe {
                     let a = tiles.a.add(row * tiles.stride);
-                    let sums = $sums(a, tiles.stride, tiles.w, tiles.panel.depth);
-                    tiles.store::<MR, NV>(sums, out, out_stride);
+                    let sums = $sums(a, tiles.stride, tiles.w, tiles.panel.depth, &end.bias);
+                    end.store::<MR>(sums, out, out_stride);
                 }
             }
         }
@@ -292,6 +301,7 @@ unsafe fn narrow_sums<const MR: usize, const NV: usize>(
     stride: usize,
     w: *const u8,
     depth: usize,
+    bias: &[int32x4_t; NV],
 ) -> [[int32x4_t; NV]; MR] {
     let mut acc = [[vdupq_n_s32(0); 4]; MR];
     for step in 0..depth.div_ceil(16) {
@@ -311,7 +321,10 @@ unsafe fn narrow_sums<const MR: usize, const NV: usize>(
             }
         }
     }
-    acc.map(|row| [vpaddq_s32(vpaddq_s32(row[0], row[1]), vpaddq_s32(row[2], row[3])); NV])
+    acc.map(|row| {
+        let sums = vpaddq_s32(vpaddq_s32(row[0], row[1]), vpaddq_s32(row[2], row[3]));
+        [vaddq_s32(sums, bias[0]); NV]
+    })
 }
 
 /// The sums of [`Form::Wide`].
@@ -326,8 +339,9 @@ unsafe fn wide_sums<const MR: usize, const NV: usize>(
     stride: usize,
     w: *const u8,
     depth: usize,
+    bias: &[int32x4_t; NV],
 ) -> [[int32x4_t; NV]; MR] {
-    let mut acc = [[vdupq_n_s32(0); NV]; MR];
+    let mut acc = [*bias; MR];
     let (a, w, stride) = (a.cast::<i16>(), w.cast::<i16>(), stride / size_of::<i16>());
     for k in 0..depth {
         // SAFETY: passed on.
@@ -342,25 +356,36 @@ unsafe fn wide_sums<const MR: usize, const NV: usize>(
     acc
 }
 
-impl Tiles<'_> {
-    /// Adds the bias, requantizes, and writes `MR` rows of `NV * 4` channels.
+impl<const NV: usize> End<NV> {
+    #[target_feature(enable = "neon")]
+    fn new(tiles: &Tiles<'_>) -> End<NV> {
+        let (bias, _) = tiles.panel.bias.as_chunks::<4>();
+        let (multiplier, _) = tiles.panel.multiplier.as_chunks::<4>();
+        let mut end = End {
+            bias: [vdupq_n_s32(0); NV],
+            multiplier: [vdupq_n_f32(0.0); NV],
+            clamp: tiles.clamp.vectors(),
+        };
+        for v in 0..NV {
+            end.bias[v] = load_i32(&bias[v]);
+            end.multiplier[v] = load_f32(&multiplier[v]);
+        }
+        end
+    }
+
+    /// Requantizes, and writes `MR` rows of `NV * 4` channels.
     ///
     /// # Safety
     /// `out` can take `NV * 4` bytes in each of `MR` rows, `out_stride` apart.
     #[target_feature(enable = "neon")]
     #[inline]
-    unsafe fn store<const MR: usize, const NV: usize>(
+    unsafe fn store<const MR: usize>(
         &self,
         sums: [[int32x4_t; NV]; MR],
         out: *mut u8,
         out_stride: usize,
     ) {
-        let (bias, _) = self.panel.bias.as_chunks::<4>();
-        let (multiplier, _) = self.panel.multiplier.as_chunks::<4>();
-        let scaled = |r: usize, v: usize| {
-            let sum = vaddq_s32(sums[r.min(MR - 1)][v], load_i32(&bias[v]));
-            scale(sum, load_f32(&multiplier[v]))
-        };
+        let scaled = |r: usize, v: usize| scale(sums[r.min(MR - 1)][v], self.multiplier[v]);
         match NV {
             4 => {
                 for r in 0..MR {

@@ -17,8 +17,9 @@ pub(super) unsafe fn sums<const MR: usize, const NV: usize>(
     stride: usize,
     w: *const u8,
     depth: usize,
+    bias: &[int32x4_t; NV],
 ) -> [[int32x4_t; NV]; MR] {
-    let mut acc = [[vdupq_n_s32(0); NV]; MR];
+    let mut acc = [*bias; MR];
     let groups = depth.div_ceil(4);
     let (steps, rest) = (groups / 4, groups % 4);
     // SAFETY: passed on, for every step and each of its groups.

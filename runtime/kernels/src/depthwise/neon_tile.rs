@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 
 use crate::ConvGeometry;
-use crate::arm::{Clamp, load_f32, load_i32, scale};
+use crate::arm::{Clamp, ClampVectors, load_f32, load_i32, scale};
 use crate::isa::Neon;
 
 /// Channels in one vector.
@@ -29,14 +29,6 @@ pub(super) struct Sources<'a> {
     pub(super) first_slot: usize,
 }
 
-impl Sources<'_> {
-    /// Columns of one slot.
-    fn columns(&self, slot: usize) -> &[i16] {
-        let size = self.cols * LANES;
-        &self.values[(slot * self.vectors + self.vector) * size..][..size]
-    }
-}
-
 /// Computes 8 channels of the output columns in `out` (`[columns][channels]`).
 ///
 /// # Panics
@@ -53,7 +45,11 @@ pub(super) fn run(
     assert!(columns > 0 && vector.first + LANES <= g.out_c);
     assert!((columns - 1) * g.stride_w + (g.kernel_w - 1) * g.dilation_w < sources.cols);
     assert_eq!(vector.weights.len(), g.kernel_h * g.kernel_w * LANES);
-    let row = Row { sources, g, vector, clamp };
+    let slot = sources.vectors * sources.cols * LANES;
+    assert!(sources.vector < sources.vectors && sources.first_slot < g.kernel_h);
+    assert!(sources.values.len() >= g.kernel_h * slot);
+    let values = sources.values[sources.vector * sources.cols * LANES..].as_ptr();
+    let row = Row { values, slot, first_slot: sources.first_slot, g, vector, clamp };
     // SAFETY: the token proves NEON; the sizes were just checked, and the constants are those of
     // the geometry.
     unsafe {
@@ -68,10 +64,21 @@ pub(super) fn run(
 }
 
 struct Row<'a> {
-    sources: &'a Sources<'a>,
+    /// Column 0 of slot 0.
+    values: *const i16,
+    /// Values from one slot to the next.
+    slot: usize,
+    first_slot: usize,
     g: &'a ConvGeometry,
     vector: &'a Vector,
     clamp: &'a Clamp,
+}
+
+/// What a tile begins and ends with, in registers.
+struct End {
+    bias: [int32x4_t; 2],
+    multiplier: [float32x4_t; 2],
+    clamp: ClampVectors,
 }
 
 impl Row<'_> {
@@ -81,6 +88,13 @@ impl Row<'_> {
     /// The checks in [`run`] hold.
     #[target_feature(enable = "neon")]
     unsafe fn run<const KW: usize, const S: usize>(&self, columns: usize, out: &mut [u8]) {
+        let (bias, _) = self.vector.bias.as_chunks::<4>();
+        let (multiplier, _) = self.vector.multiplier.as_chunks::<4>();
+        let end = End {
+            bias: [load_i32(&bias[0]), load_i32(&bias[1])],
+            multiplier: [load_f32(&multiplier[0]), load_f32(&multiplier[1])],
+            clamp: self.clamp.vectors(),
+        };
         let mut x = 0;
         while x < columns {
             let left = columns - x;
@@ -88,11 +102,11 @@ impl Row<'_> {
             // SAFETY: as many columns are left as the tile takes, see `run`.
             unsafe {
                 x += match left {
-                    7 | 14 => self.tile::<7, KW, S>(x, to),
-                    8.. => self.tile::<8, KW, S>(x, to),
-                    4.. => self.tile::<4, KW, S>(x, to),
-                    2.. => self.tile::<2, KW, S>(x, to),
-                    _ => self.tile::<1, KW, S>(x, to),
+                    7 | 14 => self.tile::<7, KW, S>(&end, x, to),
+                    8.. => self.tile::<8, KW, S>(&end, x, to),
+                    4.. => self.tile::<4, KW, S>(&end, x, to),
+                    2.. => self.tile::<2, KW, S>(&end, x, to),
+                    _ => self.tile::<1, KW, S>(&end, x, to),
                 }
             }
         }
@@ -101,17 +115,18 @@ impl Row<'_> {
     /// # Safety
     /// `T` columns from `x` on exist; `to` can take 8 bytes at each of them.
     #[target_feature(enable = "neon")]
+    #[inline]
     unsafe fn tile<const T: usize, const KW: usize, const S: usize>(
         &self,
+        end: &End,
         x: usize,
         to: *mut u8,
     ) -> usize {
         // SAFETY: passed on.
-        let sums = unsafe { self.accumulate::<T, KW, S>(x) };
-        let (multiplier, _) = self.vector.multiplier.as_chunks::<4>();
-        let (low, high) = (load_f32(&multiplier[0]), load_f32(&multiplier[1]));
+        let sums = unsafe { self.accumulate::<T, KW, S>(x, end.bias) };
+        let [low, high] = end.multiplier;
         for (t, sum) in sums.into_iter().enumerate() {
-            let bytes = self.clamp.eight(scale(sum[0], low), scale(sum[1], high));
+            let bytes = end.clamp.eight(scale(sum[0], low), scale(sum[1], high));
             // SAFETY: passed on.
             unsafe { vst1_u8(to.add(t * self.g.out_c), bytes) };
         }
@@ -127,18 +142,18 @@ impl Row<'_> {
     unsafe fn accumulate<const T: usize, const KW: usize, const S: usize>(
         &self,
         x: usize,
+        bias: [int32x4_t; 2],
     ) -> [[int32x4_t; 2]; T] {
         let kernel_w = if KW > 0 { KW } else { self.g.kernel_w };
         let stride = if S > 0 { S } else { self.g.stride_w };
         let dilation = if S > 0 { 1 } else { self.g.dilation_w };
-        let (bias, _) = self.vector.bias.as_chunks::<4>();
-        let mut acc = [[load_i32(&bias[0]), load_i32(&bias[1])]; T];
-        let mut slot = self.sources.first_slot;
-        for i in 0..self.g.kernel_h {
-            let columns = &self.sources.columns(slot)[x * stride * LANES..];
-            let weights = &self.vector.weights[i * kernel_w * LANES..];
-            let (columns, weights) = (columns.as_ptr(), weights.as_ptr());
-            // SAFETY: tap `j < kernel_w` of row `i` of the weights.
+        let mut acc = [bias; T];
+        let mut slot = self.first_slot;
+        let mut weights = self.vector.weights.as_ptr();
+        for _ in 0..self.g.kernel_h {
+            // SAFETY: the slot exists, and has column `x * stride`.
+            let columns = unsafe { self.values.add(slot * self.slot + x * stride * LANES) };
+            // SAFETY: tap `j < kernel_w` of this row of the weights.
             let weight = |j: usize| unsafe { vld1q_s16(weights.add(j * LANES)) };
             // SAFETY: column `(T - 1) * stride + (kernel_w - 1) * dilation` from `x` on is the
             // last one asked for, and `run` checked that the ring has it.
@@ -167,6 +182,8 @@ impl Row<'_> {
                 }
             }
             slot = if slot + 1 == self.g.kernel_h { 0 } else { slot + 1 };
+            // SAFETY: at most one past the end.
+            weights = unsafe { weights.add(kernel_w * LANES) };
         }
         acc
     }

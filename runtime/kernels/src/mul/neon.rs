@@ -13,7 +13,7 @@ pub(super) fn run(_token: Neon, p: &MulParams, a: &[u8], b: &[u8], out: &mut [u8
 
 #[target_feature(enable = "neon")]
 fn run_neon(p: &MulParams, a: &[u8], b: &[u8], out: &mut [u8]) {
-    let clamp = Clamp::new(p.zero_point, p.min, p.max);
+    let clamp = Clamp::new(p.zero_point, p.min, p.max).vectors();
     let (a_zero, b_zero) =
         (vdupq_n_f32(f32::from(p.a_zero_point)), vdupq_n_f32(f32::from(p.b_zero_point)));
     let scale = vdupq_n_f32(p.multiplier);

@@ -58,7 +58,7 @@ fn quantize_sixteen(b: &Border, from: &[f32]) -> uint8x16_t {
     let (parts, _) = from.as_chunks::<4>();
     let scale = vdupq_n_f32(b.scale);
     let four = |i: usize| vcvtnq_s32_f32(vdivq_f32(load_f32(&parts[i]), scale));
-    Clamp::new(b.zero_point, 0, 255).sixteen([four(0), four(1), four(2), four(3)])
+    Clamp::new(b.zero_point, 0, 255).vectors().sixteen([four(0), four(1), four(2), four(3)])
 }
 
 pub(super) fn dequantize(_token: Neon, b: &Border, nhwc: &[u8], nchw: &mut [f32]) {
