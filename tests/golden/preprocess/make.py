@@ -9,8 +9,7 @@ It writes, beside itself:
   pictures.txt   name, width, height and largest mean difference for each file of pictures/
   pictures/      tiny JPEG and PNG files, each with Pillow's RGB samples as NAME.rgb
 
-Up to Pillow 12 the horizontal pass of a resize was always the first; the cases named `tall` need
-Pillow 13.
+Up to Pillow 12 the horizontal pass of a resize was always the first; tall pictures need Pillow 13.
 """
 
 import io
@@ -69,6 +68,9 @@ CASES = [
     ("pixel", 1, 1, 5, 5, "bicubic", "center", (7, 8)),
     ("tall", 60, 400, 33, 33, "bicubic", "center", (1, 1)),
     ("tall_linear", 60, 400, 40, 33, "bilinear", "stretch", (1, 1)),
+    ("not_yet_tall", 60, 90, 30, 30, "bicubic", "stretch", (1, 1)),
+    ("just_tall", 60, 91, 30, 30, "bicubic", "stretch", (1, 1)),
+    ("up_tall", 4, 20, 24, 40, "bicubic", "stretch", (1, 1)),
     ("torchvision", 333, 257, 224, 224, "bilinear", "resize_then_center", (7, 8)),
     ("torchvision_tall", 90, 481, 64, 64, "bicubic", "resize_then_center", (9, 10)),
     ("wide_tensor", 200, 150, 40, 90, "bicubic", "center", (9, 10)),
