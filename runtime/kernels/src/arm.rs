@@ -235,20 +235,23 @@ pub(crate) fn widen_columns(_token: Neon, from: &[u8], step: usize, to: &mut [i1
 /// Eight bytes are readable at `from + i * step` for each column `i`.
 #[target_feature(enable = "neon")]
 unsafe fn widen_columns_neon(from: *const u8, step: usize, columns: &mut [[i16; 8]]) {
-    // SAFETY: passed on for the load; the store fills the eight values of `to`.
-    let widen = |i: usize, to: &mut [i16; 8]| unsafe {
-        let wide = vmovl_u8(vld1_u8(from.add(i * step)));
+    // SAFETY: eight bytes are readable at `from`; the store fills the eight values of `to`.
+    let widen = |from: *const u8, to: &mut [i16; 8]| unsafe {
+        let wide = vmovl_u8(vld1_u8(from));
         vst1q_s16(to.as_mut_ptr(), vreinterpretq_s16_u16(wide));
     };
+    // One pointer that moves on; the last move may end beyond the row.
+    let mut from = from;
     let (fours, rest) = columns.as_chunks_mut::<4>();
-    let whole = fours.len() * 4;
-    for (four, [a, b, c, d]) in fours.iter_mut().enumerate() {
-        widen(4 * four, a);
-        widen(4 * four + 1, b);
-        widen(4 * four + 2, c);
-        widen(4 * four + 3, d);
+    for [a, b, c, d] in fours {
+        widen(from, a);
+        widen(from.wrapping_add(step), b);
+        widen(from.wrapping_add(2 * step), c);
+        widen(from.wrapping_add(3 * step), d);
+        from = from.wrapping_add(4 * step);
     }
-    for (i, to) in rest.iter_mut().enumerate() {
-        widen(whole + i, to);
+    for to in rest {
+        widen(from, to);
+        from = from.wrapping_add(step);
     }
 }

@@ -15,8 +15,10 @@ use crate::{Isa, KernelError};
 
 /// Parameters of a quantized addition:
 ///
-/// `out = clamp(round_half_even((a - a_zero_point) as f32 * a_multiplier
-/// + (b - b_zero_point) as f32 * b_multiplier) + zero_point, min, max)`
+/// ```text
+/// sum = (a - a_zero_point) as f32 * a_multiplier + (b - b_zero_point) as f32 * b_multiplier
+/// out = clamp(round_half_even(sum) + zero_point, min, max)
+/// ```
 ///
 /// with two `f32` products and one `f32` sum, each rounded (no fused multiply-add).
 #[derive(Clone, Copy, PartialEq, Debug)]

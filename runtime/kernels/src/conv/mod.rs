@@ -1,7 +1,11 @@
 //! Dense two-dimensional convolution of one NHWC image, pointwise (1x1) included.
 //!
-//! `acc[p, n] = sum over taps (i, j) and channels c of (x[pixel(p, i, j), c] - input_zero_point)
-//! * w[n, i, j, c]`, then [`Requantize`]. Start with `scalar.rs`.
+//! ```text
+//! acc[p, n] = sum over taps (i, j) and channels c of
+//!             (x[pixel(p, i, j), c] - input_zero_point) * w[n, i, j, c]
+//! ```
+//!
+//! then [`Requantize`]. Start with `scalar.rs`.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -1,7 +1,10 @@
 //! Depthwise convolution of one NHWC image: each channel has its own filter.
 //!
-//! `acc[y, x, c] = sum over taps (i, j) of (in[pixel(y, x, i, j), c] - input_zero_point)
-//! * w[i, j, c]`, then [`Requantize`]. Start with `scalar.rs`.
+//! ```text
+//! acc[p, c] = sum over taps (i, j) of (x[pixel(p, i, j), c] - input_zero_point) * w[i, j, c]
+//! ```
+//!
+//! then [`Requantize`]. Start with `scalar.rs`.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -15,8 +15,10 @@ use crate::{Isa, KernelError};
 
 /// Parameters of a quantized product:
 ///
-/// `out = clamp(round_half_even(((a - a_zero_point) * (b - b_zero_point)) as f32 * multiplier)
-/// + zero_point, min, max)`
+/// ```text
+/// product = (a - a_zero_point) * (b - b_zero_point)
+/// out = clamp(round_half_even(product as f32 * multiplier) + zero_point, min, max)
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct MulParams {
     /// Zero point of `a`.

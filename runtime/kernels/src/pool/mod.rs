@@ -15,8 +15,10 @@ use crate::{ConvGeometry, Isa, KernelError, Scratch};
 
 /// Global average pooling:
 ///
-/// `out[c] = clamp(round_half_even((sum(x[.., c]) - pixels * input_zero_point) as f32
-/// * multiplier) + zero_point, min, max)`
+/// ```text
+/// sum[c] = sum over pixels of x[pixel, c] - pixels * input_zero_point
+/// out[c] = clamp(round_half_even(sum[c] as f32 * multiplier) + zero_point, min, max)
+/// ```
 pub struct GlobalAveragePool {
     pixels: usize,
     channels: usize,
