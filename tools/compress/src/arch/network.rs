@@ -135,6 +135,12 @@ impl Conv {
         self.weights() + if self.norm { 2 * self.output } else { self.output }
     }
 
+    /// Trainable parameters and the batch norm's running mean and variance.
+    #[must_use]
+    pub fn stored_parameters(&self) -> usize {
+        self.trainable_parameters() + if self.norm { 2 * self.output } else { 0 }
+    }
+
     /// Name of its node in the graphs that Kinglet writes.
     #[must_use]
     pub fn node_name(&self) -> String {

@@ -244,6 +244,12 @@ impl Arch {
         self.network(classes).convolutions().iter().map(super::Conv::trainable_parameters).sum()
     }
 
+    /// Number of parameters as Keras counts them: with the running statistics of the batch norms.
+    #[must_use]
+    pub fn stored_parameters(&'static self, classes: usize) -> usize {
+        self.network(classes).convolutions().iter().map(super::Conv::stored_parameters).sum()
+    }
+
     /// Depth of a stage: `ceil(repeats * depth)`.
     fn repeats(&self, stage: usize) -> usize {
         let repeats = self.stages[stage].repeats;

@@ -79,19 +79,19 @@ fn broken_programs_are_errors() {
         &b"(."[..],
         &b"0"[..],
         &b"t."[..],
-        &b"K\x01(.", // a value below a mark
-        &b"K\x01a.",
-        &b"}(K\x01u.",
-        &b"h\x07.",
-        &b"q\x00.",
-        &b"X\xff\xff\xff\xffab.",
-        &b"\x8d\xff\xff\xff\xff\xff\xff\xff\xffab.",
-        &b"T\xff\xff\xff\xffab.",
-        &b"U\x01\xff.",
-        &b"K\x01}b.",
-        &b"NQ.",
-        &b")Q.",
-        &b"cos",
+        &b"K\x01(."[..], // a value below a mark
+        &b"K\x01a."[..],
+        &b"}(K\x01u."[..],
+        &b"h\x07."[..],
+        &b"q\x00."[..],
+        &b"X\xff\xff\xff\xffab."[..],
+        &b"\x8d\xff\xff\xff\xff\xff\xff\xff\xffab."[..],
+        &b"T\xff\xff\xff\xffab."[..],
+        &b"U\x01\xff."[..],
+        &b"K\x01}b."[..],
+        &b"NQ."[..],
+        &b")Q."[..],
+        &b"cos"[..],
     ] {
         assert!(value(program).is_err(), "{program:?}");
     }
