@@ -7,7 +7,7 @@ use kinglet_compress::import::ImportError;
 use kinglet_compress::recipe::RecipeError;
 use kinglet_engine::ModelError;
 
-use crate::{completions, fetch, import, inspect};
+use crate::{completions, compress, evaluate, fetch, import, inspect};
 
 /// Prepares image classifiers for Raspberry Pi class boards.
 #[derive(Parser)]
@@ -26,6 +26,10 @@ enum Command {
     Import(import::Args),
     /// Show what is in a model file: layers, types, work, metadata
     Inspect(inspect::Args),
+    /// Make a float model smaller and faster: int8 or float16
+    Compress(compress::Args),
+    /// Measure a model's accuracy on labelled pictures
+    Evaluate(evaluate::Args),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
     /// Write manual pages
@@ -41,6 +45,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Fetch(args) => fetch::run(args),
         Command::Import(args) => import::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Compress(args) => compress::run(args),
+        Command::Evaluate(args) => evaluate::run(args),
         Command::Completions(args) => completions::completions(args),
         Command::Man(args) => completions::man(args),
     };

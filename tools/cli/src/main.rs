@@ -3,6 +3,8 @@
 
 mod cli;
 mod completions;
+mod compress;
+mod evaluate;
 mod fetch;
 mod import;
 mod inspect;

@@ -1,0 +1,95 @@
+//! The self-test that a finished model carries: pictures made up here, so that none with a
+//! licence is embedded, and the outputs that this host's engine gives for them.
+
+use kinglet_engine::metadata::{Golden, GoldenSample};
+use kinglet_engine::{ModelError, OnnxFile, Options, Picture, Session};
+
+/// Width of the pictures, pixels.
+const WIDTH: u32 = 64;
+/// Height of the pictures, pixels.
+const HEIGHT: u32 = 48;
+/// Outputs kept of each picture.
+const KEEP: usize = 10;
+
+/// Replaces a finished model's self-test. A model that does not say how pictures are prepared gets
+/// none.
+///
+/// # Errors
+/// [`ModelError`] when the engine refuses the model.
+pub(crate) fn attach(file: &mut OnnxFile, tolerance: f32) -> Result<(), ModelError> {
+    let mut metadata = file.metadata()?;
+    metadata.golden = None;
+    metadata.write(&mut file.proto);
+    if metadata.preprocess.is_none() {
+        return Ok(());
+    }
+    let options = Options { self_test: false, ..Options::default() };
+    let mut session = Session::new(file.clone(), &options)?;
+    let samples = pictures()
+        .iter()
+        .map(|(name, picture)| {
+            Ok(GoldenSample::new(name, picture, &session.outputs(picture)?, KEEP))
+        })
+        .collect::<Result<_, ModelError>>()?;
+    metadata.golden = Some(Golden { tolerance, samples });
+    metadata.write(&mut file.proto);
+    Ok(())
+}
+
+/// Gradients, noise and shapes: smooth, rough and edged.
+fn pictures() -> [(&'static str, Picture); 3] {
+    let mut state = 0x9e37_79b9_u32;
+    let mut noise = move || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state >> 24) as u8
+    };
+    [
+        ("gradients", draw(|x, y| [(x * 4) as u8, (y * 5) as u8, (255 - 2 * x - 2 * y) as u8])),
+        ("noise", draw(|_, _| [noise(), noise(), noise()])),
+        ("shapes", draw(shapes)),
+    ]
+}
+
+/// A disc, a frame and stripes.
+fn shapes(x: u32, y: u32) -> [u8; 3] {
+    let (dx, dy) = (x.abs_diff(20), y.abs_diff(22));
+    if dx * dx + dy * dy < 170 {
+        [214, 60, 32]
+    } else if (38..58).contains(&x) && (8..40).contains(&y) {
+        let edge = !(41..55).contains(&x) || !(11..37).contains(&y);
+        if edge { [24, 32, 48] } else { [240, 224, 96] }
+    } else if (x + y) / 6 % 2 == 0 {
+        [96, 160, 80]
+    } else {
+        [64, 112, 168]
+    }
+}
+
+fn draw(mut pixel: impl FnMut(u32, u32) -> [u8; 3]) -> Picture {
+    let mut rgb = Vec::with_capacity((WIDTH * HEIGHT * 3) as usize);
+    for y in 0..HEIGHT {
+        for x in 0..WIDTH {
+            rgb.extend(pixel(x, y));
+        }
+    }
+    Picture::from_rgb(WIDTH, HEIGHT, rgb).expect("the samples fill the picture")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_differ_and_use_the_range() {
+        let pictures = pictures();
+        for (name, picture) in &pictures {
+            let rgb = picture.rgb();
+            let (low, high) = (rgb.iter().min().unwrap(), rgb.iter().max().unwrap());
+            assert!(high - low > 150, "{name}: {low}..{high}");
+        }
+        assert_ne!(pictures[0].1, pictures[1].1);
+        assert_ne!(pictures[1].1, pictures[2].1);
+    }
+}

@@ -1,0 +1,217 @@
+//! Runs the float model over the calibration pictures and collects what its values look like.
+
+use std::path::PathBuf;
+
+use kinglet_engine::metadata::Preprocess;
+use kinglet_engine::onnx::{
+    ModelProto, TypeProto, ValueInfoProto, tensor_proto::DataType, type_proto,
+};
+use kinglet_engine::preprocess::{InputTensor, Preprocessor};
+use kinglet_engine::{OnnxFile, Options, Picture, Session};
+
+use super::QuantizeError;
+use super::histogram::Histogram;
+use super::plan::Plan;
+use crate::evaluate::Skipped;
+use crate::parallel;
+
+/// Largest share of calibration pictures that may be unreadable.
+const MOST_SKIPPED: f64 = 0.05;
+/// Sums over pictures are whole multiples of 2^-40, so that their order does not matter.
+const UNIT: f64 = (1_u64 << 40) as f64;
+
+/// What was seen of one point.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub histogram: Histogram,
+    moments: Vec<[i128; 2]>,
+}
+
+/// What was seen of all points.
+#[derive(Debug, Clone)]
+pub(super) struct Calibration {
+    pub points: Vec<Seen>,
+    pub pictures: usize,
+    pub skipped: Vec<Skipped>,
+}
+
+impl Calibration {
+    /// Mean and variance of each channel of a point that feeds weights.
+    pub(super) fn moments(&self, point: usize) -> (Vec<f64>, Vec<f64>) {
+        let n = self.pictures.max(1) as f64 * UNIT;
+        let moment = |m: &[i128; 2]| {
+            let (mean, square) = (m[0] as f64 / n, m[1] as f64 / n);
+            (mean, (square - mean * mean).max(0.0))
+        };
+        self.points[point].moments.iter().map(moment).unzip()
+    }
+}
+
+/// Where the values of a point are found.
+#[derive(Clone, Copy)]
+enum Place {
+    Input,
+    Output(usize),
+}
+
+/// One thread's share.
+struct Part {
+    points: Vec<Seen>,
+    pictures: usize,
+    skipped: Vec<(usize, String)>,
+}
+
+/// Runs the prepared model over the pictures. `done` is called once a picture.
+pub(super) fn calibrate(
+    model: &ModelProto,
+    plan: &Plan,
+    preprocess: &Preprocess,
+    pictures: &[PathBuf],
+    threads: usize,
+    done: &(dyn Fn() + Sync),
+) -> Result<Calibration, QuantizeError> {
+    let (file, places) = watched(model, plan)?;
+    let options = Options { self_test: false, ..Options::default() };
+    let parts = parallel::run(threads, pictures.len(), |queue| {
+        let mut session = Session::new(file.clone(), &options)?;
+        let mut preprocessor = Preprocessor::new(preprocess, session.input_kind())?;
+        let mut tensor = preprocessor.tensor();
+        let mut part = Part::new(plan.points.len());
+        for at in queue {
+            match Picture::read(&pictures[at]) {
+                Ok(picture) => {
+                    preprocessor.run(&picture, &mut tensor);
+                    part.add(&mut session, &tensor, plan, &places)?;
+                }
+                Err(error) => part.skipped.push((at, error.to_string())),
+            }
+            done();
+        }
+        Ok::<_, QuantizeError>(part)
+    })?;
+    let whole = parts.into_iter().reduce(Part::merge);
+    let mut whole = whole.unwrap_or_else(|| Part::new(plan.points.len()));
+    whole.skipped.sort();
+    let skip = |(at, why): (usize, String)| Skipped { path: pictures[at].clone(), why };
+    let calibration = Calibration {
+        points: whole.points,
+        pictures: whole.pictures,
+        skipped: whole.skipped.into_iter().map(skip).collect(),
+    };
+    check(&calibration, plan, pictures.len())?;
+    Ok(calibration)
+}
+
+fn check(calibration: &Calibration, plan: &Plan, pictures: usize) -> Result<(), QuantizeError> {
+    if let Some(first) = calibration.skipped.first() {
+        let skipped = calibration.skipped.len();
+        if skipped as f64 > MOST_SKIPPED * pictures as f64 {
+            let first = first.why.clone();
+            return Err(QuantizeError::Unreadable { skipped, pictures, first });
+        }
+    }
+    if calibration.pictures == 0 {
+        return Err(QuantizeError::NoPictures);
+    }
+    let points = plan.points.iter().zip(&calibration.points);
+    for (point, seen) in points {
+        if seen.histogram.not_finite() > 0 {
+            return Err(QuantizeError::NotFinite { value: point.value.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// The model with all points among its outputs.
+fn watched(model: &ModelProto, plan: &Plan) -> Result<(OnnxFile, Vec<Place>), QuantizeError> {
+    let mut model = model.clone();
+    let mut places = Vec::with_capacity(plan.points.len());
+    if let Some(graph) = model.graph.as_mut() {
+        for point in &plan.points {
+            let known = graph.output.iter().position(|o| o.name == point.value);
+            places.push(if graph.input.iter().any(|i| i.name == point.value) {
+                Place::Input
+            } else if let Some(at) = known {
+                Place::Output(at)
+            } else {
+                graph.output.push(float_value(&point.value));
+                Place::Output(graph.output.len() - 1)
+            });
+        }
+    }
+    // The samples would be run through a model that is about to change.
+    model.metadata_props.retain(|p| p.key != kinglet_engine::metadata::GOLDEN_KEY);
+    Ok((OnnxFile::from_proto(model)?, places))
+}
+
+fn float_value(name: &str) -> ValueInfoProto {
+    let tensor = type_proto::Tensor { elem_type: DataType::Float as i32, shape: None };
+    let value = Some(type_proto::Value::TensorType(tensor));
+    let r#type = Some(TypeProto { value, ..Default::default() });
+    ValueInfoProto { name: name.to_owned(), r#type, ..Default::default() }
+}
+
+impl Part {
+    fn new(points: usize) -> Self {
+        let seen = || Seen { histogram: Histogram::new(), moments: Vec::new() };
+        let points = (0..points).map(|_| seen()).collect();
+        Self { points, pictures: 0, skipped: Vec::new() }
+    }
+
+    fn add(
+        &mut self,
+        session: &mut Session,
+        tensor: &InputTensor,
+        plan: &Plan,
+        places: &[Place],
+    ) -> Result<(), QuantizeError> {
+        let outputs = session.run_all(tensor)?;
+        let [height, width] = session.input_size();
+        let input_shape = [1, 3, height, width];
+        for ((point, place), seen) in plan.points.iter().zip(places).zip(&mut self.points) {
+            let (shape, values) = match (*place, tensor) {
+                (Place::Output(at), _) => (outputs[at].0.as_slice(), outputs[at].1.as_slice()),
+                (Place::Input, InputTensor::F32(values)) => (&input_shape[..], values.as_slice()),
+                (Place::Input, InputTensor::U8(_)) => continue,
+            };
+            seen.histogram.add(values);
+            if point.feeds_weights {
+                seen.add_moments(shape, values);
+            }
+        }
+        self.pictures += 1;
+        Ok(())
+    }
+
+    fn merge(mut self, other: Self) -> Self {
+        for (own, more) in self.points.iter_mut().zip(other.points) {
+            own.histogram.merge(more.histogram);
+            own.moments.resize(own.moments.len().max(more.moments.len()), [0; 2]);
+            for (a, b) in own.moments.iter_mut().zip(more.moments) {
+                a[0] += b[0];
+                a[1] += b[1];
+            }
+        }
+        self.pictures += other.pictures;
+        self.skipped.extend(other.skipped);
+        self
+    }
+}
+
+impl Seen {
+    /// Adds one picture's mean and mean square of each channel of a (1, channels, …) tensor.
+    fn add_moments(&mut self, shape: &[usize], values: &[f32]) {
+        let channels = shape.get(1).copied().unwrap_or(1).max(1);
+        let pixels = (values.len() / channels).max(1);
+        self.moments.resize(channels, [0; 2]);
+        for (moment, plane) in self.moments.iter_mut().zip(values.chunks(pixels)) {
+            let (mut sum, mut square) = (0.0_f64, 0.0_f64);
+            for &v in plane {
+                sum += f64::from(v);
+                square += f64::from(v) * f64::from(v);
+            }
+            moment[0] += (sum / pixels as f64 * UNIT).round() as i128;
+            moment[1] += (square / pixels as f64 * UNIT).round() as i128;
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Writes the quantized graph: QuantizeLinear and DequantizeLinear around every quantized value,
+//! weights and biases as integers behind a DequantizeLinear.
+
+use std::collections::{HashMap, HashSet};
+
+use kinglet_engine::onnx::{GraphProto, NodeProto};
+use kinglet_engine::tensor;
+
+use super::plan::{Plan, Point};
+use super::range::Quantization;
+use super::weights::LayerCodes;
+use crate::graph::{self, Index, Namer, int_attribute};
+
+/// Rewrites a prepared graph.
+pub(super) fn write(
+    graph: &mut GraphProto,
+    plan: &Plan,
+    points: &[Quantization],
+    layers: &[LayerCodes],
+) {
+    let skipped = superfluous_clamps(graph, plan, points);
+    let mut writer = Writer {
+        namer: Namer::new(graph),
+        nodes: Vec::new(),
+        initializers: Vec::new(),
+        dequantized: HashMap::new(),
+        zeros: HashMap::new(),
+    };
+    let old = std::mem::take(&mut graph.node);
+    // A point is quantized as soon as its value, or the value before superfluous clamps, is there.
+    let mut after: HashMap<String, usize> = HashMap::new();
+    for (at, point) in plan.points.iter().enumerate() {
+        let base = if skipped.contains(&point.value) { &point.base } else { &point.value };
+        after.insert(base.clone(), at);
+    }
+    for input in &graph.input {
+        if let Some(&point) = after.get(&input.name) {
+            writer.quantize(&input.name, &plan.points[point], points[point]);
+        }
+    }
+    let layer_of: HashMap<usize, usize> =
+        plan.layers.iter().enumerate().map(|(i, l)| (l.node, i)).collect();
+    for (at, mut node) in old.into_iter().enumerate() {
+        if skipped.contains(&node.output[0]) {
+            continue;
+        }
+        for input in &mut node.input {
+            if let Some(name) = writer.dequantized.get(input) {
+                input.clone_from(name);
+            }
+        }
+        if let Some(&layer) = layer_of.get(&at) {
+            writer.layer(graph, &mut node, &layers[layer]);
+        }
+        let output = node.output[0].clone();
+        writer.nodes.push(node);
+        if let Some(&point) = after.get(&output) {
+            writer.quantize(&output, &plan.points[point], points[point]);
+        }
+    }
+    graph.node = writer.nodes;
+    graph.initializer.extend(writer.initializers);
+    graph::drop_unread(graph);
+}
+
+/// Results of clamps that do nothing that the codes' own range does not do.
+fn superfluous_clamps(graph: &GraphProto, plan: &Plan, points: &[Quantization]) -> HashSet<String> {
+    let index = Index::new(graph);
+    let superfluous = |(point, q): &(&Point, &Quantization)| {
+        let (low, high) = point.bounds;
+        let does_nothing =
+            q.quantize(low.max(f32::MIN)) == 0 && q.quantize(high.min(f32::MAX)) == 255;
+        does_nothing && !index.is_output(&point.value)
+    };
+    let all = plan.points.iter().zip(points).filter(superfluous);
+    all.flat_map(|(point, _)| point.clamps.iter().cloned()).collect()
+}
+
+struct Writer {
+    namer: Namer,
+    nodes: Vec<NodeProto>,
+    initializers: Vec<kinglet_engine::onnx::TensorProto>,
+    /// The dequantized form of each point's value.
+    dequantized: HashMap<String, String>,
+    /// Shared zero points: name by (whether of 32 bits, length).
+    zeros: HashMap<(bool, usize), String>,
+}
+
+impl Writer {
+    /// Adds Q and DQ of a point whose value, as the graph has it, is `value`.
+    fn quantize(&mut self, value: &str, point: &Point, quantization: Quantization) {
+        let base = &point.value;
+        let scale = self.namer.fresh(&format!("{base}.scale"));
+        let zero = self.namer.fresh(&format!("{base}.zero_point"));
+        let codes = self.namer.fresh(&format!("{base}.quantized"));
+        let real = self.namer.fresh(&format!("{base}.dequantized"));
+        self.initializers.push(tensor::from_f32(&scale, &[], &[quantization.scale]));
+        self.initializers.push(tensor::from_u8(&zero, &[], &[quantization.zero_point]));
+        self.node("QuantizeLinear", [value, &scale, &zero], &codes);
+        self.node("DequantizeLinear", [&codes, &scale, &zero], &real);
+        self.dequantized.insert(base.clone(), real);
+    }
+
+    /// Gives a layer integer weights and bias.
+    fn layer(&mut self, graph: &GraphProto, node: &mut NodeProto, codes: &LayerCodes) {
+        let channels = codes.scale.len();
+        let dims: Vec<usize> = graph
+            .initializer
+            .iter()
+            .find(|t| t.name == node.input[1])
+            .map(|t| t.dims.iter().map(|&d| d as usize).collect())
+            .unwrap_or_default();
+        let base = node.input[1].clone();
+        let weights = self.namer.fresh(&format!("{base}.quantized"));
+        self.initializers.push(tensor::from_i8(&weights, &dims, &codes.codes));
+        let real_weights = self.dequantize_channels(&base, &weights, &codes.scale, false);
+        let base = match graph::input(node, 2) {
+            Some(bias) => bias.to_owned(),
+            None => format!("{}.bias", graph::name(node)),
+        };
+        let bias = self.namer.fresh(&format!("{base}.quantized"));
+        self.initializers.push(tensor::from_i32(&bias, &[channels], &codes.bias));
+        let real_bias = self.dequantize_channels(&base, &bias, &codes.bias_scale, true);
+        node.input.truncate(1);
+        node.input.extend([real_weights, real_bias]);
+    }
+
+    /// Adds the DQ of a constant with one scale an element of axis 0.
+    fn dequantize_channels(
+        &mut self,
+        base: &str,
+        codes: &str,
+        scales: &[f32],
+        wide: bool,
+    ) -> String {
+        let scale = self.namer.fresh(&format!("{base}.scale"));
+        let real = self.namer.fresh(&format!("{base}.dequantized"));
+        self.initializers.push(tensor::from_f32(&scale, &[scales.len()], scales));
+        let zero = self.zeros(wide, scales.len());
+        self.node("DequantizeLinear", [codes, &scale, &zero], &real);
+        if let Some(node) = self.nodes.last_mut() {
+            node.attribute.push(int_attribute("axis", 0));
+        }
+        real
+    }
+
+    /// The shared constant of `length` zeros.
+    fn zeros(&mut self, wide: bool, length: usize) -> String {
+        if let Some(name) = self.zeros.get(&(wide, length)) {
+            return name.clone();
+        }
+        let kind = if wide { "i32" } else { "i8" };
+        let name = self.namer.fresh(&format!("zero_points.{kind}.{length}"));
+        self.initializers.push(if wide {
+            tensor::from_i32(&name, &[length], &vec![0; length])
+        } else {
+            tensor::from_i8(&name, &[length], &vec![0; length])
+        });
+        self.zeros.insert((wide, length), name.clone());
+        name
+    }
+
+    fn node(&mut self, op: &str, inputs: [&str; 3], output: &str) {
+        self.nodes.push(NodeProto {
+            input: inputs.map(str::to_owned).to_vec(),
+            output: vec![output.to_owned()],
+            name: output.to_owned(),
+            op_type: op.to_owned(),
+            ..Default::default()
+        });
+    }
+}

@@ -1,0 +1,232 @@
+//! Post-training quantization of small random networks: what comes out runs in int8 throughout,
+//! stays near the float model, and is the same file on every machine.
+
+mod tiny;
+
+use kinglet_compress::quantize::{
+    QuantizeError, QuantizeOptions, Quantized, RangeMethod, quantize,
+};
+use kinglet_engine::{OnnxFile, tensor};
+use tiny::{Net, SIDE, cosine, least_cosine, ops, session, write_pictures};
+
+const PARENT: &str = "00ff";
+
+fn run(file: &OnnxFile, options: &QuantizeOptions) -> Result<Quantized, QuantizeError> {
+    let folder = tempfile::tempdir().unwrap();
+    let pictures = write_pictures(folder.path(), 12);
+    quantize(file, PARENT, &pictures, options, &|| ())
+}
+
+fn quantized(file: &OnnxFile) -> OnnxFile {
+    run(file, &QuantizeOptions::default()).unwrap_or_else(|e| panic!("{e}")).file
+}
+
+#[test]
+fn every_layer_runs_in_int8_and_the_scores_stay() {
+    for (name, float) in [("lite", tiny::lite(1)), ("swish", tiny::swish(2))] {
+        let int8 = quantized(&float);
+        let report = session(&int8, true).report();
+        assert!(report.float_convs.is_empty(), "{name}: {:?}", report.float_convs);
+        let (all, in_int8) = report.macs();
+        assert_eq!(all, in_int8, "{name}: some multiplications are in float");
+        let other: Vec<_> = report.layers.iter().filter(|l| l.data_type != "int8").collect();
+        assert!(other.is_empty(), "{name}: {other:?}");
+        let cosine = least_cosine(&float, &int8);
+        assert!(cosine > 0.99, "{name}: {cosine}");
+    }
+}
+
+#[test]
+fn methods_and_bits_give_models_that_work() {
+    let float = tiny::lite(3);
+    for weight_bits in [7, 8] {
+        for ranges in [RangeMethod::MinMax, RangeMethod::Mse] {
+            let options = QuantizeOptions { weight_bits, ranges, ..Default::default() };
+            let int8 = run(&float, &options).unwrap().file;
+            assert!(least_cosine(&float, &int8) > 0.98, "{options:?}");
+            let codes = int8.graph().initializer.iter().filter(|t| t.data_type == 3);
+            let largest =
+                codes.flat_map(|t| tensor::to_i64(t).unwrap()).map(i64::abs).max().unwrap();
+            assert_eq!(largest, if weight_bits == 7 { 63 } else { 127 });
+        }
+    }
+    let options = QuantizeOptions { weight_bits: 4, ..Default::default() };
+    assert!(matches!(run(&float, &options), Err(QuantizeError::WeightBits { bits: 4 })));
+}
+
+#[test]
+fn the_file_does_not_depend_on_the_number_of_threads() {
+    let float = tiny::swish(4);
+    let with = |threads| {
+        let options = QuantizeOptions { threads: Some(threads), ..Default::default() };
+        run(&float, &options).unwrap().file.to_bytes()
+    };
+    let one = with(1);
+    assert_eq!(one, with(3));
+    assert_eq!(one, with(3));
+}
+
+#[test]
+fn nothing_is_left_over() {
+    let int8 = quantized(&tiny::lite(5));
+    assert_eq!(ops(&int8, "Clip"), 0, "the codes' own range clamps");
+    let graph = int8.graph();
+    for t in &graph.initializer {
+        let read = graph.node.iter().any(|n| n.input.contains(&t.name));
+        assert!(read, "{} is read by nothing", t.name);
+        let weights = t.data_type == 1 && t.dims.len() > 1;
+        assert!(!weights, "{} is still in floats", t.name);
+    }
+    assert!(graph.value_info.is_empty());
+}
+
+#[test]
+fn a_clamp_that_codes_do_not_replace_stays() {
+    let mut net = Net::new(6);
+    net.constants.push(tensor::from_f32("low", &[], &[-1.0]));
+    net.constants.push(tensor::from_f32("high", &[], &[2.0]));
+    let x = net.conv("input", [3, 8], 3, 2, false);
+    let x = net.node("Clip", &[&x, "low", "high"]);
+    let x = net.conv(&x, [8, 8], 1, 1, false);
+    let x = net.node("Relu", &[&x]);
+    let float = net.classify(&x, 8);
+    let int8 = quantized(&float);
+    assert_eq!(ops(&int8, "Relu"), 0);
+    session(&int8, true);
+    assert!(least_cosine(&float, &int8) > 0.99);
+}
+
+#[test]
+fn batch_norms_are_folded() {
+    let mut net = Net::new(7);
+    let x = net.conv("input", [3, 8], 3, 2, false);
+    let parameters = ["gain", "shift", "mean"].map(|name| net.constant(name, &[8], 0.5));
+    net.constants.push(tensor::from_f32("variance", &[8], &[0.5; 8]));
+    let x = net.node(
+        "BatchNormalization",
+        &[&x, &parameters[0], &parameters[1], &parameters[2], "variance"],
+    );
+    let x = net.relu6(&x);
+    let float = net.classify(&x, 8);
+    let int8 = quantized(&float);
+    assert_eq!(ops(&int8, "BatchNormalization"), 0);
+    session(&int8, true);
+    let cosine = least_cosine(&float, &int8);
+    assert!(cosine > 0.99, "{cosine}");
+}
+
+#[test]
+fn channels_of_zeros_and_of_almost_zeros_are_kept_safe() {
+    let mut float = tiny::lite(8);
+    for t in &mut float.graph_mut().initializer {
+        if t.name == "w0" {
+            let mut values = tensor::to_f32(t).unwrap();
+            values[..27].fill(0.0);
+            values[27..54].iter_mut().for_each(|v| *v *= 1e-20);
+            *t = tensor::from_f32("w0", &[8, 3, 3, 3], &values);
+        } else if t.name == "b0" {
+            let mut values = tensor::to_f32(t).unwrap();
+            values[..2].fill(4.0);
+            *t = tensor::from_f32("b0", &[8], &values);
+        }
+    }
+    let int8 = quantized(&float);
+    session(&int8, true);
+    let bias = int8.graph().initializer.iter().filter(|t| t.data_type == 6);
+    let largest = bias.flat_map(|t| tensor::to_i64(t).unwrap()).map(i64::abs).max().unwrap();
+    assert!(largest <= 1 << 28, "{largest}");
+    assert!(least_cosine(&float, &int8) > 0.99);
+}
+
+#[test]
+fn a_fully_connected_layer_in_any_form_runs_in_int8() {
+    // MatMul with [inputs, outputs], then Add.
+    let mut net = Net::new(9);
+    let x = net.conv("input", [3, 8], 3, 2, false);
+    let x = net.relu6(&x);
+    let pooled = net.node("GlobalAveragePool", &[&x]);
+    let flat = net.node("Flatten", &[&pooled]);
+    let weight = net.constant("fc.weight", &[8, tiny::CLASSES], 1.0);
+    let bias = net.constant("fc.bias", &[tiny::CLASSES], 0.5);
+    let product = net.node("MatMul", &[&flat, &weight]);
+    let last = net.node("Add", &[&product, &bias]);
+    let float = net.finish(&last);
+    let int8 = quantized(&float);
+    let (all, in_int8) = session(&int8, true).report().macs();
+    assert_eq!(all, in_int8);
+    assert!(least_cosine(&float, &int8) > 0.99);
+}
+
+#[test]
+fn what_no_rule_covers_stays_in_float() {
+    let mut net = Net::new(10);
+    let x = net.conv("input", [3, 8], 3, 2, false);
+    let x = net.relu6(&x);
+    let x = net.node("MaxPool", &[&x]);
+    net.attribute(tiny::ints("kernel_shape", &[2, 2]));
+    net.attribute(tiny::ints("strides", &[2, 2]));
+    let x = net.conv(&x, [8, 8], 1, 1, false);
+    let float = net.classify(&x, 8);
+    let int8 = quantized(&float);
+    session(&int8, true);
+    assert!(least_cosine(&float, &int8) > 0.99);
+}
+
+#[test]
+fn the_result_says_where_it_comes_from_and_tests_itself() {
+    let metadata = quantized(&tiny::lite(11)).metadata().unwrap();
+    let provenance = metadata.provenance.unwrap();
+    assert_eq!(provenance.name, "tiny");
+    assert_eq!(provenance.parent_sha256.as_deref(), Some(PARENT));
+    let step = provenance.steps.last().unwrap();
+    assert!(step.contains("--int8") && step.contains("12 calibration pictures"), "{step}");
+    let golden = metadata.golden.unwrap();
+    assert_eq!(golden.samples.len(), 3);
+    assert_eq!(metadata.labels.unwrap().len(), tiny::CLASSES);
+    assert_eq!(metadata.preprocess.unwrap().size, [SIDE as u32; 2]);
+}
+
+#[test]
+fn what_cannot_be_quantized_is_refused() {
+    let float = tiny::lite(12);
+    let again = run(&quantized(&float), &QuantizeOptions::default());
+    assert!(matches!(again, Err(QuantizeError::AlreadyQuantized { .. })));
+    let none = quantize(&float, PARENT, &[], &QuantizeOptions::default(), &|| ());
+    assert!(matches!(none, Err(QuantizeError::NoPictures)));
+    let mut bare = float.clone();
+    bare.proto.metadata_props.clear();
+    let options = QuantizeOptions::default();
+    assert!(matches!(run(&bare, &options), Err(QuantizeError::NoPreprocess)));
+    let options = QuantizeOptions { preprocess: Some(tiny::preprocess()), ..options };
+    let given = run(&bare, &options).unwrap().file;
+    assert_eq!(given.metadata().unwrap().preprocess, Some(tiny::preprocess()));
+    let mut old = float.clone();
+    old.proto.opset_import[0].version = 9;
+    let error = run(&old, &QuantizeOptions::default()).unwrap_err();
+    assert!(matches!(error, QuantizeError::Opset { version: 9, .. }), "{error}");
+}
+
+#[test]
+fn unreadable_pictures_are_named_and_many_are_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut pictures = write_pictures(folder.path(), 24);
+    let bad = folder.path().join("bad.jpg");
+    std::fs::write(&bad, b"no picture").unwrap();
+    pictures.insert(3, bad.clone());
+    let float = tiny::lite(13);
+    let options = QuantizeOptions::default();
+    let result = quantize(&float, PARENT, &pictures, &options, &|| ()).unwrap();
+    assert_eq!(result.skipped.len(), 1);
+    assert_eq!(result.skipped[0].path, bad);
+    let error = quantize(&float, PARENT, &pictures[..8], &options, &|| ()).unwrap_err();
+    assert!(matches!(error, QuantizeError::Unreadable { skipped: 1, pictures: 8, .. }), "{error}");
+}
+
+#[test]
+fn a_plain_picture_gives_what_the_float_model_gives() {
+    // A sanity check of the test's own measure: different models are told apart.
+    let (a, b) = (tiny::lite(14), tiny::lite(15));
+    let picture = tiny::picture(100);
+    let outputs = |f: &OnnxFile| session(f, false).outputs(&picture).unwrap();
+    assert!(cosine(&outputs(&a), &outputs(&b)) < 0.95);
+}
