@@ -257,6 +257,23 @@ fn kernels_strides_and_paddings() {
 }
 
 #[test]
+fn rows_of_taps_of_every_short_length() {
+    for in_c in 1..=20 {
+        for kernel_w in [1, 2] {
+            let g = ConvGeometry {
+                in_h: 4,
+                in_w: 9,
+                kernel_w,
+                stride_h: 2,
+                stride_w: 2,
+                ..ConvGeometry::pointwise(2, 4, in_c, 8)
+            };
+            Case::random(g, SYMMETRIC, in_c as u64).check();
+        }
+    }
+}
+
+#[test]
 fn constructors_refuse_what_does_not_fit() {
     let g = ConvGeometry::pointwise(2, 2, 3, 4);
     let q = Random::new(1).requantize(4, 3);
