@@ -12,7 +12,8 @@ use kinglet_engine::{Isa, Options, Session};
 /// The models there are, by name.
 fn models() -> Vec<(String, PathBuf)> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let folders = [Some(repository.join("models")), std::env::var_os("KINGLET_MODELS").map(Into::into)];
+    let folders =
+        [Some(repository.join("models")), std::env::var_os("KINGLET_MODELS").map(Into::into)];
     let mut found: Vec<(String, PathBuf)> = folders
         .into_iter()
         .flatten()

@@ -136,5 +136,5 @@ fn completions_and_manual_pages_are_made() {
     let folder = tempfile::tempdir().unwrap();
     assert!(kinglet(&["man", folder.path().to_str().unwrap()]).status.success());
     let page = std::fs::read_to_string(folder.path().join("kinglet-classify.1")).unwrap();
-    assert!(page.contains("--top"), "{page}");
+    assert!(page.contains(r"\-\-top"), "{page}");
 }

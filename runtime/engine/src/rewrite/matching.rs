@@ -297,10 +297,12 @@ fn conv_step(
 ) -> Result<Matched, Why> {
     let shape = conv_shape(node, &weights.dims)?;
     let weights = weights.settle(known.quantization, Some(&output))?;
+    let pointwise = shape.kernel == [1, 1] && shape.padding == Padding::Explicit([0; 4]);
     Ok(Matched {
         kind: StepKind::Conv { shape, weights, input: known.quantization, output },
         inputs: vec![source.to_owned()],
-        form: Form::Map,
+        // One pixel stays one pixel: the gates of squeeze-and-excite.
+        form: if pointwise && known.form == Form::Pooled { Form::Pooled } else { Form::Map },
         node: String::new(),
     })
 }
