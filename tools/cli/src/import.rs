@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Weights file, or an ONNX model
     #[arg(required_unless_present = "init", conflicts_with = "init")]
     weights: Option<PathBuf>,
-    /// Architecture of the weights
+    /// Architecture of the weights, such as efficientnet-lite0, efficientnet-b3, efficientnetv2-s
     #[arg(long, value_parser = parse_arch, required_unless_present = "weights")]
     arch: Option<&'static Arch>,
     /// Where to write the model
@@ -43,8 +43,8 @@ pub(crate) struct Args {
     /// Side of the input in pixels, if not the published one
     #[arg(long)]
     resolution: Option<u32>,
-    /// Padding of the convolutions, if not that of the weights' origin
-    #[arg(long, value_parser = parse_padding)]
+    /// Padding, `same` or `symmetric`, if not that of the weights' origin
+    #[arg(long, value_parser = parse_padding, value_name = "KIND")]
     padding: Option<Padding>,
     /// Epsilon of the batch norms, if not that of the weights' origin
     #[arg(long, value_parser = parse_epsilon)]

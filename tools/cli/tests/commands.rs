@@ -1,4 +1,5 @@
 //! The program as a user runs it: output, exit codes, files.
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -59,7 +60,8 @@ fn a_random_model_is_made_inspected_and_adopted() {
     std::fs::write(at.join("l.txt"), "a\nb\nc\n").unwrap();
     let preprocess = r#"{"size":[64,64],"filter":"bilinear","crop":{"rule":"stretch"},
         "mean":[0,0,0],"std":[255,255,255],"channels":"bgr"}"#;
-    let adopt = ["import", "m.onnx", "--labels", "l.txt", "--preprocess", preprocess, "-o", "a.onnx"];
+    let adopt =
+        ["import", "m.onnx", "--labels", "l.txt", "--preprocess", preprocess, "-o", "a.onnx"];
     expect(at, 0, &adopt);
     let (table, _) = expect(at, 0, &["inspect", "a.onnx"]);
     assert!(table.contains("labels      3") && table.contains("\"stretch\""), "{table}");

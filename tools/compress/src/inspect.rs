@@ -303,7 +303,6 @@ mod tests {
     use crate::arch::Arch;
     use crate::import::{ImportOptions, import_random};
 
-    /// The product of dimensions of a shape that reaches here fits: the engine has checked it.
     #[test]
     fn the_lites_have_the_published_work() {
         // Source: MACs as counted by others for the same graphs (Conv and Gemm, all positions).
@@ -317,6 +316,23 @@ mod tests {
             let inspection = inspect(&file).unwrap();
             assert_eq!(inspection.macs, macs, "{name}");
             assert!(inspection.layers.iter().all(|l| l.macs.is_some() && l.output.is_some()));
+        }
+    }
+
+    /// Billions, rounded to thousandths. Source: torchvision, `_ops` of the weights.
+    #[test]
+    fn the_others_have_the_work_that_torchvision_states() {
+        for (name, resolution, published) in [
+            ("efficientnet-b0", 224, 386),
+            ("efficientnet-b1", 240, 687),
+            ("efficientnet-b2", 288, 1_088),
+            ("efficientnet-b4", 380, 4_394),
+            ("efficientnetv2-s", 384, 8_366),
+        ] {
+            let options = ImportOptions { resolution: Some(resolution), ..Default::default() };
+            let file = import_random(Arch::find(name).unwrap(), 1, &options).unwrap();
+            let macs = inspect(&file).unwrap().macs;
+            assert_eq!((macs + 500_000) / 1_000_000, published, "{name}");
         }
     }
 

@@ -1,4 +1,5 @@
 //! Weights under the three conventions of names become the same model; what does not fit is named.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 
@@ -241,7 +242,7 @@ fn random_weights_are_the_same_every_time() {
     let model = model(1);
     let stem = &model.graph().initializer[0];
     let stem = kinglet_engine::tensor::to_f32(stem).unwrap();
-    assert_eq!(stem[..3], [0.044_429_924, 0.236_936_91, 0.191_960_5]);
+    assert_eq!(stem[..3], [0.022_187_192, 0.081_927_255, 0.157_000_91]);
 }
 
 #[test]

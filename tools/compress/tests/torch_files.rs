@@ -1,5 +1,6 @@
 //! Files as `torch.save` writes them (made by `data/make_fixtures.py`): read whole, or refused
 //! with a reason, and never more than that.
+#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 
