@@ -78,9 +78,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let file = match (&args.weights, args.arch) {
         (None, Some(arch)) => import::import_random(arch, args.seed, &options)?,
         (Some(weights), arch) if is_onnx(weights) => {
-            if arch.is_some() || args.resolution.is_some() || args.padding.is_some() {
+            let graph_options = arch.is_some()
+                || args.resolution.is_some()
+                || args.padding.is_some()
+                || args.epsilon.is_some()
+                || args.classes.is_some();
+            if graph_options {
                 bail!(
-                    "{} keeps its graph: leave out --arch, --resolution and --padding",
+                    "{} keeps its graph: leave out --arch, --resolution, --classes, --padding and \
+                     --epsilon",
                     weights.display()
                 );
             }
