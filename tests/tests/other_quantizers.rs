@@ -49,16 +49,21 @@ fn top1(name: &str) -> Option<f64> {
     Some(top1)
 }
 
+/// Where 16-bit sums saturate this model falls to 0.860.
 #[test]
 fn eight_bit_weights_do_not_saturate() {
     if let Some(top1) = top1("lite0_qdq_u8s8.onnx") {
-        assert!((top1 - FLOAT_TOP1).abs() <= 0.003, "{top1}");
+        assert!(top1 >= FLOAT_TOP1 - 0.003, "{top1}");
     }
 }
+
+/// What this quantizer's narrow weights leave: onnxruntime reaches 0.888 (graph as it is, in float)
+/// to 0.891 (its integer kernels) on the same crops; roundings decide about a few photographs.
+const SEVEN_BIT_TOP1: f64 = 0.888;
 
 #[test]
 fn seven_bit_weights_run_right() {
     if let Some(top1) = top1("lite0_qdq_u8s7.onnx") {
-        assert!((top1 - FLOAT_TOP1).abs() <= 0.003, "{top1}");
+        assert!((top1 - SEVEN_BIT_TOP1).abs() <= 0.005, "{top1}");
     }
 }

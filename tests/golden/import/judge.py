@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Let onnxruntime judge an imported model.
 
-    judge.py golden MODEL.onnx... -o DIR       # writes DIR/NAME.json: expected outputs
+    judge.py golden MODEL.onnx PREPARED -o DIR # writes DIR/NAME.json: expected outputs
     judge.py compare MODEL.onnx REFERENCE.onnx # largest difference of the outputs of two models
     judge.py accuracy MODEL.onnx...            # top-1 and top-5 on $KINGLET_DATA/validation
 
@@ -11,10 +11,11 @@ Format of the expected outputs:
     {"model": NAME, "parent_sha256": hash of the weights file, "runtime": "onnxruntime VERSION",
      "samples": [{"file": NAME, "largest": L, "top5": [[class, logit], ...]}, ...]}
 `largest` is the largest absolute value of all outputs, by which differences are divided. A file is
-one of the first 50 of validation/, sorted by name, prepared as the model's metadata says, by
-Pillow. A file `synthetic:K` is no file: of a picture as large as the model's input, the RGB sample
-at row y, column x, channel c is (7*y + 13*x + 31*c + K*x*y) mod 256; only mean and std apply. It
-tells an error of the arithmetic from one of the decoder or the resampling.
+one of the first 50 of validation/, sorted by name. Its samples come from the folder PREPARED, written by
+`cargo run --release --example prepare -- MODEL.onnx PREPARED PHOTOGRAPH...`: JPEG decoders differ
+by a step here and there, which would drown what is judged here, the import and the arithmetic
+(`compare` and `accuracy` decode with Pillow). A file `synthetic:K` is no file: of a picture as large as the model's input, the RGB sample
+at row y, column x, channel c is (7*y + 13*x + 31*c + K*x*y) mod 256; only mean and std apply.
 """
 import argparse
 import csv
@@ -85,29 +86,29 @@ def photographs():
     return sorted(p for p in validation().iterdir() if p.suffix == ".jpg")[:PHOTOGRAPHS]
 
 
-def golden(paths, folder):
-    for path in paths:
-        model = Model(path)
-        inputs = [(f"synthetic:{k}", model.synthetic(k)) for k in range(SYNTHETIC)]
-        inputs += [(p.name, model.picture(p)) for p in photographs()]
-        samples = []
-        for name, picture in inputs:
-            outputs = model.run(picture)
-            best = np.argsort(-outputs, kind="stable")[:5]
-            top5 = [[int(i), round(float(outputs[i]), 6)] for i in best]
-            largest = round(float(np.abs(outputs).max()), 6)
-            samples.append({"file": name, "largest": largest, "top5": top5})
-        name = model.provenance["name"]
-        head = {
-            "model": name,
-            "parent_sha256": model.provenance.get("parent_sha256"),
-            "runtime": f"onnxruntime {onnxruntime.__version__}",
-        }
-        lines = ",\n".join("    " + json.dumps(s) for s in samples)
-        text = json.dumps(head, indent=2)[:-2] + f',\n  "samples": [\n{lines}\n  ]\n}}\n'
-        json.loads(text)
-        (pathlib.Path(folder) / f"{name}.json").write_text(text)
-        print(f"{name}: {len(samples)} samples")
+def golden(path, prepared, folder):
+    model = Model(path)
+    inputs = [(f"synthetic:{k}", model.synthetic(k)) for k in range(SYNTHETIC)]
+    crops = [(p.name, pathlib.Path(prepared) / f"{p.stem}.ppm") for p in photographs()]
+    inputs += [(name, np.asarray(Image.open(crop))) for name, crop in crops]
+    samples = []
+    for name, picture in inputs:
+        outputs = model.run(picture)
+        best = np.argsort(-outputs, kind="stable")[:5]
+        top5 = [[int(i), round(float(outputs[i]), 6)] for i in best]
+        largest = round(float(np.abs(outputs).max()), 6)
+        samples.append({"file": name, "largest": largest, "top5": top5})
+    name = model.provenance["name"]
+    head = {
+        "model": name,
+        "parent_sha256": model.provenance.get("parent_sha256"),
+        "runtime": f"onnxruntime {onnxruntime.__version__}",
+    }
+    lines = ",\n".join("    " + json.dumps(s) for s in samples)
+    text = json.dumps(head, indent=2)[:-2] + f',\n  "samples": [\n{lines}\n  ]\n}}\n'
+    json.loads(text)
+    (pathlib.Path(folder) / f"{name}.json").write_text(text)
+    print(f"{name}: {len(samples)} samples")
 
 
 def compare(path, reference):
@@ -135,7 +136,8 @@ def accuracy(paths):
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 commands = parser.add_subparsers(dest="command", required=True)
 one = commands.add_parser("golden")
-one.add_argument("models", nargs="+")
+one.add_argument("model")
+one.add_argument("prepared")
 one.add_argument("-o", default=str(pathlib.Path(__file__).parent))
 two = commands.add_parser("compare")
 two.add_argument("model")
@@ -144,7 +146,7 @@ three = commands.add_parser("accuracy")
 three.add_argument("models", nargs="+")
 arguments = parser.parse_args()
 if arguments.command == "golden":
-    golden(arguments.models, arguments.o)
+    golden(arguments.model, arguments.prepared, arguments.o)
 elif arguments.command == "compare":
     compare(arguments.model, arguments.reference)
 else:
