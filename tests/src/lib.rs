@@ -1,5 +1,7 @@
 //! What the suites in `tests/` share: where things are, and generated input.
 
+#![allow(clippy::print_stderr)]
+
 use std::path::{Path, PathBuf};
 
 /// The repository's root.
@@ -37,7 +39,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -46,7 +48,7 @@ impl Random {
 
     /// A number below `end`; 0 when `end` is 0.
     pub fn below(&mut self, end: usize) -> usize {
-        if end == 0 { 0 } else { (self.next() >> 11) as usize % end }
+        if end == 0 { 0 } else { (self.draw() >> 11) as usize % end }
     }
 
     /// A damaged copy: a few bytes overwritten, inserted, removed, repeated or cut off.
@@ -59,7 +61,7 @@ impl Random {
             match self.below(8) {
                 0..=2 => {
                     if let Some(byte) = bytes.get_mut(at) {
-                        *byte = self.next() as u8;
+                        *byte = self.draw() as u8;
                     }
                 }
                 3 => {

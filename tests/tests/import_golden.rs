@@ -3,6 +3,8 @@
 //! The float models are too large for the repository: `kinglet-tools fetch efficientnet-lite0`
 //! puts one into the folder that `KINGLET_MODELS` names.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 use std::path::PathBuf;
 
 use kinglet_engine::preprocess::InputTensor;

@@ -1,6 +1,8 @@
 //! Every operator form the engine knows, against onnxruntime's outputs (tests/golden/operators),
 //! on every instruction set this CPU has.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 use kinglet_engine::preprocess::{InputKind, InputTensor};
 use kinglet_engine::{Isa, Options, Session};
 use kinglet_tests::golden;

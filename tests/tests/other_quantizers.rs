@@ -2,6 +2,8 @@
 //!
 //! Needs `KINGLET_DATA` with `validation/`, and the models in `../peers/models` beside it.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 use kinglet_engine::metadata::{Channels, Crop, Filter, Preprocess};
 use kinglet_engine::{OnnxFile, Options, Picture, Session};
 use kinglet_tests::data;

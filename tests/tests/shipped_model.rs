@@ -1,5 +1,7 @@
 //! The model in the repository: right on photographs, and the same bits on every machine.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 use kinglet_engine::{Isa, Options, Picture, Session};
 use kinglet_tests::{golden, repository};
 use serde_json::{Value, json};

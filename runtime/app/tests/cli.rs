@@ -1,5 +1,7 @@
 //! The program as people and scripts use it: output, exit codes, bad input.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

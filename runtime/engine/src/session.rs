@@ -37,6 +37,9 @@ impl Default for Options {
     }
 }
 
+/// One output of a graph: its shape and its values.
+pub type ShapedOutput = (Vec<usize>, Vec<f32>);
+
 /// A model ready to run.
 pub struct Session {
     metadata: Metadata,
@@ -151,10 +154,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Self::run`].
-    pub fn run_all(
-        &mut self,
-        input: &InputTensor,
-    ) -> Result<Vec<(Vec<usize>, Vec<f32>)>, ModelError> {
+    pub fn run_all(&mut self, input: &InputTensor) -> Result<Vec<ShapedOutput>, ModelError> {
         self.compiled.run_all(input)
     }
 

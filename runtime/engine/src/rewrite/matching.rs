@@ -87,7 +87,7 @@ impl<'a> Matcher<'a> {
         let constant = |i: usize| tensor::to_i64(self.index.constant(input(node, i)?)?).ok();
         match node.op_type.as_str() {
             "Flatten" => int(node, "axis").unwrap_or(1) == 1,
-            "Reshape" => matches!(constant(1).as_deref(), Some([0 | 1 | -1, _])),
+            "Reshape" => matches!(constant(1).as_deref(), Some([-1..=1, _])),
             _ => {
                 let attribute = node.attribute.iter().find(|a| a.name == "axes");
                 let axes = attribute.map(|a| a.ints.clone()).or_else(|| constant(1));

@@ -75,7 +75,7 @@ fn codes(
     let inner: usize = dims[channel_axis + 1..].iter().product();
     let codes = (0..elements)
         .map(|i| {
-            let channel = if inner == 0 { 0 } else { i / inner % channels };
+            let channel = i / inner.max(1) % channels;
             (raw[i] - zeros[if zeros.len() == 1 { 0 } else { channel }]) as i16
         })
         .collect();

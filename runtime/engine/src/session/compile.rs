@@ -12,7 +12,7 @@ use tract_onnx::tract_core::plan::eval;
 use tract_onnx::tract_hir::internal::InferenceModel;
 use tract_onnx::tract_hir::ops::expandable::expand;
 
-use super::{Options, interface};
+use super::{Options, ShapedOutput, interface};
 use crate::error::ModelError;
 use crate::metadata::Metadata;
 use crate::onnx::ModelProto;
@@ -209,10 +209,7 @@ impl Compiled {
         guarded("running the model", || to_f32(&state.run(input)?[0]))
     }
 
-    pub(super) fn run_all(
-        &mut self,
-        input: &InputTensor,
-    ) -> Result<Vec<(Vec<usize>, Vec<f32>)>, ModelError> {
+    pub(super) fn run_all(&mut self, input: &InputTensor) -> Result<Vec<ShapedOutput>, ModelError> {
         let input = self.input(input)?;
         let state = &mut self.state;
         guarded("running the model", || {
