@@ -8,7 +8,7 @@ use kinglet_compress::evaluate::Skipped;
 use kinglet_compress::half::{self, HalfError, TensorReport};
 use kinglet_compress::import::sha256;
 use kinglet_compress::quantize::{self, QuantizeError, QuantizeOptions, RangeMethod, Report};
-use kinglet_engine::OnnxFile;
+use kinglet_engine::{ModelError, OnnxFile};
 
 use crate::{evaluate, output};
 
@@ -103,8 +103,9 @@ fn int8(args: &Args, file: &OnnxFile, parent: &str, dir: &std::path::Path) -> an
     let result = quantize::quantize(file, parent, &pictures, &options, &|| bar.inc(1));
     bar.finish_and_clear();
     let result = result.map_err(|error| match error {
-        QuantizeError::Model(error) => anyhow::Error::new(error),
-        other => other.into(),
+        QuantizeError::Model(error) => error.into(),
+        QuantizeError::NoPictures | QuantizeError::Unreadable { .. } => anyhow::Error::new(error),
+        other => refused(&other),
     })?;
     name_skipped(&result.skipped);
     if args.report {
@@ -118,8 +119,8 @@ fn int8(args: &Args, file: &OnnxFile, parent: &str, dir: &std::path::Path) -> an
 
 fn f16(args: &Args, file: &OnnxFile, parent: &str) -> anyhow::Result<()> {
     let result = half::convert(file, parent).map_err(|error| match error {
-        HalfError::Model(error) => anyhow::Error::new(error),
-        other => other.into(),
+        HalfError::Model(error) => error.into(),
+        other => refused(&other),
     })?;
     let kept = result.tensors.iter().filter(|t| t.kept_f32).count();
     let changed: usize = result.tensors.iter().map(|t| t.to_zero + t.subnormal).sum();
@@ -136,6 +137,11 @@ fn f16(args: &Args, file: &OnnxFile, parent: &str) -> anyhow::Result<()> {
         println!("{kept} constants stay in 32 bits");
     }
     output::save(&result.file, &args.output)
+}
+
+/// The model is to blame: the exit code says so.
+fn refused(why: &dyn std::error::Error) -> anyhow::Error {
+    ModelError::Unsuitable { why: why.to_string() }.into()
 }
 
 fn print_tensors(tensors: &[TensorReport]) {

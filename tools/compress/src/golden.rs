@@ -60,7 +60,7 @@ fn shapes(x: u32, y: u32) -> [u8; 3] {
     } else if (38..58).contains(&x) && (8..40).contains(&y) {
         let edge = !(41..55).contains(&x) || !(11..37).contains(&y);
         if edge { [24, 32, 48] } else { [240, 224, 96] }
-    } else if (x + y) / 6 % 2 == 0 {
+    } else if ((x + y) / 6).is_multiple_of(2) {
         [96, 160, 80]
     } else {
         [64, 112, 168]

@@ -1,5 +1,7 @@
 //! Accuracy on real photographs: needs the folder that the variable `KINGLET_DATA` names.
 
+#![allow(clippy::print_stderr)]
+
 use std::path::{Path, PathBuf};
 
 use kinglet_compress::dataset;

@@ -1,6 +1,8 @@
 //! Post-training quantization of small random networks: what comes out runs in int8 throughout,
 //! stays near the float model, and is the same file on every machine.
 
+#![allow(clippy::unwrap_used)]
+
 mod tiny;
 
 use kinglet_compress::quantize::{

@@ -33,17 +33,15 @@ impl Histogram {
     /// Counts values.
     pub(super) fn add(&mut self, values: &[f32]) {
         let (mut low, mut high) = (self.low, self.high);
-        for &v in values {
+        for &v in values.iter().filter(|v| v.is_finite()) {
             low = low.min(v);
             high = high.max(v);
         }
-        let bound = if low <= high { low.abs().max(high.abs()) } else { 0.0 };
-        if bound.is_finite() {
-            self.widen_for(bound);
+        if low <= high {
+            self.widen_for(low.abs().max(high.abs()));
         }
         let per_value = exp2(-self.exponent);
         for &v in values {
-            // Below 2^-40 of the largest possible bin nothing is lost: both go into bin 0.
             let at = (v * per_value).floor();
             if v == 0.0 {
                 self.zeros += 1;

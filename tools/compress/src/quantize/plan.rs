@@ -130,10 +130,10 @@ impl Planner<'_> {
                     self.end(at);
                 }
             }
-            "Relu" | "Clip" if self.known(node, 0).is_some() => {
-                if self.index.clamp(node).is_some() {
-                    self.end(at);
-                }
+            "Relu" | "Clip"
+                if self.known(node, 0).is_some() && self.index.clamp(node).is_some() =>
+            {
+                self.end(at);
             }
             _ => {}
         }

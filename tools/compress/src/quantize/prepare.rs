@@ -171,20 +171,21 @@ fn as_gemm(graph: &GraphProto) -> Option<(usize, NodeProto)> {
 /// constant behind one becomes its bias.
 fn normalize_gemms(graph: &mut GraphProto) -> Result<(), QuantizeError> {
     for at in 0..graph.node.len() {
-        if graph.node[at].op_type == "Gemm"
-            && let Some((mut node, dims, weights, bias)) = normal_gemm(&Index::new(graph), at)
-        {
-            let mut namer = Namer::new(graph);
-            let base = graph::name(&node).to_owned();
-            let weight_name = namer.fresh(&format!("{base}.weight"));
-            let bias_name = namer.fresh(&format!("{base}.bias"));
-            graph.initializer.push(tensor::from_f32(&weight_name, &dims, &weights));
-            graph.initializer.push(tensor::from_f32(&bias_name, &[dims[0]], &bias));
-            node.input.truncate(1);
-            node.input.extend([weight_name, bias_name]);
-            node.attribute = vec![int_attribute("transB", 1)];
-            graph.node[at] = node;
+        let node = &graph.node[at];
+        if node.op_type != "Gemm" || is_normal(&Index::new(graph), node) {
+            continue;
         }
+        let Some(linear) = normal_gemm(&Index::new(graph), node) else { continue };
+        let mut namer = Namer::new(graph);
+        let base = graph::name(node).to_owned();
+        let weight = namer.fresh(&format!("{base}.weight"));
+        let bias = namer.fresh(&format!("{base}.bias"));
+        graph.initializer.push(tensor::from_f32(&weight, &linear.dims, &linear.weights));
+        graph.initializer.push(tensor::from_f32(&bias, &linear.dims[..1], &linear.bias));
+        let node = &mut graph.node[at];
+        node.input.truncate(1);
+        node.input.extend([weight, bias]);
+        node.attribute = vec![int_attribute("transB", 1)];
     }
     while let Some((gemm, add, bias)) = added_bias(&Index::new(graph)) {
         let name = Namer::new(graph).fresh(&format!("{}.bias", graph::name(&graph.node[gemm])));
@@ -196,11 +197,23 @@ fn normalize_gemms(graph: &mut GraphProto) -> Result<(), QuantizeError> {
     Ok(())
 }
 
-fn normal_gemm(
-    index: &Index<'_>,
-    at: usize,
-) -> Option<(NodeProto, [usize; 2], Vec<f32>, Vec<f32>)> {
-    let node = &index.graph.node[at];
+/// Whether a Gemm has the wanted form already.
+fn is_normal(index: &Index<'_>, node: &NodeProto) -> bool {
+    let dims = |at| input(node, at).and_then(|v| index.constant(v)).map(|t| t.dims.as_slice());
+    let plain = |name| float(node, name).unwrap_or(1.0) == 1.0;
+    let fits = matches!((dims(1), dims(2)), (Some([outputs, _]), Some([n])) if n == outputs);
+    let transposed = int(node, "transA").unwrap_or(0) == 0 && int(node, "transB") == Some(1);
+    fits && transposed && plain("alpha") && plain("beta")
+}
+
+/// A Gemm's weights `[outputs, inputs]` and bias, its factors applied.
+struct Linear {
+    dims: [usize; 2],
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+fn normal_gemm(index: &Index<'_>, node: &NodeProto) -> Option<Linear> {
     if int(node, "transA").unwrap_or(0) != 0 {
         return None;
     }
@@ -225,7 +238,7 @@ fn normal_gemm(
             _ => return None,
         },
     };
-    Some((node.clone(), [outputs, inputs], weights, bias))
+    Some(Linear { dims: [outputs, inputs], weights, bias })
 }
 
 fn added_bias(index: &Index<'_>) -> Option<(usize, usize, Vec<f32>)> {

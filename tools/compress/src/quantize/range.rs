@@ -58,7 +58,7 @@ pub enum RangeMethod {
 
 /// A range that was chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Chosen {
+pub(super) struct Chosen {
     /// Scale and zero point.
     pub quantization: Quantization,
     /// Share of values below the range, 0..=1.

@@ -1,5 +1,5 @@
 //! A small random network of the operators of the EfficientNets, built by hand, and pictures.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 
@@ -12,19 +12,19 @@ use kinglet_engine::onnx::{
 use kinglet_engine::{OnnxFile, Options, Picture, Session, tensor};
 
 /// Side of the network's input, pixels.
-pub const SIDE: usize = 32;
+pub(crate) const SIDE: usize = 32;
 /// Number of classes.
-pub const CLASSES: usize = 10;
+pub(crate) const CLASSES: usize = 10;
 
 /// Numbers in -1..1, the same ones on every machine.
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(2) + 1)
     }
 
-    pub fn next(&mut self) -> f32 {
+    pub(crate) fn next(&mut self) -> f32 {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
@@ -32,20 +32,20 @@ impl Random {
 }
 
 /// A graph that grows node by node.
-pub struct Net {
-    pub nodes: Vec<NodeProto>,
-    pub constants: Vec<TensorProto>,
+pub(crate) struct Net {
+    pub(crate) nodes: Vec<NodeProto>,
+    pub(crate) constants: Vec<TensorProto>,
     random: Random,
 }
 
 impl Net {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let constants =
             vec![tensor::from_f32("zero", &[], &[0.0]), tensor::from_f32("six", &[], &[6.0])];
         Self { nodes: Vec::new(), constants, random: Random::new(seed) }
     }
 
-    pub fn node(&mut self, op: &str, inputs: &[&str]) -> String {
+    pub(crate) fn node(&mut self, op: &str, inputs: &[&str]) -> String {
         let name = format!("{}{}", op.to_lowercase(), self.nodes.len());
         self.nodes.push(NodeProto {
             name: name.clone(),
@@ -57,7 +57,7 @@ impl Net {
         format!("{name}.out")
     }
 
-    pub fn constant(&mut self, name: &str, dims: &[usize], scale: f32) -> String {
+    pub(crate) fn constant(&mut self, name: &str, dims: &[usize], scale: f32) -> String {
         let n: usize = dims.iter().product();
         let values: Vec<f32> = (0..n).map(|_| self.random.next() * scale).collect();
         self.constants.push(tensor::from_f32(name, dims, &values));
@@ -65,7 +65,7 @@ impl Net {
     }
 
     /// A convolution with `(input, output)` channels; depthwise when `depthwise`.
-    pub fn conv(
+    pub(crate) fn conv(
         &mut self,
         x: &str,
         io: [usize; 2],
@@ -89,30 +89,30 @@ impl Net {
         out
     }
 
-    pub fn relu6(&mut self, x: &str) -> String {
+    pub(crate) fn relu6(&mut self, x: &str) -> String {
         self.node("Clip", &[x, "zero", "six"])
     }
 
-    pub fn swish(&mut self, x: &str) -> String {
+    pub(crate) fn swish(&mut self, x: &str) -> String {
         let sigmoid = self.node("Sigmoid", &[x]);
         self.node("Mul", &[x, &sigmoid])
     }
 
-    pub fn squeeze(&mut self, x: &str, channels: usize) -> String {
+    pub(crate) fn squeeze(&mut self, x: &str, channels: usize) -> String {
         let pooled = self.node("GlobalAveragePool", &[x]);
         let reduced = self.conv(&pooled, [channels, 4], 1, 1, false);
         let reduced = self.swish(&reduced);
         let excited = self.conv(&reduced, [4, channels], 1, 1, false);
         let gate = self.node("Sigmoid", &[&excited]);
-        self.node("Mul", &[x, &gate])
+        self.node("Mul", &[&gate, x])
     }
 
-    pub fn attribute(&mut self, attribute: AttributeProto) {
+    pub(crate) fn attribute(&mut self, attribute: AttributeProto) {
         self.nodes.last_mut().unwrap().attribute.push(attribute);
     }
 
     /// Pooling and the fully connected layer; the result is the model.
-    pub fn classify(mut self, x: &str, channels: usize) -> OnnxFile {
+    pub(crate) fn classify(mut self, x: &str, channels: usize) -> OnnxFile {
         let pooled = self.node("GlobalAveragePool", &[x]);
         let flat = self.node("Flatten", &[&pooled]);
         let weight = self.constant("fc.weight", &[CLASSES, channels], 1.0);
@@ -123,7 +123,7 @@ impl Net {
     }
 
     /// The model, with `last` as its output.
-    pub fn finish(mut self, last: &str) -> OnnxFile {
+    pub(crate) fn finish(mut self, last: &str) -> OnnxFile {
         for node in &mut self.nodes {
             for value in node.output.iter_mut().chain(&mut node.input).filter(|v| *v == last) {
                 *value = "logits".into();
@@ -154,7 +154,7 @@ impl Net {
     }
 }
 
-pub fn preprocess() -> Preprocess {
+pub(crate) fn preprocess() -> Preprocess {
     Preprocess {
         size: [SIDE as u32; 2],
         filter: Filter::Bilinear,
@@ -166,7 +166,7 @@ pub fn preprocess() -> Preprocess {
 }
 
 /// Relu6, depthwise, a residual.
-pub fn lite(seed: u64) -> OnnxFile {
+pub(crate) fn lite(seed: u64) -> OnnxFile {
     let mut net = Net::new(seed);
     let x = net.conv("input", [3, 8], 3, 2, false);
     let x = net.relu6(&x);
@@ -182,7 +182,7 @@ pub fn lite(seed: u64) -> OnnxFile {
 }
 
 /// Swish, squeeze-and-excite, a residual.
-pub fn swish(seed: u64) -> OnnxFile {
+pub(crate) fn swish(seed: u64) -> OnnxFile {
     let mut net = Net::new(seed);
     let x = net.conv("input", [3, 8], 3, 2, false);
     let x = net.swish(&x);
@@ -198,7 +198,7 @@ pub fn swish(seed: u64) -> OnnxFile {
     net.classify(&x, 24)
 }
 
-pub fn int(name: &str, value: i64) -> AttributeProto {
+pub(crate) fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto {
         name: name.into(),
         i: value,
@@ -207,7 +207,7 @@ pub fn int(name: &str, value: i64) -> AttributeProto {
     }
 }
 
-pub fn ints(name: &str, values: &[i64]) -> AttributeProto {
+pub(crate) fn ints(name: &str, values: &[i64]) -> AttributeProto {
     AttributeProto {
         name: name.into(),
         ints: values.to_vec(),
@@ -232,7 +232,7 @@ fn value(name: &str, dims: &[usize]) -> ValueInfoProto {
 }
 
 /// A smooth picture with some noise, a different one for each seed.
-pub fn picture(seed: u64) -> Picture {
+pub(crate) fn picture(seed: u64) -> Picture {
     let mut random = Random::new(seed + 1000);
     let waves: Vec<[f32; 4]> = (0..3).map(|_| std::array::from_fn(|_| random.next())).collect();
     let (width, height) = (40_u32, 36_u32);
@@ -250,7 +250,7 @@ pub fn picture(seed: u64) -> Picture {
 }
 
 /// Writes pictures as PNG files; gives their paths.
-pub fn write_pictures(folder: &Path, n: u64) -> Vec<PathBuf> {
+pub(crate) fn write_pictures(folder: &Path, n: u64) -> Vec<PathBuf> {
     (0..n)
         .map(|seed| {
             let picture = picture(seed);
@@ -268,19 +268,19 @@ pub fn write_pictures(folder: &Path, n: u64) -> Vec<PathBuf> {
         .collect()
 }
 
-pub fn session(file: &OnnxFile, require_int8: bool) -> Session {
+pub(crate) fn session(file: &OnnxFile, require_int8: bool) -> Session {
     Session::new(file.clone(), &Options { require_int8, ..Options::default() })
         .unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Cosine of the angle between two vectors.
-pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f32 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 /// The least cosine between two models' outputs, over pictures that were not calibrated on.
-pub fn least_cosine(a: &OnnxFile, b: &OnnxFile) -> f32 {
+pub(crate) fn least_cosine(a: &OnnxFile, b: &OnnxFile) -> f32 {
     let (mut a, mut b) = (session(a, false), session(b, false));
     (100..120)
         .map(|seed| {
@@ -290,6 +290,6 @@ pub fn least_cosine(a: &OnnxFile, b: &OnnxFile) -> f32 {
         .fold(1.0, f32::min)
 }
 
-pub fn ops(file: &OnnxFile, op: &str) -> usize {
+pub(crate) fn ops(file: &OnnxFile, op: &str) -> usize {
     file.graph().node.iter().filter(|n| n.op_type == op).count()
 }

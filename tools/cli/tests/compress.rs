@@ -1,0 +1,92 @@
+//! `compress` and `evaluate` as a user runs them: a random model, generated pictures.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::Command;
+
+/// Runs and checks the exit code; returns standard output and standard error.
+fn expect(folder: &Path, code: i32, arguments: &[&str]) -> (String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_kinglet-tools"))
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{stdout}{stderr}");
+    (stdout, stderr)
+}
+
+/// Six pictures in the class folders `0`, `1` and `2`.
+fn write_pictures(folder: &Path) {
+    for at in 0..6_u32 {
+        let class = folder.join((at % 3).to_string());
+        std::fs::create_dir_all(&class).unwrap();
+        let pixel = |x: u32, y: u32| {
+            let v = (x * (at + 2) * 3 + y * (7 - at) * 2) % 256;
+            image::Rgb([v as u8, (255 - v) as u8, ((x ^ y) * 4 % 256) as u8])
+        };
+        let picture = image::RgbImage::from_fn(70, 60, pixel);
+        picture.save(class.join(format!("{at}.png"))).unwrap();
+    }
+}
+
+#[test]
+fn a_model_is_compressed_both_ways_and_evaluated() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_pictures(&at.join("pictures"));
+    let random = "import --arch efficientnet-lite0 --init random --classes 3 --resolution 64";
+    let mut arguments: Vec<&str> = random.split(' ').collect();
+    arguments.extend(["-o", "m.onnx"]);
+    expect(at, 0, &arguments);
+
+    let int8 = ["compress", "m.onnx", "--int8", "--calibration", "pictures", "-o", "int8.onnx"];
+    let (stdout, _) = expect(at, 0, &[&int8[..], &["--report"]].concat());
+    for part in ["stem.relu6.out", "SQNR", "classifier", "int8.onnx: "] {
+        assert!(stdout.contains(part), "{part} in {stdout}");
+    }
+    expect(at, 0, &["compress", "m.onnx", "--f16", "-o", "f16.onnx"]);
+    let size = |name: &str| std::fs::metadata(at.join(name)).unwrap().len() as f64;
+    assert!(size("int8.onnx") < 0.32 * size("m.onnx"));
+    assert!(size("f16.onnx") < 0.52 * size("m.onnx"));
+
+    for model in ["m.onnx", "int8.onnx", "f16.onnx"] {
+        let (stdout, _) = expect(at, 0, &["evaluate", model, "pictures", "--json"]);
+        assert_eq!(stdout.lines().count(), 1);
+        let json: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!((json["n"].as_u64(), json["skipped"].as_u64()), (Some(6), Some(0)));
+        assert_eq!(json["top5"], 1.0, "of three classes");
+        assert!(json["top1"].is_number() && json["images_per_s"].is_number());
+    }
+    let (stdout, _) = expect(at, 0, &["evaluate", "int8.onnx", "pictures", "--threads", "1"]);
+    assert!(stdout.starts_with("top-1 "), "{stdout}");
+
+    let mut again = int8;
+    (again[1], again[6]) = ("int8.onnx", "again.onnx");
+    let (_, stderr) = expect(at, 3, &again);
+    assert!(stderr.contains("quantized already"), "{stderr}");
+    assert!(!at.join("again.onnx").exists());
+
+    std::fs::write(at.join("pictures/0/broken.jpg"), b"no picture").unwrap();
+    let (stdout, stderr) = expect(at, 0, &["evaluate", "int8.onnx", "pictures"]);
+    assert!(stderr.contains("broken.jpg") && stdout.contains("1 pictures"), "{stdout}{stderr}");
+    let (_, stderr) = expect(at, 1, &int8);
+    assert!(stderr.contains("1 of 7") && stderr.contains("5 %"), "{stderr}");
+}
+
+#[test]
+fn wrong_usage_is_told_from_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    std::fs::create_dir(at.join("empty")).unwrap();
+    std::fs::write(at.join("m.onnx"), b"no model").unwrap();
+    expect(at, 2, &["compress", "m.onnx", "-o", "o.onnx"]);
+    expect(at, 2, &["compress", "m.onnx", "--int8", "-o", "o.onnx"]);
+    expect(at, 2, &["compress", "m.onnx", "--int8", "--f16", "--calibration", "x", "-o", "o.onnx"]);
+    expect(at, 2, &["evaluate", "m.onnx"]);
+    expect(at, 3, &["evaluate", "m.onnx", "empty"]);
+    expect(at, 3, &["compress", "m.onnx", "--f16", "-o", "o.onnx"]);
+    expect(at, 1, &["evaluate", "absent.onnx", "empty"]);
+}
