@@ -7,7 +7,7 @@ use kinglet_compress::import::ImportError;
 use kinglet_compress::recipe::RecipeError;
 use kinglet_engine::ModelError;
 
-use crate::{completions, compress, evaluate, fetch, import, inspect};
+use crate::{boards, completions, compress, evaluate, fetch, import, inspect};
 
 /// Prepares image classifiers for Raspberry Pi class boards.
 #[derive(Parser)]
@@ -30,6 +30,8 @@ enum Command {
     Compress(compress::Args),
     /// Measure a model's accuracy on labelled pictures
     Evaluate(evaluate::Args),
+    /// Show the boards that Kinglet knows
+    Boards(boards::Args),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
     /// Write manual pages
@@ -47,6 +49,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Compress(args) => compress::run(args),
         Command::Evaluate(args) => evaluate::run(args),
+        Command::Boards(args) => boards::run(args),
         Command::Completions(args) => completions::completions(args),
         Command::Man(args) => completions::man(args),
     };

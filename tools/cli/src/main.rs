@@ -1,6 +1,7 @@
 //! `kinglet-tools`, the host's program: makes models ready for a board.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod boards;
 mod cli;
 mod completions;
 mod compress;

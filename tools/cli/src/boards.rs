@@ -1,0 +1,43 @@
+//! `kinglet-tools boards`: the boards that `targets/` describes.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use kinglet_deploy::Board;
+
+/// Show the boards that Kinglet knows: processor, memory, kernels that will run.
+#[derive(clap::Args)]
+#[command(after_help = "Example: kinglet-tools boards --targets targets/")]
+pub(crate) struct Args {
+    /// Folder of board descriptions
+    #[arg(long, value_name = "DIR", default_value = "targets")]
+    targets: PathBuf,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let boards = Board::read_all(&args.targets)?;
+    anyhow::ensure!(!boards.is_empty(), "{}: no board descriptions", args.targets.display());
+    let mut text = String::new();
+    if args.json {
+        text = serde_json::to_string_pretty(&boards)? + "\n";
+    } else {
+        for b in &boards {
+            let memory: Vec<String> = b.memory_mib.iter().map(u32::to_string).collect();
+            writeln!(
+                text,
+                "{:10}  {:24}  {} x {} at {} MHz  {:8}  {} MiB",
+                b.name,
+                b.title,
+                b.cpu.cores,
+                b.cpu.core,
+                b.cpu.clock_mhz,
+                b.cpu.kernels,
+                memory.join("/")
+            )?;
+        }
+    }
+    crate::output::print(&text)
+}
