@@ -1,8 +1,8 @@
 //! A float model to int8: post-training static quantization, written as standard QDQ.
 //!
-//! [`quantize`] does it all: [`prepare`] brings the graph into a known form, [`plan`] says which
-//! values and layers become integers, [`calibrate`] runs the float model over pictures,
-//! [`range`] chooses each value's scale, [`weights`] the layers' codes, [`write`] the new graph.
+//! [`quantize`] does it all: `prepare` brings the graph into a known form, `plan` says which
+//! values and layers become integers, `calibrate` runs the float model over pictures,
+//! `range` chooses each value's scale, `weights` the layers' codes, `write` the new graph.
 //! Not for models that are quantized already, and nothing is trained.
 //!
 //! Rounding everywhere is half to even; the result does not depend on the number of threads.
