@@ -21,8 +21,8 @@ use crate::region::{PlannedRegion, RegionOp, Workers};
 use crate::report::{Layer, Report};
 use crate::rewrite::{self, REGION_OP, Rewritten};
 
-/// Most elements of any value of the plan: 2^28.
-const MAX_ELEMENTS: usize = 1 << 28;
+/// Most elements of any value of the plan: 2^26.
+const MAX_ELEMENTS: usize = 1 << 26;
 
 type State = TypedSimpleState;
 
