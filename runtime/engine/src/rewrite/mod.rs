@@ -159,8 +159,19 @@ fn conv_before(index: &GraphIndex<'_>, value: &str) -> Option<String> {
     None
 }
 
+/// Codes back to f32. Where these are the model's outputs and a fully connected layer made them, the
+/// layer gives f32 itself: rounding scores to 256 steps would only make classes equal that are not.
 fn dequantize(matcher: &Matcher<'_>, node: &NodeProto) -> Option<Matched> {
     let source = input(node, 0)?;
+    if matcher.index.graph.output.iter().any(|o| o.name == node.output[0])
+        && let Some(quantize) = matcher.index.producer(source)
+        && quantize.op_type == "QuantizeLinear"
+        && let Some(layer) = input(quantize, 0).and_then(|real| matcher.index.producer(real))
+        && matches!(layer.op_type.as_str(), "Gemm" | "MatMul")
+        && let Ok(linear) = matcher.linear(layer, None)
+    {
+        return Some(Matched { node: node_name(layer).to_owned(), ..linear });
+    }
     let known = matcher.values.get(source)?;
     // The node states scale and zero point again; they need not be the producer's.
     let quantization = params::activation(&matcher.index, input(node, 1), input(node, 2)).ok()?;
