@@ -17,6 +17,7 @@ use crate::{golden, graph, parallel};
 
 mod calibrate;
 mod histogram;
+mod importance;
 mod plan;
 mod prepare;
 mod range;
@@ -29,7 +30,7 @@ pub use report::{LayerReport, Report, ValueReport};
 
 use calibrate::Calibration;
 use plan::Plan;
-use range::Chosen;
+use range::{Chosen, View};
 use weights::{LayerCodes, LayerWeights, Rule};
 
 /// Allowed difference in the self-test: integer arithmetic is exact, only the last
@@ -229,16 +230,23 @@ fn ranges(
     preprocess: &Preprocess,
     method: RangeMethod,
 ) -> Vec<Chosen> {
+    let mut chosen: Vec<Chosen> = Vec::new();
     let points = plan.points.iter().zip(&calibration.points);
-    points
-        .map(|(point, seen)| {
-            if graph.input.iter().any(|i| i.name == point.value) {
-                let quantization = range::of_pictures(preprocess.mean, preprocess.std);
-                return range::describe(&seen.histogram, quantization, point.effect);
-            }
-            range::choose(&seen.histogram, point.bounds, point.effect, method)
-        })
-        .collect()
+    // Backwards: what is chosen for a function's result says how much of its argument is seen.
+    for (at, (point, seen)) in points.enumerate().rev() {
+        let after = point.next.filter(|&next| next > at);
+        let after = after.and_then(|next| chosen.get(plan.points.len() - 1 - next));
+        let range = after.map_or(View::PLAIN.range, |c| c.quantization.range());
+        let view = View { effect: point.effect, range };
+        chosen.push(if graph.input.iter().any(|i| i.name == point.value) {
+            let quantization = range::of_pictures(preprocess.mean, preprocess.std);
+            range::describe(&seen.histogram, quantization, view)
+        } else {
+            range::choose(&seen.histogram, point.bounds, view, method)
+        });
+    }
+    chosen.reverse();
+    chosen
 }
 
 /// Quantizes the weights of every layer.

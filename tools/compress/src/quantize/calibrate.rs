@@ -11,6 +11,7 @@ use kinglet_engine::{OnnxFile, Options, Picture, Session};
 
 use super::QuantizeError;
 use super::histogram::Histogram;
+use super::importance;
 use super::plan::Plan;
 use crate::evaluate::Skipped;
 use crate::parallel;
@@ -71,6 +72,7 @@ pub(super) fn calibrate(
     done: &(dyn Fn() + Sync),
 ) -> Result<Calibration, QuantizeError> {
     let (file, places) = watched(model, plan)?;
+    let weights = importance::importance(model, plan);
     let options = Options { self_test: false, ..Options::default() };
     let parts = parallel::run(threads, pictures.len(), |queue| {
         let mut session = Session::new(file.clone(), &options)?;
@@ -81,7 +83,7 @@ pub(super) fn calibrate(
             match Picture::read(&pictures[at]) {
                 Ok(picture) => {
                     preprocessor.run(&picture, &mut tensor);
-                    part.add(&mut session, &tensor, plan, &places)?;
+                    part.add(&mut session, &tensor, plan, &places, &weights)?;
                 }
                 Err(error) => part.skipped.push((at, error.to_string())),
             }
@@ -164,17 +166,19 @@ impl Part {
         tensor: &InputTensor,
         plan: &Plan,
         places: &[Place],
+        weights: &[Vec<u64>],
     ) -> Result<(), QuantizeError> {
         let outputs = session.run_all(tensor)?;
         let [height, width] = session.input_size();
         let input_shape = [1, 3, height, width];
-        for ((point, place), seen) in plan.points.iter().zip(places).zip(&mut self.points) {
+        let points = plan.points.iter().zip(places).zip(weights).zip(&mut self.points);
+        for (((point, place), weights), seen) in points {
             let (shape, values) = match (*place, tensor) {
                 (Place::Output(at), _) => (outputs[at].0.as_slice(), outputs[at].1.as_slice()),
                 (Place::Input, InputTensor::F32(values)) => (&input_shape[..], values.as_slice()),
                 (Place::Input, InputTensor::U8(_)) => continue,
             };
-            seen.histogram.add(values);
+            seen.count(values, weights);
             if point.feeds_weights {
                 seen.add_moments(shape, values);
             }
@@ -199,6 +203,17 @@ impl Part {
 }
 
 impl Seen {
+    /// Counts values, those of each channel as often as its weight says.
+    fn count(&mut self, values: &[f32], weights: &[u64]) {
+        let pixels = values.len() / weights.len().max(1);
+        if pixels * weights.len() != values.len() || pixels == 0 {
+            return self.histogram.add(values, 1);
+        }
+        for (plane, &weight) in values.chunks_exact(pixels).zip(weights) {
+            self.histogram.add(plane, weight);
+        }
+    }
+
     /// Adds one picture's mean and mean square of each channel of a (1, channels, …) tensor.
     fn add_moments(&mut self, shape: &[usize], values: &[f32]) {
         let channels = shape.get(1).copied().unwrap_or(1).max(1);

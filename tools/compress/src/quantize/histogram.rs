@@ -30,8 +30,8 @@ impl Histogram {
         Self { exponent: LEAST_EXPONENT, bins, zeros: 0, low, high, not_finite: 0 }
     }
 
-    /// Counts values.
-    pub(super) fn add(&mut self, values: &[f32]) {
+    /// Counts values, each `weight` times.
+    pub(super) fn add(&mut self, values: &[f32], weight: u64) {
         let (mut low, mut high) = (self.low, self.high);
         for &v in values.iter().filter(|v| v.is_finite()) {
             low = low.min(v);
@@ -44,11 +44,11 @@ impl Histogram {
         for &v in values {
             let at = (v * per_value).floor();
             if v == 0.0 {
-                self.zeros += 1;
+                self.zeros += weight;
             } else if at >= -HALF as f32 && at < HALF as f32 {
-                self.bins[(at as i64 + HALF) as usize] += 1;
+                self.bins[(at as i64 + HALF) as usize] += weight;
             } else {
-                self.not_finite += 1;
+                self.not_finite += weight;
             }
         }
         (self.low, self.high) = (low, high);
@@ -133,14 +133,14 @@ mod tests {
     fn order_and_parts_do_not_matter() {
         let (a, b) = (values(1000, 1e-3), values(1000, 50.0));
         let mut forth = Histogram::new();
-        forth.add(&a);
-        forth.add(&b);
+        forth.add(&a, 1);
+        forth.add(&b, 1);
         let mut back = Histogram::new();
-        back.add(&b);
-        back.add(&a);
+        back.add(&b, 1);
+        back.add(&a, 1);
         let (mut one, mut other) = (Histogram::new(), Histogram::new());
-        one.add(&a);
-        other.add(&b);
+        one.add(&a, 1);
+        other.add(&b, 1);
         other.merge(one);
         assert_eq!(forth, back);
         assert_eq!(forth, other);
@@ -153,13 +153,13 @@ mod tests {
     #[test]
     fn points_are_near_the_values_and_zeros_exact() {
         let mut histogram = Histogram::new();
-        histogram.add(&[0.0, 0.0, 1.0, -3.0, f32::NAN, f32::INFINITY]);
-        histogram.add(&[0.5]);
+        histogram.add(&[0.0, 0.0, 1.0, -3.0, f32::NAN, f32::INFINITY], 1);
+        histogram.add(&[0.5], 3);
         assert_eq!(histogram.not_finite(), 2);
         let points = histogram.points();
         let close = |p: (f32, f64), v: f32, n: f64| (p.0 - v).abs() < 1e-3 && p.1 == n;
         assert_eq!(points.len(), 4);
         assert!(close(points[0], -3.0, 1.0) && points[1] == (0.0, 2.0));
-        assert!(close(points[2], 0.5, 1.0) && close(points[3], 1.0, 1.0));
+        assert!(close(points[2], 0.5, 3.0) && close(points[3], 1.0, 1.0));
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Point {
     pub bounds: (f32, f32),
     /// What its readers compute of it, if all compute the same function.
     pub effect: Effect,
+    /// The point of that function's result.
+    pub next: Option<usize>,
     /// Whether a layer with weights reads it.
     pub feeds_weights: bool,
 }
@@ -56,8 +58,6 @@ pub(super) struct Layer {
     pub node: usize,
     /// Its input's point.
     pub input: usize,
-    /// Its output's point; `None` leaves the output in float.
-    pub output: Option<usize>,
 }
 
 /// What the quantizer will do.
@@ -181,7 +181,7 @@ impl Planner<'_> {
         }
         let point = self.make_point(&source);
         self.plan.points[point].feeds_weights = true;
-        self.plan.layers.push(Layer { node: at, input: point, output: None });
+        self.plan.layers.push(Layer { node: at, input: point });
     }
 
     /// A node's result, behind its clamps, becomes a point, unless it is the model's output.
@@ -234,6 +234,7 @@ impl Planner<'_> {
             clamps,
             bounds: (low, high),
             effect: Effect::Identity,
+            next: None,
             feeds_weights: false,
         });
         point
@@ -287,14 +288,27 @@ impl Planner<'_> {
         }
     }
 
+    /// The value that a point's effect leads to.
+    fn next(&self, at: usize) -> Option<&str> {
+        let point = &self.plan.points[at];
+        let last = match point.effect {
+            Effect::Identity => return None,
+            Effect::Sigmoid => "Sigmoid",
+            Effect::Swish => "Mul",
+        };
+        let readers = self.index.readers(&point.value);
+        let mut readers = readers.iter().map(|&at| &self.index.graph.node[at]);
+        readers.find(|n| n.op_type == last).map(|n| n.output[0].as_str())
+    }
+
     fn finish(mut self) -> Plan {
         for at in 0..self.plan.points.len() {
             self.plan.points[at].effect = self.effect(&self.plan.points[at].value);
         }
         let by_base: HashMap<String, usize> =
             self.plan.points.iter().enumerate().map(|(i, p)| (p.base.clone(), i)).collect();
-        for layer in &mut self.plan.layers {
-            layer.output = by_base.get(&self.index.graph.node[layer.node].output[0]).copied();
+        for at in 0..self.plan.points.len() {
+            self.plan.points[at].next = self.next(at).and_then(|v| by_base.get(v)).copied();
         }
         self.plan
     }

@@ -69,46 +69,81 @@ pub(super) struct Chosen {
     pub sqnr_db: f64,
 }
 
-/// Shares of the values that may be clipped at one end.
-const CLIPPED: [f64; 10] = [0.0, 1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 2e-3, 3e-3, 5e-3];
+/// Shares of the values that may be clipped at one end. The large ones are for functions that are
+/// flat there.
+const CLIPPED: [f64; 18] = [
+    0.0, 1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2, 4e-2, 8e-2, 0.12, 0.2,
+    0.3, 0.5,
+];
+
+/// What becomes of a value: a function, then the range that its result is quantized with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct View {
+    /// The function.
+    pub effect: Effect,
+    /// Range of what is seen of its result.
+    pub range: (f32, f32),
+}
+
+impl View {
+    /// The value itself.
+    pub(super) const PLAIN: Self =
+        Self { effect: Effect::Identity, range: (f32::NEG_INFINITY, f32::INFINITY) };
+
+    fn eval(self, x: f32) -> f32 {
+        self.effect.eval(x).clamp(self.range.0, self.range.1)
+    }
+}
+
+/// A bin of the histogram, seen through a function.
+struct Bin {
+    value: f32,
+    count: f64,
+    seen: f32,
+}
+
+fn bins(histogram: &Histogram, view: View) -> Vec<Bin> {
+    let bin = |(value, count)| Bin { value, count, seen: view.eval(value) };
+    histogram.points().into_iter().map(bin).collect()
+}
 
 /// Chooses the quantization of values with this histogram, clamped to `bounds` and seen through
-/// `effect`.
+/// `view`.
 pub(super) fn choose(
     histogram: &Histogram,
     bounds: (f32, f32),
-    effect: Effect,
+    view: View,
     method: RangeMethod,
 ) -> Chosen {
-    let points = histogram.points();
+    let bins = bins(histogram, view);
     let (least, most) = histogram.range();
     let clamp = |v: f32| v.clamp(bounds.0.min(0.0), bounds.1.max(0.0));
     let (least, most) = (clamp(least), clamp(most));
     let mut best = Quantization::spanning(least, most);
     if method == RangeMethod::Mse {
-        let total: f64 = points.iter().map(|p| p.1).sum();
-        let lows = ends(points.iter(), total, least);
-        let highs = ends(points.iter().rev(), total, most);
-        let mut least_error = error(&points, best, effect);
+        let total: f64 = bins.iter().map(|b| b.count).sum();
+        let lows = ends(bins.iter(), total, least);
+        let highs = ends(bins.iter().rev(), total, most);
+        let mut least_error = error(&bins, best, view);
         for &low in &lows {
             for &high in &highs {
                 let candidate = Quantization::spanning(clamp(low), clamp(high));
-                let error = error(&points, candidate, effect);
+                let error = error(&bins, candidate, view);
                 if error < least_error {
                     (best, least_error) = (candidate, error);
                 }
             }
         }
     }
-    describe_points(&points, best, effect)
+    describe_bins(&bins, best, view)
 }
 
 /// Ends of the range, outermost first, that clip the shares of [`CLIPPED`].
-fn ends<'a>(points: impl Iterator<Item = &'a (f32, f64)>, total: f64, outermost: f32) -> Vec<f32> {
+fn ends<'a>(bins: impl Iterator<Item = &'a Bin>, total: f64, outermost: f32) -> Vec<f32> {
     let mut ends = vec![outermost];
     let mut beyond = 0.0;
     let mut shares = CLIPPED.iter().copied().skip(1).peekable();
-    for &(value, count) in points {
+    for &Bin { value, count, .. } in bins {
         beyond += count;
         while shares.next_if(|share| beyond > share * total).is_some() {
             // Only ends on their own side of zero narrow the range.
@@ -122,36 +157,30 @@ fn ends<'a>(points: impl Iterator<Item = &'a (f32, f64)>, total: f64, outermost:
 }
 
 /// Sum of the squared errors.
-fn error(points: &[(f32, f64)], quantization: Quantization, effect: Effect) -> f64 {
-    points
-        .iter()
-        .map(|&(value, count)| {
-            let seen = effect.eval(quantization.dequantize(quantization.quantize(value)));
-            let difference = f64::from(seen - effect.eval(value));
-            count * difference * difference
-        })
-        .sum()
+fn error(bins: &[Bin], quantization: Quantization, view: View) -> f64 {
+    let table: [f32; 256] =
+        std::array::from_fn(|code| view.eval(quantization.dequantize(code as u8)));
+    let squared = |bin: &Bin| {
+        let difference = f64::from(table[usize::from(quantization.quantize(bin.value))] - bin.seen);
+        bin.count * difference * difference
+    };
+    bins.iter().map(squared).sum()
 }
 
 /// A quantization that was not chosen by its error, with what it does to the values.
-pub(super) fn describe(
-    histogram: &Histogram,
-    quantization: Quantization,
-    effect: Effect,
-) -> Chosen {
-    describe_points(&histogram.points(), quantization, effect)
+pub(super) fn describe(histogram: &Histogram, quantization: Quantization, view: View) -> Chosen {
+    describe_bins(&bins(histogram, view), quantization, view)
 }
 
-fn describe_points(points: &[(f32, f64)], quantization: Quantization, effect: Effect) -> Chosen {
+fn describe_bins(bins: &[Bin], quantization: Quantization, view: View) -> Chosen {
     let (low, high) = quantization.range();
     let half = quantization.scale / 2.0;
-    let total = points.iter().map(|p| p.1).sum::<f64>().max(1.0);
+    let total = bins.iter().map(|b| b.count).sum::<f64>().max(1.0);
     let share = |beyond: &dyn Fn(f32) -> bool| {
-        points.iter().filter(|p| beyond(p.0)).fold(0.0, |sum, p| sum + p.1) / total
+        bins.iter().filter(|b| beyond(b.value)).fold(0.0, |sum, b| sum + b.count) / total
     };
-    let power: f64 =
-        points.iter().map(|&(v, n)| n * f64::from(effect.eval(v)).powi(2)).sum::<f64>();
-    let error = error(points, quantization, effect);
+    let power: f64 = bins.iter().map(|b| b.count * f64::from(b.seen).powi(2)).sum();
+    let error = error(bins, quantization, view);
     Chosen {
         quantization,
         clipped_low: share(&|v| v < low - half),
@@ -164,10 +193,11 @@ fn describe_points(points: &[(f32, f64)], quantization: Quantization, effect: Ef
 /// exactly where mean and divisor allow it.
 pub(super) fn of_pictures(mean: [f32; 3], std: [f32; 3]) -> Quantization {
     let value = |code: usize, c: usize| (code as f32 - mean[c]) / std[c];
-    let all: Vec<(f32, f64)> =
-        (0..3).flat_map(|c| (0..256).map(move |code| (value(code, c), 1.0))).collect();
-    let low = all.iter().fold(0.0_f32, |m, p| m.min(p.0));
-    let high = all.iter().fold(0.0_f32, |m, p| m.max(p.0));
+    let bin = |value| Bin { value, count: 1.0, seen: value };
+    let codes = (0..3).flat_map(|c| (0..256).map(move |code| (code, c)));
+    let all: Vec<Bin> = codes.map(|(code, c)| bin(value(code, c))).collect();
+    let low = all.iter().fold(0.0_f32, |m, b| m.min(b.value));
+    let high = all.iter().fold(0.0_f32, |m, b| m.max(b.value));
     let spanning = Quantization::spanning(low, high);
     let same = (0..3).map(|c| Quantization {
         scale: 1.0 / std[c].abs(),
@@ -180,7 +210,7 @@ pub(super) fn of_pictures(mean: [f32; 3], std: [f32; 3]) -> Quantization {
             Quantization { scale, zero_point }
         })
     });
-    let error = |q: &Quantization| error(&all, *q, Effect::Identity);
+    let error = |q: &Quantization| error(&all, *q, View::PLAIN);
     let candidates = same.chain([spanning]).chain(wider).filter(|q| q.scale.is_normal());
     candidates.min_by(|a, b| error(a).total_cmp(&error(b))).unwrap_or(spanning)
 }

@@ -27,9 +27,10 @@ pub struct ValueReport {
     pub low: f32,
     /// Largest number that has a code.
     pub high: f32,
-    /// Share of the calibration's values below the range, 0..=1.
+    /// Share of the calibration's values below the range, 0..=1, each value counted as much as it
+    /// matters to the layers that read it.
     pub clipped_low: f64,
-    /// Share of the calibration's values above the range, 0..=1.
+    /// Share of the calibration's values above the range, counted likewise.
     pub clipped_high: f64,
     /// Ratio of the signal's power to the error's, dB, seen through the function that reads it.
     pub sqnr_db: f64,

@@ -13,14 +13,14 @@ fn bell(n: usize) -> Vec<f32> {
 
 fn histogram(values: &[f32]) -> Histogram {
     let mut histogram = Histogram::new();
-    values.chunks(777).for_each(|part| histogram.add(part));
+    values.chunks(777).for_each(|part| histogram.add(part, 1));
     histogram
 }
 
 const ANY: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
 
 fn mse(values: &[f32], bounds: (f32, f32), effect: Effect) -> Chosen {
-    choose(&histogram(values), bounds, effect, RangeMethod::Mse)
+    choose(&histogram(values), bounds, View { effect, ..View::PLAIN }, RangeMethod::Mse)
 }
 
 #[test]
@@ -44,12 +44,12 @@ fn a_lone_outlier_is_clipped() {
     let mut histogram = histogram(&[100.0]);
     let values = bell(20_000);
     // Were there fewer other values, their squared errors would not outweigh the outlier's.
-    (0..100).for_each(|_| histogram.add(&values));
-    let chosen = choose(&histogram, ANY, Effect::Identity, RangeMethod::Mse);
+    histogram.add(&values, 100);
+    let chosen = choose(&histogram, ANY, View::PLAIN, RangeMethod::Mse);
     let (low, high) = chosen.quantization.range();
     assert!(low < -3.0 && (3.0..20.0).contains(&high), "{low}..{high}");
     assert!(chosen.clipped_high > 0.0 && chosen.clipped_high < 1e-4);
-    let whole = choose(&histogram, ANY, Effect::Identity, RangeMethod::MinMax);
+    let whole = choose(&histogram, ANY, View::PLAIN, RangeMethod::MinMax);
     let high = whole.quantization.range().1;
     assert!((99.9..105.0).contains(&high), "{high}");
     assert!(whole.clipped_high == 0.0 && whole.sqnr_db < chosen.sqnr_db);
@@ -80,6 +80,10 @@ fn what_a_swish_hides_needs_no_codes() {
     let plain = mse(&values, ANY, Effect::Identity).quantization;
     let swish = mse(&values, ANY, Effect::Swish).quantization;
     assert!(swish.scale < plain.scale * 0.95, "{swish:?} {plain:?}");
+    // What the result's own range cuts off needs none either.
+    let view = View { effect: Effect::Swish, range: (-0.3, 2.0) };
+    let cut = choose(&histogram(&values), ANY, view, RangeMethod::Mse).quantization;
+    assert!(cut.scale < swish.scale * 0.7, "{cut:?} {swish:?}");
 }
 
 #[test]
