@@ -10,7 +10,7 @@ use kinglet_compress::import::sha256;
 use kinglet_compress::quantize::{self, QuantizeError, QuantizeOptions, RangeMethod, Report};
 use kinglet_engine::{ModelError, OnnxFile};
 
-use crate::{evaluate, output};
+use crate::{evaluate, output, preprocess};
 
 /// Most skipped pictures that are named.
 const NAMED: usize = 10;
@@ -97,7 +97,7 @@ fn int8(args: &Args, file: &OnnxFile, parent: &str, dir: &std::path::Path) -> an
         search_weights: !args.no_weight_search,
         correct_bias: !args.no_bias_correction,
         threads: args.threads.map(usize::from),
-        preprocess: args.preprocess.as_deref().map(evaluate::preprocess).transpose()?,
+        preprocess: args.preprocess.as_deref().map(preprocess::parse).transpose()?,
     };
     let bar = evaluate::progress("calibrating", pictures.len());
     let result = quantize::quantize(file, parent, &pictures, &options, &|| bar.inc(1));

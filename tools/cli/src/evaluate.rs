@@ -1,15 +1,13 @@
 //! `kinglet-tools evaluate`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use kinglet_compress::dataset;
 use kinglet_compress::evaluate::{self, EvaluateError, EvaluateOptions, Evaluation};
-use kinglet_engine::metadata::Preprocess;
 use kinglet_engine::{ModelError, OnnxFile, Options, Session};
 
-use crate::{compress, output};
+use crate::{compress, preprocess};
 
 /// Measure a model's accuracy on labelled pictures.
 ///
@@ -42,7 +40,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let file = OnnxFile::read(&args.model)?;
     let metadata = file.metadata()?;
-    let preprocess = args.preprocess.as_deref().map(preprocess).transpose()?;
+    let preprocess = args.preprocess.as_deref().map(preprocess::parse).transpose()?;
     if metadata.preprocess.is_none() && preprocess.is_none() {
         let why = format!(
             "{} does not say how pictures are prepared; give it with --preprocess, or once for \
@@ -96,21 +94,6 @@ fn report(result: &Evaluation, json: bool) {
 
 fn rounded(value: f64, steps: f64) -> f64 {
     (value * steps).round() / steps
-}
-
-/// Preprocessing from JSON, or from a file with it.
-pub(crate) fn preprocess(text: &str) -> anyhow::Result<Preprocess> {
-    let inline = text.trim_start().starts_with('{');
-    let json = if inline { text.to_owned() } else { output::read_text(Path::new(text))? };
-    let parsed: Preprocess = serde_json::from_str(&json).context(
-        "--preprocess is not understood; an example: {\"size\":[224,224],\"filter\":\"bicubic\",\
-         \"crop\":{\"rule\":\"center\",\"fraction\":0.875},\"mean\":[127,127,127],\
-         \"std\":[128,128,128],\"channels\":\"rgb\"}",
-    )?;
-    if let Err(error) = parsed.check() {
-        bail!("--preprocess: {error}");
-    }
-    Ok(parsed)
 }
 
 /// A progress bar with a text, gone when it is finished; nothing where the output is no terminal.

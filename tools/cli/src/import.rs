@@ -6,9 +6,9 @@ use anyhow::{Context, bail};
 use kinglet_compress::arch::{self, Arch, Padding};
 use kinglet_compress::import::{self, ImportOptions, sha256};
 use kinglet_engine::OnnxFile;
-use kinglet_engine::metadata::{Preprocess, Provenance};
+use kinglet_engine::metadata::Provenance;
 
-use crate::output;
+use crate::{output, preprocess};
 
 /// Make a model file from trained weights, or add metadata to an ONNX file.
 ///
@@ -115,7 +115,7 @@ fn is_onnx(path: &Path) -> bool {
 
 fn options(args: &Args) -> anyhow::Result<ImportOptions> {
     let labels = args.labels.as_deref().map(read_labels).transpose()?;
-    let preprocess = args.preprocess.as_deref().map(read_preprocess).transpose()?;
+    let preprocess = args.preprocess.as_deref().map(preprocess::parse).transpose()?;
     let provenance = Provenance {
         name: args.name.clone().unwrap_or_default(),
         source: args.source.clone(),
@@ -137,16 +137,6 @@ fn options(args: &Args) -> anyhow::Result<ImportOptions> {
 fn read_labels(path: &Path) -> anyhow::Result<Vec<String>> {
     let text = output::read_text(path)?;
     Ok(text.trim_end().lines().map(|l| l.trim().to_owned()).collect())
-}
-
-fn read_preprocess(text: &str) -> anyhow::Result<Preprocess> {
-    let inline = text.trim_start().starts_with('{');
-    let json = if inline { text.to_owned() } else { output::read_text(Path::new(text))? };
-    serde_json::from_str(&json).context(
-        "--preprocess is not understood; an example: {\"size\":[224,224],\"filter\":\"bicubic\",\
-         \"crop\":{\"rule\":\"center\",\"fraction\":0.875},\"mean\":[127,127,127],\
-         \"std\":[128,128,128],\"channels\":\"rgb\"}",
-    )
 }
 
 fn arch_names() -> String {

@@ -10,6 +10,7 @@ mod fetch;
 mod import;
 mod inspect;
 mod output;
+mod preprocess;
 
 fn main() -> std::process::ExitCode {
     cli::run()
