@@ -36,7 +36,7 @@ impl Kernel {
         Kernel {
             token,
             geometry: g,
-            input_zero_point: layer.input_zero_point,
+            input_zero_point: layer.input.zero_point,
             depth,
             block: (BLOCK_BYTES / row_bytes / 12 * 12).max(12),
             panels: Panel::pack(layer, depth),

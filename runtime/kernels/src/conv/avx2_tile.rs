@@ -82,7 +82,7 @@ impl Panel {
         for (slot, c) in slots() {
             panel.bias[slot] = folded_bias(
                 row(c),
-                i32::from(layer.input_zero_point),
+                i32::from(layer.input.zero_point),
                 layer.output.bias[first + c],
             );
             panel.multiplier[slot] = layer.output.multiplier[first + c];

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! acc[p, n] = sum over taps (i, j) and channels c of
-//!             (x[pixel(p, i, j), c] - input_zero_point) * w[n, i, j, c]
+//!             (x[pixel(p, i, j), c] - input.zero_point) * w[n, i, j, c]
 //! ```
 //!
 //! then [`Requantize`]. Start with `scalar.rs`.
@@ -28,14 +28,15 @@ use crate::isa::Avx2;
 #[cfg(target_arch = "aarch64")]
 use crate::isa::{Neon, NeonDot};
 use crate::requantize::{Reach, check_accumulators, check_weights};
-use crate::{ConvGeometry, Isa, KernelError, Requantize, Scratch};
+use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
 
 /// What every instruction set builds its kernel from; checked by [`Conv::new`].
 pub(crate) struct Layer<'a> {
     pub(crate) geometry: ConvGeometry,
     /// `[out_c][kernel_h][kernel_w][in_c]`
     pub(crate) weights: &'a [i16],
-    pub(crate) input_zero_point: u8,
+    /// With the zero point inside the range.
+    pub(crate) input: InputCodes,
     pub(crate) output: Requantize,
 }
 
@@ -78,7 +79,7 @@ impl Conv {
     /// Packs a convolution.
     ///
     /// `weights` are `[out_c][kernel_h][kernel_w][in_c]`, each in -255..=255 with the weights'
-    /// zero point already subtracted. Reading outside the image yields `input_zero_point`.
+    /// zero point already subtracted. Reading outside the image yields `input.zero_point`.
     /// A layer whose results could leave the range of an `i32` before clamping gets the scalar
     /// kernel whatever `isa` says; [`Conv::kernel`] tells.
     ///
@@ -89,7 +90,7 @@ impl Conv {
         isa: Isa,
         geometry: ConvGeometry,
         weights: &[i16],
-        input_zero_point: u8,
+        input: InputCodes,
         output: Requantize,
     ) -> Result<Conv, KernelError> {
         isa.check()?;
@@ -99,8 +100,9 @@ impl Conv {
         output.check(geometry.out_c)?;
         let channel = |n: usize| weights[n * depth..(n + 1) * depth].iter();
         let reach =
-            check_accumulators(channel, input_zero_point, &output.multiplier, &output.bias)?;
-        let layer = Layer { geometry, weights, input_zero_point, output };
+            check_accumulators(channel, input.zero_point, &output.multiplier, &output.bias)?;
+        let input = input.including_zero_point();
+        let layer = Layer { geometry, weights, input, output };
         Ok(Conv { geometry, body: Body::new(isa, layer, reach) })
     }
 

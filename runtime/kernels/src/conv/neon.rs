@@ -46,7 +46,7 @@ impl Kernel {
         Kernel {
             form,
             geometry: g,
-            input_zero_point: layer.input_zero_point,
+            input_zero_point: layer.input.zero_point,
             depth,
             stride,
             block: (BLOCK_BYTES / stride / 12 * 12).max(12),
