@@ -46,5 +46,5 @@ pub use error::KernelError;
 pub use geometry::ConvGeometry;
 pub use input::InputCodes;
 pub use isa::Isa;
-pub use requantize::Requantize;
+pub use requantize::{Requantize, Residual};
 pub use scratch::Scratch;

@@ -55,6 +55,11 @@ impl Kernel {
         }
     }
 
+    /// Whether this kernel computes the layer.
+    pub(super) fn takes(layer: &Layer<'_>, reach: Reach) -> bool {
+        reach.converts_exactly && layer.options == ConvOptions::default()
+    }
+
     pub(super) fn name(&self) -> &'static str {
         match (self.form, self.geometry.is_pointwise()) {
             (Form::Narrow(_), true) => "pointwise_u8s8_neon_4x4",

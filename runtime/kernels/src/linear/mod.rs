@@ -125,7 +125,7 @@ impl Linear {
         let wide = !reach.weights_fit_i8;
         let body = match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Avx2::detect().map_or_else(scalar, |token| {
+            Isa::Avx2 | Isa::Avx512Vnni => Avx2::detect().map_or_else(scalar, |token| {
                 let (zero_point, output) = (input_zero_point, &output);
                 Body::Avx2(avx2::Kernel::new(token, in_features, weights, zero_point, output, wide))
             }),
