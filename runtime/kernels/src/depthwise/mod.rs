@@ -15,13 +15,15 @@ mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_tile;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod vnni;
 
 use std::ops::Range;
 
-#[cfg(target_arch = "x86_64")]
-use crate::isa::Avx2;
 #[cfg(target_arch = "aarch64")]
 use crate::isa::Neon;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{Avx2, Avx512Vnni};
 use crate::requantize::{Reach, check_accumulators, check_weights};
 use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
 
@@ -45,15 +47,24 @@ enum Body {
     Scalar(scalar::Kernel),
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Kernel),
+    #[cfg(target_arch = "x86_64")]
+    Vnni(vnni::Kernel),
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Kernel),
 }
 
 impl Body {
     fn new(isa: Isa, layer: Layer<'_>, reach: Reach) -> Body {
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::Avx512Vnni
+            && vnni::Rows::takes(&layer, reach)
+            && let Some(token) = Avx512Vnni::detect()
+        {
+            return Body::Vnni(vnni::Kernel::new(token, &layer));
+        }
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2
+            Isa::Avx2 | Isa::Avx512Vnni
                 if reach.converts_exactly && layer.geometry.in_c >= avx2::Kernel::MIN_CHANNELS =>
             {
                 match Avx2::detect() {
@@ -122,6 +133,8 @@ impl Depthwise {
             Body::Scalar(_) => "depthwise_u8s8_scalar",
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(kernel) => kernel.name(),
+            #[cfg(target_arch = "x86_64")]
+            Body::Vnni(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.name(),
         }
@@ -153,6 +166,8 @@ impl Depthwise {
             Body::Scalar(kernel) => kernel.run(input, range, output),
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(kernel) => kernel.run(input, range, output, scratch),
+            #[cfg(target_arch = "x86_64")]
+            Body::Vnni(kernel) => kernel.run(input, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.run(input, range, output, scratch),
         }
