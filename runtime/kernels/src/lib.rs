@@ -16,6 +16,7 @@
 //! |---|---|
 //! | dense convolution, pointwise included | [`conv::Conv`] |
 //! | depthwise convolution | [`depthwise::Depthwise`] |
+//! | a dense and a depthwise convolution in one | [`expand_depthwise::ExpandDepthwise`] |
 //! | fully connected | [`linear::Linear`] |
 //! | addition, product of two tensors | [`add::Add`], [`mul::Mul`] |
 //! | any function of one activation | [`lookup::Lookup`] |
@@ -29,6 +30,7 @@ pub mod catalogue;
 pub mod conv;
 pub mod depthwise;
 mod error;
+pub mod expand_depthwise;
 mod geometry;
 mod input;
 mod isa;

@@ -48,7 +48,7 @@ pub struct ConvOptions {
     pub blocked_input: bool,
 }
 
-/// What every instruction set builds its kernel from; checked by [`Conv::new`].
+/// What every instruction set builds its kernel from; checked by [`Layer::new`].
 pub(crate) struct Layer<'a> {
     pub(crate) geometry: ConvGeometry,
     /// `[out_c][kernel_h][kernel_w][in_c]`
@@ -57,6 +57,35 @@ pub(crate) struct Layer<'a> {
     pub(crate) input: InputCodes,
     pub(crate) output: Requantize,
     pub(crate) options: ConvOptions,
+}
+
+impl<'a> Layer<'a> {
+    /// Checks everything that [`Conv::with_options`] promises to check but the instruction set.
+    pub(crate) fn new(
+        geometry: ConvGeometry,
+        weights: &'a [i16],
+        input: InputCodes,
+        output: Requantize,
+        options: ConvOptions,
+    ) -> Result<(Layer<'a>, Reach), KernelError> {
+        geometry.check()?;
+        let depth = geometry.taps() * geometry.in_c;
+        check_weights(weights, geometry.out_c * depth)?;
+        output.check(geometry.out_c)?;
+        let channel = |n: usize| weights[n * depth..(n + 1) * depth].iter();
+        let mut reach =
+            check_accumulators(channel, input.zero_point, &output.multiplier, &output.bias)?;
+        if let Some(residual) = options.residual {
+            check_multiplier("residual multiplier", residual.multiplier)?;
+            reach.converts_exactly &= converts_exactly(255.0 * f64::from(residual.multiplier));
+        }
+        if options.blocked_input && !geometry.is_pointwise() {
+            let why = "only a pointwise layer reads blocks of channels";
+            return Err(KernelError::Geometry(format!("{why}: {geometry:?}")));
+        }
+        let input = input.including_zero_point();
+        Ok((Layer { geometry, weights, input, output, options }, reach))
+    }
 }
 
 /// A dense convolution with its weights packed for one instruction set.
@@ -144,23 +173,7 @@ impl Conv {
         options: ConvOptions,
     ) -> Result<Conv, KernelError> {
         isa.check()?;
-        geometry.check()?;
-        let depth = geometry.taps() * geometry.in_c;
-        check_weights(weights, geometry.out_c * depth)?;
-        output.check(geometry.out_c)?;
-        let channel = |n: usize| weights[n * depth..(n + 1) * depth].iter();
-        let mut reach =
-            check_accumulators(channel, input.zero_point, &output.multiplier, &output.bias)?;
-        if let Some(residual) = options.residual {
-            check_multiplier("residual multiplier", residual.multiplier)?;
-            reach.converts_exactly &= converts_exactly(255.0 * f64::from(residual.multiplier));
-        }
-        if options.blocked_input && !geometry.is_pointwise() {
-            let why = "only a pointwise layer reads blocks of channels";
-            return Err(KernelError::Geometry(format!("{why}: {geometry:?}")));
-        }
-        let input = input.including_zero_point();
-        let layer = Layer { geometry, weights, input, output, options };
+        let (layer, reach) = Layer::new(geometry, weights, input, output, options)?;
         Ok(Conv { geometry, options, body: Body::new(isa, layer, reach) })
     }
 

@@ -27,7 +27,7 @@ use crate::isa::{Avx2, Avx512Vnni};
 use crate::requantize::{Reach, check_accumulators, check_weights};
 use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
 
-/// What every instruction set builds its kernel from; checked by [`Depthwise::new`].
+/// What every instruction set builds its kernel from; checked by [`Layer::new`].
 pub(crate) struct Layer<'a> {
     pub(crate) geometry: ConvGeometry,
     /// `[kernel_h][kernel_w][channels]`
@@ -35,6 +35,31 @@ pub(crate) struct Layer<'a> {
     /// With the zero point inside the range.
     pub(crate) input: InputCodes,
     pub(crate) output: Requantize,
+}
+
+impl<'a> Layer<'a> {
+    /// Checks everything that [`Depthwise::new`] promises to check but the instruction set.
+    pub(crate) fn new(
+        geometry: ConvGeometry,
+        weights: &'a [i16],
+        input: InputCodes,
+        output: Requantize,
+    ) -> Result<(Layer<'a>, Reach), KernelError> {
+        geometry.check()?;
+        if geometry.in_c != geometry.out_c {
+            return Err(KernelError::Geometry(format!(
+                "a depthwise convolution has as many outputs as inputs: {geometry:?}"
+            )));
+        }
+        let channels = geometry.in_c;
+        check_weights(weights, geometry.taps() * channels)?;
+        output.check(channels)?;
+        let channel = |n: usize| weights[n..].iter().step_by(channels);
+        let reach =
+            check_accumulators(channel, input.zero_point, &output.multiplier, &output.bias)?;
+        let input = input.including_zero_point();
+        Ok((Layer { geometry, weights, input, output }, reach))
+    }
 }
 
 /// A depthwise convolution with its weights packed for one instruction set.
@@ -105,20 +130,7 @@ impl Depthwise {
         output: Requantize,
     ) -> Result<Depthwise, KernelError> {
         isa.check()?;
-        geometry.check()?;
-        if geometry.in_c != geometry.out_c {
-            return Err(KernelError::Geometry(format!(
-                "a depthwise convolution has as many outputs as inputs: {geometry:?}"
-            )));
-        }
-        let channels = geometry.in_c;
-        check_weights(weights, geometry.taps() * channels)?;
-        output.check(channels)?;
-        let channel = |n: usize| weights[n..].iter().step_by(channels);
-        let reach =
-            check_accumulators(channel, input.zero_point, &output.multiplier, &output.bias)?;
-        let input = input.including_zero_point();
-        let layer = Layer { geometry, weights, input, output };
+        let (layer, reach) = Layer::new(geometry, weights, input, output)?;
         Ok(Depthwise { geometry, body: Body::new(isa, layer, reach) })
     }
 

@@ -63,6 +63,10 @@ impl Rows {
         }
     }
 
+    pub(crate) fn geometry(&self) -> &ConvGeometry {
+        &self.geometry
+    }
+
     /// Blocks of channels.
     pub(crate) fn blocks(&self) -> usize {
         self.filters.len()
