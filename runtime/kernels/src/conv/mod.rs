@@ -18,6 +18,8 @@ mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_tile;
 #[cfg(target_arch = "aarch64")]
+mod neondot;
+#[cfg(target_arch = "aarch64")]
 mod neondot_tile;
 mod scalar;
 
@@ -52,6 +54,8 @@ enum Body {
     Avx2(avx2::Kernel),
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Kernel),
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(neondot::Kernel),
 }
 
 impl Body {
@@ -63,11 +67,15 @@ impl Body {
                 None => Body::Scalar(scalar::Kernel::new(layer)),
             },
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon | Isa::NeonDot if reach.converts_exactly => match Neon::detect() {
-                Some(neon) => {
-                    let dot = NeonDot::detect().filter(|_| isa == Isa::NeonDot);
-                    Body::Neon(neon::Kernel::new(neon, dot, &layer, reach))
+            Isa::NeonDot if reach.converts_exactly && reach.weights_fit_i8 => {
+                match NeonDot::detect() {
+                    Some(token) => Body::NeonDot(neondot::Kernel::new(token, &layer, reach)),
+                    None => Body::Scalar(scalar::Kernel::new(layer)),
                 }
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon | Isa::NeonDot if reach.converts_exactly => match Neon::detect() {
+                Some(token) => Body::Neon(neon::Kernel::new(token, &layer, reach)),
                 None => Body::Scalar(scalar::Kernel::new(layer)),
             },
             _ => Body::Scalar(scalar::Kernel::new(layer)),
@@ -99,8 +107,7 @@ impl Conv {
         check_weights(weights, geometry.out_c * depth)?;
         output.check(geometry.out_c)?;
         let channel = |n: usize| weights[n * depth..(n + 1) * depth].iter();
-        let reach =
-            check_accumulators(channel, input.zero_point, &output.multiplier, &output.bias)?;
+        let reach = check_accumulators(channel, input, &output.multiplier, &output.bias)?;
         let input = input.including_zero_point();
         let layer = Layer { geometry, weights, input, output };
         Ok(Conv { geometry, body: Body::new(isa, layer, reach) })
@@ -120,6 +127,8 @@ impl Conv {
             Body::Avx2(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.name(),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonDot(kernel) => kernel.name(),
         }
     }
 
@@ -149,6 +158,8 @@ impl Conv {
             Body::Avx2(kernel) => kernel.run(input, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.run(input, range, output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonDot(kernel) => kernel.run(input, range, output, scratch),
         }
     }
 }

@@ -104,8 +104,7 @@ impl Depthwise {
         check_weights(weights, geometry.taps() * channels)?;
         output.check(channels)?;
         let channel = |n: usize| weights[n..].iter().step_by(channels);
-        let reach =
-            check_accumulators(channel, input.zero_point, &output.multiplier, &output.bias)?;
+        let reach = check_accumulators(channel, input, &output.multiplier, &output.bias)?;
         let input = input.including_zero_point();
         let layer = Layer { geometry, weights, input, output };
         Ok(Depthwise { geometry, body: Body::new(isa, layer, reach) })
