@@ -148,6 +148,28 @@ pub(crate) fn load_f32(from: &[f32; 4]) -> float32x4_t {
     unsafe { vld1q_f32(from.as_ptr()) }
 }
 
+/// Eight consecutive values, in one instruction. The compiler cannot see what it loads: it would
+/// rather keep accumulators' first values in registers and copy them, which takes two.
+///
+/// # Safety
+/// Eight values are readable.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(crate) unsafe fn load_pair(from: *const i32) -> [int32x4_t; 2] {
+    let (low, high): (int32x4_t, int32x4_t);
+    // SAFETY: passed on.
+    unsafe {
+        std::arch::asm!(
+            "ldp {low:q}, {high:q}, [{from}]",
+            low = lateout(vreg) low,
+            high = lateout(vreg) high,
+            from = in(reg) from,
+            options(readonly, nostack, preserves_flags),
+        );
+    }
+    [low, high]
+}
+
 /// Sixteen consecutive values.
 #[target_feature(enable = "neon")]
 #[inline]

@@ -14,6 +14,10 @@ mod avx2_tile;
 mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_tile;
+#[cfg(target_arch = "aarch64")]
+mod neondot;
+#[cfg(target_arch = "aarch64")]
+mod neondot_tile;
 mod scalar;
 
 use std::ops::Range;
@@ -21,7 +25,7 @@ use std::ops::Range;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Avx2;
 #[cfg(target_arch = "aarch64")]
-use crate::isa::Neon;
+use crate::isa::{Neon, NeonDot};
 use crate::requantize::{Reach, check_accumulators, check_weights};
 use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
 
@@ -47,6 +51,8 @@ enum Body {
     Avx2(avx2::Kernel),
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Kernel),
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(neondot::Kernel),
 }
 
 impl Body {
@@ -58,6 +64,15 @@ impl Body {
             {
                 match Avx2::detect() {
                     Some(token) => Body::Avx2(avx2::Kernel::new(token, &layer)),
+                    None => Body::Scalar(scalar::Kernel::new(layer)),
+                }
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot
+                if reach.converts_exactly && neondot::Kernel::handles(&layer.geometry, reach) =>
+            {
+                match NeonDot::detect() {
+                    Some(token) => Body::NeonDot(neondot::Kernel::new(token, &layer, reach)),
                     None => Body::Scalar(scalar::Kernel::new(layer)),
                 }
             }
@@ -123,6 +138,8 @@ impl Depthwise {
             Body::Avx2(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.name(),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonDot(kernel) => kernel.name(),
         }
     }
 
@@ -154,6 +171,8 @@ impl Depthwise {
             Body::Avx2(kernel) => kernel.run(input, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.run(input, range, output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonDot(kernel) => kernel.run(input, range, output, scratch),
         }
     }
 }
