@@ -18,6 +18,8 @@ mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_tile;
 #[cfg(target_arch = "aarch64")]
+mod neondot;
+#[cfg(target_arch = "aarch64")]
 mod neondot_tile;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -73,8 +75,7 @@ impl<'a> Layer<'a> {
         check_weights(weights, geometry.out_c * depth)?;
         output.check(geometry.out_c)?;
         let channel = |n: usize| weights[n * depth..(n + 1) * depth].iter();
-        let mut reach =
-            check_accumulators(channel, input.zero_point, &output.multiplier, &output.bias)?;
+        let mut reach = check_accumulators(channel, input, &output.multiplier, &output.bias)?;
         if let Some(residual) = options.residual {
             check_multiplier("residual multiplier", residual.multiplier)?;
             reach.converts_exactly &= converts_exactly(255.0 * f64::from(residual.multiplier));
@@ -103,6 +104,8 @@ enum Body {
     Vnni(vnni::Kernel),
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Kernel),
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(neondot::Kernel),
 }
 
 impl Body {
@@ -124,12 +127,14 @@ impl Body {
                 }
             }
             #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot if neondot::Kernel::takes(&layer, reach) => match NeonDot::detect() {
+                Some(token) => Body::NeonDot(neondot::Kernel::new(token, &layer, reach)),
+                None => Body::Scalar(scalar::Kernel::new(layer)),
+            },
+            #[cfg(target_arch = "aarch64")]
             Isa::Neon | Isa::NeonDot if neon::Kernel::takes(&layer, reach) => {
                 match Neon::detect() {
-                    Some(neon) => {
-                        let dot = NeonDot::detect().filter(|_| isa == Isa::NeonDot);
-                        Body::Neon(neon::Kernel::new(neon, dot, &layer, reach))
-                    }
+                    Some(token) => Body::Neon(neon::Kernel::new(token, &layer, reach)),
                     None => Body::Scalar(scalar::Kernel::new(layer)),
                 }
             }
@@ -193,6 +198,8 @@ impl Conv {
             Body::Vnni(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.name(),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonDot(kernel) => kernel.name(),
         }
     }
 
@@ -255,6 +262,8 @@ impl Conv {
             Body::Vnni(kernel) => kernel.run(input, residual, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.run(input, range, output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonDot(kernel) => kernel.run(input, range, output, scratch),
         }
     }
 }

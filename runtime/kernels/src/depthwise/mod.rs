@@ -14,16 +14,20 @@ mod avx2_tile;
 mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_tile;
+#[cfg(target_arch = "aarch64")]
+mod neondot;
+#[cfg(target_arch = "aarch64")]
+mod neondot_tile;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod vnni;
 
 use std::ops::Range;
 
-#[cfg(target_arch = "aarch64")]
-use crate::isa::Neon;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{Avx2, Avx512Vnni};
+#[cfg(target_arch = "aarch64")]
+use crate::isa::{Neon, NeonDot};
 use crate::requantize::{Reach, check_accumulators, check_weights};
 use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
 
@@ -55,8 +59,7 @@ impl<'a> Layer<'a> {
         check_weights(weights, geometry.taps() * channels)?;
         output.check(channels)?;
         let channel = |n: usize| weights[n..].iter().step_by(channels);
-        let reach =
-            check_accumulators(channel, input.zero_point, &output.multiplier, &output.bias)?;
+        let reach = check_accumulators(channel, input, &output.multiplier, &output.bias)?;
         let input = input.including_zero_point();
         Ok((Layer { geometry, weights, input, output }, reach))
     }
@@ -76,6 +79,8 @@ enum Body {
     Vnni(vnni::Kernel),
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Kernel),
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(neondot::Kernel),
 }
 
 impl Body {
@@ -94,6 +99,15 @@ impl Body {
             {
                 match Avx2::detect() {
                     Some(token) => Body::Avx2(avx2::Kernel::new(token, &layer)),
+                    None => Body::Scalar(scalar::Kernel::new(layer)),
+                }
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot
+                if reach.converts_exactly && neondot::Kernel::handles(&layer.geometry, reach) =>
+            {
+                match NeonDot::detect() {
+                    Some(token) => Body::NeonDot(neondot::Kernel::new(token, &layer, reach)),
                     None => Body::Scalar(scalar::Kernel::new(layer)),
                 }
             }
@@ -149,6 +163,8 @@ impl Depthwise {
             Body::Vnni(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.name(),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonDot(kernel) => kernel.name(),
         }
     }
 
@@ -182,6 +198,8 @@ impl Depthwise {
             Body::Vnni(kernel) => kernel.run(input, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.run(input, range, output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonDot(kernel) => kernel.run(input, range, output, scratch),
         }
     }
 }

@@ -51,6 +51,8 @@ struct Unit {
 enum Body {
     #[cfg(target_arch = "x86_64")]
     Vnni(vnni::Kernel),
+    #[cfg(not(target_arch = "x86_64"))]
+    Never(std::convert::Infallible),
 }
 
 impl ExpandDepthwise {
@@ -105,6 +107,8 @@ impl ExpandDepthwise {
         match &self.body {
             #[cfg(target_arch = "x86_64")]
             Body::Vnni(kernel) => kernel.name(),
+            #[cfg(not(target_arch = "x86_64"))]
+            Body::Never(never) => match *never {},
         }
     }
 
@@ -171,6 +175,8 @@ impl ExpandDepthwise {
                 Body::Vnni(kernel) => {
                     kernel.run(input, unit.block, unit.rows.clone(), out, scratch);
                 }
+                #[cfg(not(target_arch = "x86_64"))]
+                Body::Never(never) => match *never {},
             }
             rest = next;
         }
