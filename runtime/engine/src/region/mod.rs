@@ -6,12 +6,14 @@
 
 mod arena;
 mod build;
+mod codes;
 mod op;
 mod plan;
 mod run;
 mod shape;
 mod step;
 
+pub(crate) use codes::{Codes, Stored};
 pub(crate) use op::{PlannedRegion, RegionOp};
 pub(crate) use plan::StepInfo;
 pub(crate) use run::Workers;

@@ -1,5 +1,6 @@
 //! tract's view of a region: one operator.
 
+use std::mem::take;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kinglet_kernels::Isa;
@@ -8,6 +9,7 @@ use tract_onnx::tract_hir::infer::*;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::expandable::Expansion;
 
+use super::codes::Codes;
 use super::plan::{self, Export, Plan};
 use super::run::{Given, RunState, Workers};
 use super::shape;
@@ -16,15 +18,25 @@ use super::step::Region;
 /// A region before its input shapes are known.
 #[derive(Debug, Clone)]
 pub(crate) struct RegionOp {
-    /// The steps.
-    pub region: Arc<Region>,
-    /// Instruction set of the kernels.
-    pub isa: Isa,
-    /// Threads to run on.
-    pub workers: Arc<Workers>,
+    /// The steps, their weights' codes taken out.
+    region: Arc<Region>,
+    /// The codes of each step, until the kernels are built from them.
+    codes: Arc<Mutex<Vec<Codes>>>,
+    isa: Isa,
+    workers: Arc<Workers>,
 }
 
 impl RegionOp {
+    /// A region that will run in kernels of this instruction set on these threads.
+    pub(crate) fn new(mut region: Region, isa: Isa, workers: Arc<Workers>) -> Self {
+        let codes = region
+            .steps
+            .iter_mut()
+            .map(|s| s.kind.weights_mut().map_or_else(Codes::default, |w| take(&mut w.codes)))
+            .collect();
+        Self { region: Arc::new(region), codes: Arc::new(Mutex::new(codes)), isa, workers }
+    }
+
     fn input_type(&self, at: usize) -> DatumType {
         let f32_input = plan::is_f32_input(&self.region, &self.region.inputs[at]);
         if f32_input { f32::datum_type() } else { u8::datum_type() }
@@ -96,7 +108,9 @@ impl Expansion for RegionOp {
             .iter()
             .map(|i| concrete(&model.outlet_fact(*i)?.shape.to_tvec()))
             .collect::<TractResult<Vec<_>>>()?;
-        let plan = Plan::new(&self.region, &shapes, self.isa).map_err(|e| format_err!("{e}"))?;
+        let codes = take(&mut *self.codes.lock().unwrap_or_else(PoisonError::into_inner));
+        let plan =
+            Plan::new(&self.region, codes, &shapes, self.isa).map_err(|e| format_err!("{e}"))?;
         let planned = PlannedRegion {
             plan: Arc::new(plan),
             workers: self.workers.clone(),

@@ -82,12 +82,14 @@ pub(super) fn compile(
     let rewritten = rewrite::rewrite(proto)?;
     let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     check_operators(&onnx, &rewritten)?;
-    let Rewritten { model, regions, input_codes, float_convs, stored_f16 } = rewritten;
+    let Rewritten { mut model, regions, input_codes, float_convs, stored_f16 } = rewritten;
+    // tract would keep a copy.
+    model.metadata_props.clear();
     let state = guarded("planning the model", || {
         let mut inference = onnx.parse(&model, None)?.model;
         drop(model);
         for (name, region) in regions {
-            let op = RegionOp { region: Arc::new(region), isa, workers: workers.clone() };
+            let op = RegionOp::new(region, isa, workers.clone());
             let node = inference.nodes.iter_mut().find(|n| n.name == name);
             let node = node.ok_or_else(|| TractError::msg("a region was lost"))?;
             node.op = expand(op);
