@@ -14,6 +14,7 @@ use super::plan::{self, Export, Plan};
 use super::run::{Given, RunState, Workers};
 use super::shape;
 use super::step::Region;
+use crate::preprocess::InputTensor;
 
 /// A region before its input shapes are known.
 #[derive(Debug, Clone)]
@@ -133,6 +134,28 @@ pub(crate) struct PlannedRegion {
     workers: Arc<Workers>,
     /// Buffers, and the times of the last run.
     pub state: Arc<Mutex<RunState>>,
+}
+
+impl PlannedRegion {
+    /// Whether the region gives one value and that in f32, so that [`Self::run_alone`] can run it.
+    pub(crate) fn gives_one_f32(&self) -> bool {
+        matches!(self.plan.exports[..], [Export::F32(_)])
+    }
+
+    /// Runs a region that is the whole graph: no tensors of tract, and once warm no allocation.
+    ///
+    /// # Panics
+    /// For a region that [`Self::gives_one_f32`] denies, or an input of another length.
+    pub(crate) fn run_alone(&self, input: &InputTensor, output: &mut Vec<f32>) {
+        let [Export::F32(shape)] = &self.plan.exports[..] else { panic!("gives one f32 value") };
+        output.resize(shape.iter().product(), 0.0);
+        let given = match input {
+            InputTensor::U8(codes) => Given::Codes(codes),
+            InputTensor::F32(real) => Given::F32(real),
+        };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.plan.run(&self.workers, &mut state, &[given], std::slice::from_mut(output));
+    }
 }
 
 impl std::fmt::Debug for RunState {
