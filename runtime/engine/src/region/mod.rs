@@ -16,7 +16,6 @@ mod step;
 pub(crate) use codes::{Codes, Stored};
 pub(crate) use op::{PlannedRegion, RegionOp};
 pub(crate) use plan::StepInfo;
-pub(crate) use run::Workers;
 pub(crate) use step::{
     ConvShape, Padding, Quantization, QuantizedOutput, Region, Step, StepKind, Weights,
 };

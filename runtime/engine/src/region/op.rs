@@ -3,7 +3,7 @@
 use std::mem::take;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kinglet_kernels::Isa;
+use kinglet_kernels::{Isa, Workers};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::*;
 use tract_onnx::tract_hir::internal::*;
@@ -11,7 +11,7 @@ use tract_onnx::tract_hir::ops::expandable::Expansion;
 
 use super::codes::Codes;
 use super::plan::{self, Export, Plan};
-use super::run::{Given, RunState, Workers};
+use super::run::{Given, RunState};
 use super::shape;
 use super::step::Region;
 use crate::preprocess::InputTensor;

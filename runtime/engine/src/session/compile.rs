@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use kinglet_kernels::Isa;
+use kinglet_kernels::{Isa, Workers};
 use tract_onnx::Onnx;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::Cost;
@@ -17,7 +17,7 @@ use crate::error::ModelError;
 use crate::metadata::Metadata;
 use crate::onnx::ModelProto;
 use crate::preprocess::{InputKind, InputTensor};
-use crate::region::{PlannedRegion, RegionOp, Workers};
+use crate::region::{PlannedRegion, RegionOp};
 use crate::report::{Layer, Report};
 use crate::rewrite::{self, REGION_OP, Rewritten};
 
