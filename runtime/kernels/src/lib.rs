@@ -1,8 +1,9 @@
 //! Integer kernels for image classifiers, on NHWC slices of one image.
 //!
 //! For what: the operations where a quantized classifier spends its time, for Raspberry Pi class
-//! boards (aarch64) and for PCs (x86-64). Not for: graphs, files, threads. This crate knows no
-//! model; a caller splits an image by the `range` argument of `run` to use several threads.
+//! boards (aarch64) and for PCs (x86-64). Not for: graphs, files. This crate knows no model; a
+//! caller splits an image by the `range` argument of `run` to use several threads ([`Workers`]),
+//! and no kernel starts any.
 //!
 //! Every operation is built once, from checked parameters and an [`Isa`], and then run many
 //! times; running allocates nothing once the [`Scratch`] it borrows has grown. Activations are
@@ -41,6 +42,7 @@ pub mod pool;
 pub mod quantize;
 mod requantize;
 mod scratch;
+mod workers;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -50,3 +52,4 @@ pub use input::InputCodes;
 pub use isa::Isa;
 pub use requantize::{Requantize, Residual};
 pub use scratch::Scratch;
+pub use workers::Workers;

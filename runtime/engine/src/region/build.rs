@@ -16,8 +16,14 @@ pub(super) struct Built {
     pub parameters: u64,
 }
 
-/// Builds the kernel of a step for inputs of these shapes (codes, NHWC).
-pub(super) fn kernel(step: &Step, inputs: &[&Shape], isa: Isa) -> Result<Built, String> {
+/// Builds the kernel of a step for inputs of these shapes (codes, NHWC). `codes` are its weights',
+/// widened, if it has any.
+pub(super) fn kernel(
+    step: &Step,
+    codes: &[i16],
+    inputs: &[&Shape],
+    isa: Isa,
+) -> Result<Built, String> {
     let text = |e: kinglet_kernels::KernelError| e.to_string();
     let first = inputs[0];
     let plain = |kernel: Kernel, name| Built { kernel, name, macs: 0, parameters: 0 };
@@ -90,10 +96,10 @@ pub(super) fn kernel(step: &Step, inputs: &[&Shape], isa: Isa) -> Result<Built, 
             plain(Kernel::Pool(k), name)
         }
         StepKind::Linear { in_features, weights, input, output } => {
-            linear_kernel(*in_features, weights, *input, output.as_ref(), isa)?
+            linear_kernel(*in_features, weights, codes, *input, output.as_ref(), isa)?
         }
         StepKind::Conv { shape, weights, input, output } => {
-            conv_kernel(shape, weights, *input, output, first, isa)?
+            conv_kernel(shape, weights, codes, *input, output, first, isa)?
         }
     })
 }
@@ -124,6 +130,7 @@ fn requantize(weights: &Weights, input: Quantization, output: &QuantizedOutput) 
 fn linear_kernel(
     in_features: usize,
     weights: &Weights,
+    codes: &[i16],
     input: Quantization,
     output: Option<&QuantizedOutput>,
     isa: Isa,
@@ -140,7 +147,7 @@ fn linear_kernel(
         isa,
         in_features,
         out_features,
-        &weights.codes,
+        codes,
         InputCodes::any(input.zero_point),
         result,
     )
@@ -148,7 +155,7 @@ fn linear_kernel(
     Ok(Built {
         name: kernel.kernel(),
         macs: (in_features * out_features) as u64,
-        parameters: (weights.codes.len() + 4 * out_features) as u64,
+        parameters: (codes.len() + 4 * out_features) as u64,
         kernel: Kernel::Linear(kernel),
     })
 }
@@ -156,6 +163,7 @@ fn linear_kernel(
 fn conv_kernel(
     shape: &ConvShape,
     weights: &Weights,
+    codes: &[i16],
     input: Quantization,
     output: &QuantizedOutput,
     input_shape: &Shape,
@@ -169,25 +177,29 @@ fn conv_kernel(
     let taps = shape.kernel[0] * shape.kernel[1];
     let pixels = (geometry.out_h * geometry.out_w) as u64;
     let macs = pixels * (shape.out_c * shape.group_c * taps) as u64;
-    let parameters = (weights.codes.len() + 4 * shape.out_c) as u64;
+    let parameters = (codes.len() + 4 * shape.out_c) as u64;
     let text = |e: kinglet_kernels::KernelError| e.to_string();
     let (kernel, name) = if shape.groups > 1 {
         // [channel][tap] to [tap][channel]
-        let codes = transpose(&weights.codes, shape.out_c, taps);
+        let mut moved = Vec::with_capacity(codes.len());
+        transpose(codes, shape.out_c, taps, &mut moved);
         let codes_in = InputCodes::any(input.zero_point);
         let k =
-            depthwise::Depthwise::new(isa, geometry, &codes, codes_in, requantize).map_err(text)?;
+            depthwise::Depthwise::new(isa, geometry, &moved, codes_in, requantize).map_err(text)?;
         let name = k.kernel();
         (Kernel::Depthwise(k), name)
     } else {
         // [out][in][tap] to [out][tap][in]
-        let codes: Vec<i16> = weights
-            .codes
-            .chunks_exact(shape.group_c * taps)
-            .flat_map(|filter| transpose(filter, shape.group_c, taps))
-            .collect();
+        let mut moved = Vec::new();
+        if taps > 1 {
+            moved.reserve_exact(codes.len());
+            for filter in codes.chunks_exact(shape.group_c * taps) {
+                transpose(filter, shape.group_c, taps, &mut moved);
+            }
+        }
+        let codes = if taps > 1 { &moved } else { codes };
         let k =
-            conv::Conv::new(isa, geometry, &codes, InputCodes::any(input.zero_point), requantize);
+            conv::Conv::new(isa, geometry, codes, InputCodes::any(input.zero_point), requantize);
         let k = k.map_err(text)?;
         let name = k.kernel();
         (Kernel::Conv(k), name)
@@ -195,6 +207,11 @@ fn conv_kernel(
     Ok(Built { kernel, name, macs, parameters })
 }
 
-fn transpose(codes: &[i16], rows: usize, columns: usize) -> Vec<i16> {
-    (0..columns).flat_map(|c| (0..rows).map(move |r| codes[r * columns + c])).collect()
+/// Appends `codes[rows][columns]` as `[columns][rows]`; nothing where their number is another.
+fn transpose(codes: &[i16], rows: usize, columns: usize, to: &mut Vec<i16>) {
+    if codes.len() == rows * columns {
+        for column in 0..columns {
+            to.extend(codes[column..].iter().step_by(columns));
+        }
+    }
 }

@@ -7,6 +7,7 @@ use kinglet_kernels::{Isa, add, conv, depthwise, linear, lookup, mul, pool, quan
 
 use super::arena::{self, Life};
 use super::build;
+use super::codes::Codes;
 use super::shape::{self, Shape};
 use super::step::{Region, Step};
 
@@ -115,19 +116,35 @@ pub(super) fn is_f32_input(region: &Region, name: &str) -> bool {
 }
 
 impl Plan {
-    /// Builds the kernels of a region for inputs of these shapes.
-    pub(super) fn new(region: &Region, inputs: &[Shape], isa: Isa) -> Result<Self, String> {
+    /// Builds the kernels of a region for inputs of these shapes. `codes` are the weights' of its
+    /// steps in their order; each is freed as soon as its kernel is ready.
+    pub(super) fn new(
+        region: &Region,
+        mut codes: Vec<Codes>,
+        inputs: &[Shape],
+        isa: Isa,
+    ) -> Result<Self, String> {
         let shapes = shapes(region, inputs)?;
         let batch = inputs.first().and_then(|s| s.first()).copied().unwrap_or(1).max(1);
         if shapes.values().any(|s| s.first() != Some(&batch)) {
             return Err("values of different batch sizes in one region".into());
         }
         let places = places(region, &shapes);
-        let steps = region
-            .steps
-            .iter()
-            .map(|step| planned(step, &shapes, &places.by_name, batch, isa))
-            .collect::<Result<_, _>>()?;
+        codes.resize_with(region.steps.len(), Codes::default);
+        // The largest first: its weights lie in memory three times for a moment, and then the other
+        // layers' are not yet packed.
+        let mut order: Vec<usize> = (0..region.steps.len()).collect();
+        order.sort_by_key(|&at| std::cmp::Reverse(codes[at].len()));
+        let mut steps: Vec<Option<PlannedStep>> = Vec::new();
+        steps.resize_with(order.len(), || None);
+        for at in order {
+            let stored = std::mem::take(&mut codes[at]);
+            let codes = stored.widened();
+            drop(stored);
+            let step = &region.steps[at];
+            steps[at] = Some(planned(step, &codes, &shapes, &places.by_name, batch, isa)?);
+        }
+        let steps = steps.into_iter().flatten().collect();
         let exports = region
             .outputs
             .iter()
@@ -192,6 +209,7 @@ fn places<'a>(region: &'a Region, shapes: &HashMap<&str, Shape>) -> Places<'a> {
 
 fn planned(
     step: &Step,
+    codes: &[i16],
     shapes: &HashMap<&str, Shape>,
     places: &HashMap<&str, Place>,
     batch: usize,
@@ -199,7 +217,7 @@ fn planned(
 ) -> Result<PlannedStep, String> {
     let inputs: Vec<&Shape> = step.inputs.iter().map(|i| &shapes[i.as_str()]).collect();
     let shape = &shapes[step.output.as_str()];
-    let built = build::kernel(step, &inputs, isa)
+    let built = build::kernel(step, codes, &inputs, isa)
         .map_err(|why| format!("step '{}' ({}): {why}", step.name, step.kind.operation()))?;
     let one = |s: &Shape| s.iter().skip(1).product::<usize>();
     Ok(PlannedStep {

@@ -3,6 +3,8 @@
 //! Values inside a region are `u8` with one scale and zero point each, NHWC where they have four
 //! axes; int8 tensors of the model are shifted by 128 to get there, which changes no result.
 
+use super::codes::Codes;
+
 /// How `u8` codes stand for real numbers: real = (code - zero_point) * scale.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Quantization {
@@ -39,8 +41,8 @@ pub(crate) struct QuantizedOutput {
 /// Constant weights of a convolution or a fully connected layer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Weights {
-    /// Codes minus their zero point, in the model's order: `[out][in/group][kh][kw]`, or `[out][in]`.
-    pub codes: Vec<i16>,
+    /// `[out][in/group][kh][kw]`, or `[out][in]` or `[in][out]` as its shape says.
+    pub codes: Codes,
     /// Scale of each output channel.
     pub scale: Vec<f32>,
     /// Bias of each output channel in units of input scale times weight scale.
@@ -139,6 +141,14 @@ pub(crate) enum StepKind {
 }
 
 impl StepKind {
+    /// The step's weights, if it has any.
+    pub(crate) fn weights_mut(&mut self) -> Option<&mut Weights> {
+        match self {
+            Self::Conv { weights, .. } | Self::Linear { weights, .. } => Some(weights),
+            _ => None,
+        }
+    }
+
     /// Name of the operation in reports.
     pub(crate) fn operation(&self) -> &'static str {
         match self {
