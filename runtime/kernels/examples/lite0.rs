@@ -11,7 +11,7 @@ use kinglet_kernels::conv::Conv;
 use kinglet_kernels::depthwise::Depthwise;
 use kinglet_kernels::linear::{Linear, LinearOutput};
 use kinglet_kernels::pool::GlobalAveragePool;
-use kinglet_kernels::{Isa, Requantize, Scratch};
+use kinglet_kernels::{InputCodes, Isa, Requantize, Scratch};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -74,18 +74,21 @@ fn time(isa: Isa, entry: &Entry, repetitions: usize) -> (&'static str, f64) {
     };
     match entry.op {
         Op::Conv => {
-            let conv = Conv::new(isa, g, &weights, 128, requantize).expect("valid");
+            let conv =
+                Conv::new(isa, g, &weights, InputCodes::any(128), requantize).expect("valid");
             let us = best(&mut || conv.run(&input, 0..conv.pixels(), &mut output, &mut scratch));
             (conv.kernel(), us)
         }
         Op::Depthwise => {
-            let conv = Depthwise::new(isa, g, &weights, 128, requantize).expect("valid");
+            let conv =
+                Depthwise::new(isa, g, &weights, InputCodes::any(128), requantize).expect("valid");
             let us = best(&mut || conv.run(&input, 0..conv.rows(), &mut output, &mut scratch));
             (conv.kernel(), us)
         }
         Op::Linear => {
             let out = LinearOutput::Quantized(requantize);
-            let linear = Linear::new(isa, g.in_c, g.out_c, &weights, 128, out).expect("valid");
+            let linear = Linear::new(isa, g.in_c, g.out_c, &weights, InputCodes::any(128), out)
+                .expect("valid");
             let us = best(&mut || linear.run_u8(&input, &mut output, &mut scratch));
             (linear.kernel(), us)
         }

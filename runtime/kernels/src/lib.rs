@@ -32,6 +32,7 @@ pub mod depthwise;
 mod error;
 pub mod float;
 mod geometry;
+mod input;
 mod isa;
 pub mod linear;
 pub mod lookup;
@@ -45,6 +46,7 @@ mod x86;
 
 pub use error::KernelError;
 pub use geometry::ConvGeometry;
+pub use input::InputCodes;
 pub use isa::Isa;
-pub use requantize::Requantize;
+pub use requantize::{Requantize, Residual};
 pub use scratch::Scratch;
