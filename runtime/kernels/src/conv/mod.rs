@@ -118,7 +118,7 @@ impl Body {
         {
             return Body::Vnni(vnni::Kernel::new(token, &layer));
         }
-        match isa {
+        match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512Vnni if avx2::Kernel::takes(&layer, reach) => {
                 match Avx2::detect() {

@@ -92,7 +92,7 @@ impl Body {
         {
             return Body::Vnni(vnni::Kernel::new(token, &layer));
         }
-        match isa {
+        match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512Vnni
                 if reach.converts_exactly && layer.geometry.in_c >= avx2::Kernel::MIN_CHANNELS =>
