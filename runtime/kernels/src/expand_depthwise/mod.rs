@@ -39,6 +39,8 @@ pub struct ExpandDepthwise {
     expand: ConvGeometry,
     depthwise: ConvGeometry,
     units: Vec<Unit>,
+    /// Where the results of each unit end in the output.
+    ends: Vec<usize>,
     body: Body,
 }
 
@@ -94,12 +96,10 @@ impl ExpandDepthwise {
             }
             _ => None,
         };
-        Ok(body.map(|body| ExpandDepthwise {
-            expand: g,
-            depthwise: d,
-            units: units(&d, threads),
-            body,
-        }))
+        let units = units(&d, threads);
+        let row = d.out_w * BLOCK_CHANNELS;
+        let ends = units.iter().map(|unit| (unit.block * d.out_h + unit.rows.end) * row).collect();
+        Ok(body.map(|body| ExpandDepthwise { expand: g, depthwise: d, units, ends, body }))
     }
 
     /// The kernel's name, `expand_depthwise_{types}_{isa}_{tile}`.
@@ -122,7 +122,7 @@ impl ExpandDepthwise {
         &self.depthwise
     }
 
-    /// Units of work: the upper end of the ranges `run` takes.
+    /// Units of work.
     pub fn units(&self) -> usize {
         self.units.len()
     }
@@ -133,52 +133,28 @@ impl ExpandDepthwise {
         d.out_h * d.out_w * d.out_c.next_multiple_of(BLOCK_CHANNELS)
     }
 
-    /// Where the results of a range of units lie in the output.
-    ///
-    /// # Panics
-    /// If the range ends beyond [`ExpandDepthwise::units`].
-    pub fn output_range(&self, units: Range<usize>) -> Range<usize> {
-        self.start_of(units.start)..self.start_of(units.end)
+    /// Where the results of each unit end in the output, and those of the next one begin.
+    pub fn unit_ends(&self) -> &[usize] {
+        &self.ends
     }
 
-    fn start_of(&self, unit: usize) -> usize {
-        let d = &self.depthwise;
-        let row = d.out_w * BLOCK_CHANNELS;
-        match self.units.get(unit) {
-            Some(unit) => (unit.block * d.out_h + unit.rows.start) * row,
-            None => {
-                assert_eq!(unit, self.units.len(), "no such unit");
-                self.output_len()
-            }
-        }
-    }
-
-    /// Computes a range of units.
+    /// Computes a unit.
     ///
-    /// `input` is the whole image `[in_h][in_w][in_c]` of the expansion; `output` is the part
-    /// [`ExpandDepthwise::output_range`] of the result. Channels that fill up the last block are
-    /// unspecified.
+    /// `input` is the whole image `[in_h][in_w][in_c]` of the expansion; `output` is the unit's
+    /// part of the result. Channels that fill up the last block are unspecified.
     ///
     /// # Panics
-    /// If `input` or `output` has another length, or the range is reversed or ends beyond
-    /// [`ExpandDepthwise::units`].
-    pub fn run(&self, input: &[u8], units: Range<usize>, output: &mut [u8], scratch: &mut Scratch) {
+    /// If `input` or `output` has another length, or there is no such unit.
+    pub fn run(&self, input: &[u8], unit: usize, output: &mut [u8], scratch: &mut Scratch) {
         assert_eq!(input.len(), self.expand.input_len(), "input length");
-        let place = self.output_range(units.clone());
-        assert_eq!(output.len(), place.len(), "output length");
-        let mut rest = output;
-        for i in units {
-            let unit = &self.units[i];
-            let (out, next) = rest.split_at_mut(self.output_range(i..i + 1).len());
-            match &self.body {
-                #[cfg(target_arch = "x86_64")]
-                Body::Vnni(kernel) => {
-                    kernel.run(input, unit.block, unit.rows.clone(), out, scratch);
-                }
-                #[cfg(not(target_arch = "x86_64"))]
-                Body::Never(never) => match *never {},
-            }
-            rest = next;
+        let Unit { block, ref rows } = self.units[unit];
+        let len = rows.len() * self.depthwise.out_w * BLOCK_CHANNELS;
+        assert_eq!(output.len(), len, "output length");
+        match &self.body {
+            #[cfg(target_arch = "x86_64")]
+            Body::Vnni(kernel) => kernel.run(input, block, rows.clone(), output, scratch),
+            #[cfg(not(target_arch = "x86_64"))]
+            Body::Never(never) => match *never {},
         }
     }
 }
