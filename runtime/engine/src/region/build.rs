@@ -2,7 +2,11 @@
 
 use kinglet_kernels::{Isa, Requantize, add, conv, depthwise, linear, lookup, mul, pool, quantize};
 
-use super::plan::Kernel;
+mod float;
+
+pub(super) use float::FloatKernel;
+
+use super::plan::{Element, Kernel};
 use super::shape::{self, Shape};
 use super::step::{ConvShape, Quantization, QuantizedOutput, Step, StepKind, Weights};
 
@@ -14,8 +18,14 @@ pub(super) struct Built {
     pub parameters: u64,
 }
 
-/// Builds the kernel of a step for inputs of these shapes (codes, NHWC).
-pub(super) fn kernel(step: &Step, inputs: &[&Shape], isa: Isa) -> Result<Built, String> {
+/// Builds the kernel of a step for inputs of these shapes (NHWC); `element` is the region's
+/// float type.
+pub(super) fn kernel(
+    step: &Step,
+    inputs: &[&Shape],
+    element: Element,
+    isa: Isa,
+) -> Result<Built, String> {
     let text = |e: kinglet_kernels::KernelError| e.to_string();
     let first = inputs[0];
     let plain = |kernel: Kernel, name| Built { kernel, name, macs: 0, parameters: 0 };
@@ -93,6 +103,10 @@ pub(super) fn kernel(step: &Step, inputs: &[&Shape], isa: Isa) -> Result<Built, 
         StepKind::Conv { shape, weights, input, output } => {
             conv_kernel(shape, weights, *input, output, first, isa)?
         }
+        StepKind::Float(kind) if element == Element::F16 => {
+            float::kernel::<half::f16>(kind, inputs, isa)?
+        }
+        StepKind::Float(kind) => float::kernel::<f32>(kind, inputs, isa)?,
     })
 }
 
@@ -147,7 +161,10 @@ fn linear_kernel(
         name: kernel.kernel(),
         macs: (in_features * out_features) as u64,
         parameters: (weights.codes.len() + 4 * out_features) as u64,
-        kernel: Kernel::Linear(kernel),
+        kernel: match output {
+            Some(_) => Kernel::Linear(kernel),
+            None => Kernel::LinearF32(kernel),
+        },
     })
 }
 
@@ -191,6 +208,6 @@ fn conv_kernel(
     Ok(Built { kernel, name, macs, parameters })
 }
 
-fn transpose(codes: &[i16], rows: usize, columns: usize) -> Vec<i16> {
-    (0..columns).flat_map(|c| (0..rows).map(move |r| codes[r * columns + c])).collect()
+fn transpose<T: Copy>(matrix: &[T], rows: usize, columns: usize) -> Vec<T> {
+    (0..columns).flat_map(|c| (0..rows).map(move |r| matrix[r * columns + c])).collect()
 }

@@ -2,16 +2,18 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use kinglet_kernels::Isa;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::*;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::expandable::Expansion;
 
-use super::plan::{self, Export, Plan};
-use super::run::{Given, RunState, Workers};
+use super::plan::{self, Element, Export, Plan};
+use super::run::{RunState, Workers};
 use super::shape;
-use super::step::Region;
+use super::step::{Held, Region};
 
 /// A region before its input shapes are known.
 #[derive(Debug, Clone)]
@@ -26,31 +28,61 @@ pub(crate) struct RegionOp {
 
 impl RegionOp {
     fn input_type(&self, at: usize) -> DatumType {
-        let f32_input = plan::is_f32_input(&self.region, &self.region.inputs[at]);
-        if f32_input { f32::datum_type() } else { u8::datum_type() }
+        let held = plan::input_held(&self.region, &self.region.inputs[at]);
+        datum_type(Element::of(held, &self.region, self.isa))
     }
 
     fn output_type(&self, at: usize) -> DatumType {
         let name = &self.region.outputs[at];
-        let float = self.region.steps.iter().any(|s| s.output == *name && shape::is_f32_output(s));
-        if float { f32::datum_type() } else { u8::datum_type() }
+        let step = self.region.steps.iter().find(|s| s.output == *name);
+        let held = step.map_or(Held::Outside, |s| s.kind.writes());
+        datum_type(Element::of(held, &self.region, self.isa))
     }
 
     /// Shapes of the outputs as tract sees them.
     fn output_shapes(&self, inputs: &[Vec<usize>]) -> TractResult<Vec<Vec<usize>>> {
-        let known = plan::shapes(&self.region, inputs).map_err(|e| format_err!("{e}"))?;
-        Ok(self
-            .region
-            .outputs
-            .iter()
-            .enumerate()
-            .map(|(at, name)| {
-                let shape = &known[name.as_str()];
-                let float = self.output_type(at) == f32::datum_type();
-                if float { shape::to_nchw(shape) } else { shape.clone() }
-            })
-            .collect())
+        let known = plan::values(&self.region, inputs).map_err(|e| format_err!("{e}"))?;
+        let shape = |name: &String| {
+            let value = &known[name.as_str()];
+            let outside = value.held == Held::Outside;
+            if outside { shape::to_nchw(&value.shape) } else { value.shape.clone() }
+        };
+        Ok(self.region.outputs.iter().map(shape).collect())
     }
+}
+
+fn datum_type(element: Element) -> DatumType {
+    match element {
+        Element::U8 => u8::datum_type(),
+        Element::F16 => f16::datum_type(),
+        Element::F32 => f32::datum_type(),
+    }
+}
+
+/// The bytes of a tensor.
+fn bytes(tensor: &Tensor) -> TractResult<&[u8]> {
+    let view = tensor.try_as_plain_ram()?;
+    let kind = tensor.datum_type();
+    Ok(if kind == u8::datum_type() {
+        view.as_slice::<u8>()?
+    } else if kind == f16::datum_type() {
+        bytemuck::cast_slice(view.as_slice::<f16>()?.reinterpret_cast::<u16>())
+    } else {
+        bytemuck::cast_slice(view.as_slice::<f32>()?)
+    })
+}
+
+/// A tensor of these bytes, which lie aligned in the arena.
+fn tensor(shape: &[usize], element: Element, bytes: &[u8]) -> TractResult<TValue> {
+    let tensor = match element {
+        Element::U8 => Tensor::from_shape(shape, bytes),
+        Element::F16 => Tensor::from_shape(
+            shape,
+            bytemuck::cast_slice::<u8, u16>(bytes).reinterpret_cast::<f16>(),
+        ),
+        Element::F32 => Tensor::from_shape(shape, bytemuck::cast_slice::<u8, f32>(bytes)),
+    };
+    Ok(tensor?.into_tvalue())
 }
 
 impl Expansion for RegionOp {
@@ -148,38 +180,22 @@ impl EvalOp for PlannedRegion {
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let given = inputs
-            .iter()
-            .map(|t| {
-                let view = t.try_as_plain_ram()?;
-                Ok(if t.datum_type() == u8::datum_type() {
-                    Given::Codes(view.as_slice::<u8>()?)
-                } else {
-                    Given::F32(view.as_slice::<f32>()?)
-                })
-            })
-            .collect::<TractResult<Vec<_>>>()?;
-        let mut floats: Vec<Vec<f32>> = self
+        let given = inputs.iter().map(|t| bytes(t)).collect::<TractResult<Vec<_>>>()?;
+        let mut outputs: Vec<Vec<f32>> = self
             .plan
             .exports
             .iter()
             .map(|e| match e {
                 Export::F32(shape) => vec![0.0; shape.iter().product()],
-                Export::Codes(..) => Vec::new(),
+                Export::Arena(..) => Vec::new(),
             })
             .collect();
-        self.plan.run(&self.workers, &mut state, &given, &mut floats);
-        self.plan
-            .exports
-            .iter()
-            .zip(floats)
-            .map(|(export, floats)| {
-                Ok(match export {
-                    Export::F32(shape) => Tensor::from_shape(shape, &floats)?.into_tvalue(),
-                    Export::Codes(shape, range) => {
-                        Tensor::from_shape(shape, state.codes(range))?.into_tvalue()
-                    }
-                })
+        self.plan.run(&self.workers, &mut state, &given, &mut outputs);
+        let exports = self.plan.exports.iter().zip(outputs);
+        exports
+            .map(|(export, floats)| match export {
+                Export::F32(shape) => Ok(Tensor::from_shape(shape, &floats)?.into_tvalue()),
+                Export::Arena(shape, element, range) => tensor(shape, *element, state.left(range)),
             })
             .collect()
     }
@@ -191,9 +207,9 @@ impl TypedOp for PlannedRegion {
             .plan
             .exports
             .iter()
-            .map(|export| match export {
-                Export::F32(shape) => f32::fact(shape),
-                Export::Codes(shape, _) => u8::fact(shape),
+            .map(|export| {
+                let (shape, element) = export.form();
+                datum_type(element).fact(shape)
             })
             .collect())
     }

@@ -3,17 +3,53 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use half::f16;
 use kinglet_kernels::{Isa, add, conv, depthwise, linear, lookup, mul, pool, quantize};
 
 use super::arena::{self, Life};
-use super::build;
+use super::build::{self, FloatKernel};
 use super::shape::{self, Shape};
-use super::step::{Region, Step};
+use super::step::{Held, Region, Step, StepKind};
+
+/// Largest arena, bytes: 1 GiB.
+const MAX_ARENA: usize = 1 << 30;
+
+/// Element type of a value while the region runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Element {
+    U8,
+    F16,
+    F32,
+}
+
+impl Element {
+    /// Of what a region's steps read and write, on this instruction set.
+    pub(super) fn of(held: Held, region: &Region, isa: Isa) -> Self {
+        match held {
+            Held::Codes => Self::U8,
+            Held::Float if region.half && computes_in_f16(isa) => Self::F16,
+            Held::Float | Held::Outside => Self::F32,
+        }
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
+/// Whether an instruction set has arithmetic on f16.
+fn computes_in_f16(isa: Isa) -> bool {
+    isa.name() == "neon-fp16"
+}
 
 /// Where a value lives while the region runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Codes in the arena.
+    /// Bytes of the arena.
     Arena(Range<usize>),
     /// A tensor given from outside, by position.
     Input(usize),
@@ -25,6 +61,7 @@ pub(super) enum Place {
 pub(super) enum Kernel {
     Quantize(quantize::Quantize),
     Dequantize(quantize::Dequantize),
+    LinearF32(linear::Linear),
     Conv(conv::Conv),
     Depthwise(depthwise::Depthwise),
     Linear(linear::Linear),
@@ -33,6 +70,8 @@ pub(super) enum Kernel {
     MulChannels(mul::Mul),
     Pool(pool::GlobalAveragePool),
     Lookup(lookup::Lookup),
+    F32(FloatKernel<f32>),
+    F16(FloatKernel<f16>),
 }
 
 /// A step made ready.
@@ -40,9 +79,9 @@ pub(super) struct PlannedStep {
     pub kernel: Kernel,
     pub inputs: Vec<Place>,
     pub output: Place,
-    /// Elements of one image, for each input and for the output.
-    pub input_lens: Vec<usize>,
-    pub output_len: usize,
+    /// Bytes of one image, for each input and for the output.
+    pub input_bytes: Vec<usize>,
+    pub output_bytes: usize,
     pub about: StepInfo,
 }
 
@@ -53,6 +92,8 @@ pub(crate) struct StepInfo {
     pub name: String,
     /// Operation.
     pub operation: &'static str,
+    /// Type it computes in.
+    pub data_type: &'static str,
     /// Kernel that runs it.
     pub kernel: &'static str,
     /// Shape of the result, NHWC.
@@ -67,8 +108,18 @@ pub(crate) struct StepInfo {
 pub(super) enum Export {
     /// f32, of this shape (NCHW where it has four axes).
     F32(Shape),
-    /// Codes copied from the arena, of this shape (NHWC where it has four axes).
-    Codes(Shape, Range<usize>),
+    /// Copied from the arena, of this shape (NHWC where it has four axes).
+    Arena(Shape, Element, Range<usize>),
+}
+
+impl Export {
+    /// Shape and element type, as tract sees them.
+    pub(super) fn form(&self) -> (&Shape, Element) {
+        match self {
+            Self::F32(shape) => (shape, Element::F32),
+            Self::Arena(shape, element, _) => (shape, *element),
+        }
+    }
 }
 
 /// A region made ready for one input shape.
@@ -85,57 +136,73 @@ impl std::fmt::Debug for Plan {
     }
 }
 
-/// Shapes of all values of a region, by name, as codes (NHWC); inputs that are f32 come as NCHW.
-pub(super) fn shapes<'a>(
+/// A value of a region: what it is, and its shape (NHWC).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Value {
+    pub held: Held,
+    pub shape: Shape,
+}
+
+/// All values of a region, by name. `inputs` are the shapes that tract gives.
+pub(super) fn values<'a>(
     region: &'a Region,
     inputs: &[Shape],
-) -> Result<HashMap<&'a str, Shape>, String> {
-    let mut known: HashMap<&str, Shape> = HashMap::new();
+) -> Result<HashMap<&'a str, Value>, String> {
+    let mut known: HashMap<&str, Value> = HashMap::new();
     for (name, shape) in region.inputs.iter().zip(inputs) {
-        let f32_input = is_f32_input(region, name);
-        known.insert(name, if f32_input { shape::to_nhwc(shape) } else { shape.clone() });
+        let held = input_held(region, name);
+        let outside = held == Held::Outside;
+        let shape = if outside { shape::to_nhwc(shape) } else { shape.clone() };
+        shape::volume(&shape)?;
+        known.insert(name, Value { held, shape });
     }
     for step in &region.steps {
-        let given: Option<Vec<&[usize]>> =
-            step.inputs.iter().map(|i| known.get(i.as_str()).map(Vec::as_slice)).collect();
-        let given = given.ok_or_else(|| format!("step '{}' reads an unknown value", step.name))?;
-        let found = shape::output_shape(step, &given)
-            .map_err(|why| format!("step '{}' ({}): {why}", step.name, step.kind.operation()))?;
-        shape::volume(&found)?;
-        known.insert(&step.output, found);
+        let bad = |why| format!("step '{}' ({}): {why}", step.name, step.kind.operation());
+        let held = step.kind.reads();
+        let given: Option<Vec<&[usize]>> = step
+            .inputs
+            .iter()
+            .map(|i| known.get(i.as_str()).filter(|v| v.held == held).map(|v| v.shape.as_slice()))
+            .collect();
+        let given = given.ok_or_else(|| bad("it reads an unknown value".into()))?;
+        let shape = shape::output_shape(step, &given).map_err(bad)?;
+        shape::volume(&shape)?;
+        known.insert(&step.output, Value { held: step.kind.writes(), shape });
     }
     Ok(known)
 }
 
-/// Whether a region's input is f32: it is read by a quantizing step.
-pub(super) fn is_f32_input(region: &Region, name: &str) -> bool {
-    region.steps.iter().any(|s| {
-        matches!(s.kind, super::step::StepKind::Quantize(_)) && s.inputs.iter().any(|i| i == name)
-    })
+/// What a region's input is: what the steps that read it take it for.
+pub(super) fn input_held(region: &Region, name: &str) -> Held {
+    let reader = region.steps.iter().find(|s| s.inputs.iter().any(|i| i == name));
+    reader.map_or(Held::Outside, |s| s.kind.reads())
 }
 
 impl Plan {
     /// Builds the kernels of a region for inputs of these shapes.
     pub(super) fn new(region: &Region, inputs: &[Shape], isa: Isa) -> Result<Self, String> {
-        let shapes = shapes(region, inputs)?;
+        let values = values(region, inputs)?;
         let batch = inputs.first().and_then(|s| s.first()).copied().unwrap_or(1).max(1);
-        if shapes.values().any(|s| s.first() != Some(&batch)) {
+        if values.values().any(|v| v.shape.first() != Some(&batch)) {
             return Err("values of different batch sizes in one region".into());
         }
-        let places = places(region, &shapes);
+        let places = places(region, &values, isa)?;
         let steps = region
             .steps
             .iter()
-            .map(|step| planned(step, &shapes, &places.by_name, batch, isa))
+            .map(|step| planned(step, region, &values, &places.by_name, isa))
             .collect::<Result<_, _>>()?;
         let exports = region
             .outputs
             .iter()
             .map(|name| {
-                let shape = shapes[name.as_str()].clone();
+                let value = &values[name.as_str()];
                 match &places.by_name[name.as_str()] {
-                    Place::Arena(range) => Export::Codes(shape, range.clone()),
-                    _ => Export::F32(shape::to_nchw(&shape)),
+                    Place::Arena(range) => {
+                        let element = Element::of(value.held, region, isa);
+                        Export::Arena(value.shape.clone(), element, range.clone())
+                    }
+                    _ => Export::F32(shape::to_nchw(&value.shape)),
                 }
             })
             .collect();
@@ -158,7 +225,11 @@ struct Places<'a> {
     bytes: usize,
 }
 
-fn places<'a>(region: &'a Region, shapes: &HashMap<&str, Shape>) -> Places<'a> {
+fn places<'a>(
+    region: &'a Region,
+    values: &HashMap<&str, Value>,
+    isa: Isa,
+) -> Result<Places<'a>, String> {
     let mut by_name: HashMap<&str, Place> = HashMap::new();
     for (at, name) in region.inputs.iter().enumerate() {
         by_name.insert(name, Place::Input(at));
@@ -176,43 +247,58 @@ fn places<'a>(region: &'a Region, shapes: &HashMap<&str, Shape>) -> Places<'a> {
     let mut lives = Vec::new();
     for (at, step) in region.steps.iter().enumerate() {
         let name = step.output.as_str();
-        if shape::is_f32_output(step) {
+        let value = &values[name];
+        if value.held == Held::Outside {
             let position = region.outputs.iter().position(|o| o == name);
             by_name.insert(name, Place::Output(position.unwrap_or(usize::MAX)));
         } else {
             names.push(name);
-            let bytes = shapes[name].iter().product();
+            let elements: usize = value.shape.iter().product();
+            let bytes = elements * Element::of(value.held, region, isa).bytes();
             lives.push(Life { bytes, first: at, last: last.get(name).copied().unwrap_or(at) });
         }
     }
     let (ranges, bytes) = arena::place(&lives);
+    if bytes > MAX_ARENA {
+        return Err(format!("its values need {bytes} bytes at once, over {MAX_ARENA}"));
+    }
     by_name.extend(names.into_iter().zip(ranges.into_iter().map(Place::Arena)));
-    Places { by_name, bytes }
+    Ok(Places { by_name, bytes })
 }
 
 fn planned(
     step: &Step,
-    shapes: &HashMap<&str, Shape>,
+    region: &Region,
+    values: &HashMap<&str, Value>,
     places: &HashMap<&str, Place>,
-    batch: usize,
     isa: Isa,
 ) -> Result<PlannedStep, String> {
-    let inputs: Vec<&Shape> = step.inputs.iter().map(|i| &shapes[i.as_str()]).collect();
-    let shape = &shapes[step.output.as_str()];
-    let built = build::kernel(step, &inputs, isa)
+    let inputs: Vec<&Value> = step.inputs.iter().map(|i| &values[i.as_str()]).collect();
+    let shapes: Vec<&Shape> = inputs.iter().map(|v| &v.shape).collect();
+    let output = &values[step.output.as_str()];
+    let float = Element::of(Held::Float, region, isa);
+    let built = build::kernel(step, &shapes, float, isa)
         .map_err(|why| format!("step '{}' ({}): {why}", step.name, step.kind.operation()))?;
-    let one = |s: &Shape| s.iter().skip(1).product::<usize>();
+    let bytes = |v: &Value| {
+        let elements: usize = v.shape.iter().skip(1).product();
+        elements * Element::of(v.held, region, isa).bytes()
+    };
     Ok(PlannedStep {
         inputs: step.inputs.iter().map(|i| places[i.as_str()].clone()).collect(),
         output: places[step.output.as_str()].clone(),
-        input_lens: inputs.iter().map(|s| one(s)).collect(),
-        output_len: one(shape),
+        input_bytes: inputs.iter().map(|v| bytes(v)).collect(),
+        output_bytes: bytes(output),
         about: StepInfo {
             name: step.name.clone(),
             operation: step.kind.operation(),
+            data_type: match (&step.kind, float) {
+                (StepKind::Float(_), Element::F16) => "f16",
+                (StepKind::Float(_), _) => "f32",
+                _ => "int8",
+            },
             kernel: built.name,
-            shape: shape.clone(),
-            macs: built.macs * batch as u64,
+            shape: output.shape.clone(),
+            macs: built.macs * output.shape[0] as u64,
             parameters: built.parameters,
         },
         kernel: built.kernel,

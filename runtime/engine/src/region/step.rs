@@ -1,7 +1,11 @@
-//! The steps of an int8 region, as data: what is computed, not yet how.
+//! The steps of a region, as data: what is computed, not yet how.
 //!
-//! Values inside a region are `u8` with one scale and zero point each, NHWC where they have four
-//! axes; int8 tensors of the model are shifted by 128 to get there, which changes no result.
+//! Values inside a region are NHWC where they have four axes, and either codes (`u8` with one
+//! scale and zero point each; int8 tensors of the model are shifted by 128 to get there, which
+//! changes no result) or of the region's float type. Integer steps are here, float ones in
+//! `float`.
+
+use super::float::FloatKind;
 
 /// How `u8` codes stand for real numbers: real = (code - zero_point) * scale.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,6 +81,28 @@ pub(crate) struct ConvShape {
     pub padding: Padding,
 }
 
+impl ConvShape {
+    /// Name of the operation in reports.
+    pub(crate) fn operation(&self) -> &'static str {
+        match self {
+            Self { groups: 2.., .. } => "depthwise",
+            Self { kernel: [1, 1], .. } => "pointwise",
+            _ => "conv",
+        }
+    }
+}
+
+/// What a value of a region is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// `u8` codes, NHWC.
+    Codes,
+    /// The region's float type, NHWC.
+    Float,
+    /// f32, NCHW: a value that tract reads or has written.
+    Outside,
+}
+
 /// What a step computes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum StepKind {
@@ -136,22 +162,41 @@ pub(crate) enum StepKind {
         /// The result has two axes (batch, channels) instead of four.
         flat: bool,
     },
+    /// Anything that computes in float.
+    Float(FloatKind),
 }
 
 impl StepKind {
+    /// What the step reads; all its inputs are of one kind.
+    pub(crate) fn reads(&self) -> Held {
+        match self {
+            Self::Quantize(_) => Held::Outside,
+            Self::Float(kind) => kind.reads(),
+            _ => Held::Codes,
+        }
+    }
+
+    /// What the step writes.
+    pub(crate) fn writes(&self) -> Held {
+        match self {
+            Self::Dequantize(_) | Self::Linear { output: None, .. } => Held::Outside,
+            Self::Float(kind) => kind.writes(),
+            _ => Held::Codes,
+        }
+    }
+
     /// Name of the operation in reports.
     pub(crate) fn operation(&self) -> &'static str {
         match self {
             Self::Quantize(_) => "quantize",
             Self::Dequantize(_) => "dequantize",
-            Self::Conv { shape, .. } if shape.groups > 1 => "depthwise",
-            Self::Conv { shape, .. } if shape.kernel == [1, 1] => "pointwise",
-            Self::Conv { .. } => "conv",
+            Self::Conv { shape, .. } => shape.operation(),
             Self::Linear { .. } => "linear",
             Self::Add { .. } => "add",
             Self::Mul { .. } => "mul",
             Self::GlobalAveragePool { .. } => "global_average_pool",
             Self::Lookup { .. } => "lookup",
+            Self::Float(kind) => kind.operation(),
         }
     }
 }
@@ -169,9 +214,11 @@ pub(crate) struct Step {
     pub output: String,
 }
 
-/// A convex part of the graph that runs in int8.
+/// A convex part of the graph that runs in our own kernels.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Region {
+    /// Floats are f16 where the instruction set computes with such; else they are f32.
+    pub half: bool,
     /// Steps in an order in which they can run.
     pub steps: Vec<Step>,
     /// Names of the values that come from outside.

@@ -32,6 +32,7 @@ pub(super) struct Compiled {
     isa: Isa,
     workers: Arc<Workers>,
     float_convs: Vec<(String, String)>,
+    tract_convs: Vec<(String, String)>,
     stored_f16: bool,
     pub input_kind: InputKind,
     pub input_size: [usize; 2],
@@ -79,10 +80,10 @@ pub(super) fn compile(
     let workers = Workers::new(options.threads)
         .map_err(|e| ModelError::Unsuitable { why: format!("cannot start threads: {e}") })?;
     let workers = Arc::new(workers);
-    let rewritten = rewrite::rewrite(proto)?;
+    let rewritten = rewrite::rewrite(proto, !options.tract_float)?;
     let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     check_operators(&onnx, &rewritten)?;
-    let Rewritten { model, regions, input_codes, float_convs, stored_f16 } = rewritten;
+    let Rewritten { model, regions, input_codes, float_convs, tract_convs, stored_f16 } = rewritten;
     let state = guarded("planning the model", || {
         let mut inference = onnx.parse(&model, None)?.model;
         drop(model);
@@ -100,6 +101,7 @@ pub(super) fn compile(
         isa,
         workers,
         float_convs,
+        tract_convs,
         stored_f16,
         input_kind: match input_codes {
             Some(q) => InputKind::U8Nhwc { scale: q.scale, zero_point: q.zero_point },
@@ -268,6 +270,7 @@ impl Compiled {
             stored: if self.stored_f16 { "f16" } else { "f32" },
             layers,
             float_convs: self.float_convs.clone(),
+            tract_convs: self.tract_convs.clone(),
             arena_bytes: self.regions().map(|r| r.plan.arena_bytes()).sum(),
         }
     }
@@ -284,7 +287,7 @@ fn region_layers(region: &PlannedRegion) -> Vec<Layer> {
     let layer = |(at, info): (usize, &crate::region::StepInfo)| Layer {
         name: info.name.clone(),
         operation: info.operation.to_owned(),
-        data_type: "int8",
+        data_type: info.data_type,
         kernel: info.kernel.to_owned(),
         shape: info.shape.clone(),
         macs: info.macs,
