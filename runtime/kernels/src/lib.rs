@@ -1,11 +1,12 @@
-//! Integer kernels for image classifiers, on NHWC slices of one image.
+//! Integer and float kernels for image classifiers, on NHWC slices of one image.
 //!
 //! For what: the operations where a quantized classifier spends its time, for Raspberry Pi class
 //! boards (aarch64) and for PCs (x86-64). Not for: graphs, files, threads. This crate knows no
 //! model; a caller splits an image by the `range` argument of `run` to use several threads.
 //!
 //! Every operation is built once, from checked parameters and an [`Isa`], and then run many
-//! times; running allocates nothing once the [`Scratch`] it borrows has grown. Activations are
+//! times; running allocates nothing once the [`Scratch`] it borrows has grown. The same operations
+//! in `f32` and `f16` are in [`float`]. What follows is about the integer ones: activations are
 //! `u8` with a zero point, accumulators `i32`, and results end with the rule of [`Requantize`].
 //! For the same input all instruction sets give the same bytes: the scalar files are the
 //! specification, and the tests hold the others to it.
@@ -29,6 +30,7 @@ pub mod catalogue;
 pub mod conv;
 pub mod depthwise;
 mod error;
+pub mod float;
 mod geometry;
 mod isa;
 pub mod linear;

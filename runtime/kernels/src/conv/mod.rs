@@ -55,7 +55,7 @@ enum Body {
 
 impl Body {
     fn new(isa: Isa, layer: Layer<'_>, reach: Reach) -> Body {
-        match isa {
+        match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 if reach.converts_exactly => match Avx2::detect() {
                 Some(token) => Body::Avx2(avx2::Kernel::new(token, &layer)),
@@ -64,7 +64,7 @@ impl Body {
             #[cfg(target_arch = "aarch64")]
             Isa::Neon | Isa::NeonDot if reach.converts_exactly => match Neon::detect() {
                 Some(neon) => {
-                    let dot = NeonDot::detect().filter(|_| isa == Isa::NeonDot);
+                    let dot = NeonDot::detect().filter(|_| isa.for_integers() == Isa::NeonDot);
                     Body::Neon(neon::Kernel::new(neon, dot, &layer, reach))
                 }
                 None => Body::Scalar(scalar::Kernel::new(layer)),

@@ -50,7 +50,7 @@ enum Body {
 
 impl Body {
     fn new(isa: Isa, layer: Layer<'_>, reach: Reach) -> Body {
-        match isa {
+        match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2
                 if reach.converts_exactly && layer.geometry.in_c >= avx2::Kernel::MIN_CHANNELS =>
