@@ -135,9 +135,9 @@ impl FloatKind {
                 let [n, _, _, c] = shape::map(first)?;
                 if *flat { vec![n, c] } else { vec![n, 1, 1, c] }
             }
-            Self::View { flat } => match (*first, flat) {
-                ([n, 1, 1, c], true) => vec![n, c],
-                ([n, c], false) => vec![n, 1, 1, c],
+            Self::View { flat } => match (first, flat) {
+                (&[n, 1, 1, c], true) => vec![n, c],
+                (&[n, c], false) => vec![n, 1, 1, c],
                 _ => return Err(format!("a value of shape {first:?} is no single pixel")),
             },
         })

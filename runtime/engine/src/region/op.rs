@@ -66,7 +66,7 @@ fn bytes(tensor: &Tensor) -> TractResult<&[u8]> {
     Ok(if kind == u8::datum_type() {
         view.as_slice::<u8>()?
     } else if kind == f16::datum_type() {
-        bytemuck::cast_slice(view.as_slice::<f16>()?.reinterpret_cast::<u16>())
+        bytemuck::cast_slice::<u16, u8>(view.as_slice::<f16>()?.reinterpret_cast())
     } else {
         bytemuck::cast_slice(view.as_slice::<f32>()?)
     })
@@ -76,10 +76,10 @@ fn bytes(tensor: &Tensor) -> TractResult<&[u8]> {
 fn tensor(shape: &[usize], element: Element, bytes: &[u8]) -> TractResult<TValue> {
     let tensor = match element {
         Element::U8 => Tensor::from_shape(shape, bytes),
-        Element::F16 => Tensor::from_shape(
-            shape,
-            bytemuck::cast_slice::<u8, u16>(bytes).reinterpret_cast::<f16>(),
-        ),
+        Element::F16 => {
+            let halves: &[f16] = bytemuck::cast_slice::<u8, u16>(bytes).reinterpret_cast();
+            Tensor::from_shape(shape, halves)
+        }
         Element::F32 => Tensor::from_shape(shape, bytemuck::cast_slice::<u8, f32>(bytes)),
     };
     Ok(tensor?.into_tvalue())

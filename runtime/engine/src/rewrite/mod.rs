@@ -73,8 +73,8 @@ pub(crate) fn rewrite(mut model: ModelProto, float: bool) -> Result<Rewritten, M
     // Where codes meet floats these are f32.
     let half = stored_f16 && !items.iter().any(|i| matches!(i, Item::Step(_)));
     if float {
-        let (translated, mut left) = float::translate(items, &graph);
-        left.extend(refused.into_iter().filter(|(name, _)| !left.contains_key(name)));
+        let (translated, left) = float::translate(items, &graph);
+        let left: HashMap<String, String> = refused.into_iter().chain(left).collect();
         items = alive(translated, &graph);
         float::leave_directly(&mut items);
         tract_convs = convs(&items, &left, "no rule for it");
