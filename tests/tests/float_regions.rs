@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 use kinglet_compress::arch::Arch;
-use kinglet_compress::import::{ImportOptions, import_random};
 use kinglet_compress::half;
+use kinglet_compress::import::{ImportOptions, import_random};
 use kinglet_engine::report::Report;
 use kinglet_engine::{Isa, OnnxFile, Options, Session};
 

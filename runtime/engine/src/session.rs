@@ -35,13 +35,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            threads: 1,
-            isa: None,
-            require_int8: false,
-            self_test: true,
-            tract_float: false,
-        }
+        Self { threads: 1, isa: None, require_int8: false, self_test: true, tract_float: false }
     }
 }
 

@@ -167,10 +167,8 @@ impl<'a> Context<'a> {
             StepKind::Dequantize(q) => {
                 let shape = self.codes.get(first)?.clone();
                 let name = self.name_inside(output);
-                let new = vec![
-                    Item::Step(step.clone()),
-                    make(FloatKind::FromCodes(*q), first, &name),
-                ];
+                let new =
+                    vec![Item::Step(step.clone()), make(FloatKind::FromCodes(*q), first, &name)];
                 self.outside.insert(output, shape.clone());
                 self.inside.insert(output, Inside { name, shape });
                 Some(new)
@@ -252,13 +250,7 @@ impl<'a> Context<'a> {
     }
 
     /// Notes a value inside, and adds the step that brings it out.
-    fn bring_out(
-        &mut self,
-        node: &NodeProto,
-        value: &'a str,
-        inside: Inside,
-        new: &mut Vec<Item>,
-    ) {
+    fn bring_out(&mut self, node: &NodeProto, value: &'a str, inside: Inside, new: &mut Vec<Item>) {
         new.push(Item::Step(Step {
             name: node_name(node).to_owned(),
             kind: StepKind::Float(FloatKind::ToOutside),
@@ -297,9 +289,12 @@ pub(super) fn leave_directly(items: &mut Vec<Item>) {
     let mut leaving: HashMap<String, String> = items
         .iter()
         .filter_map(|item| match item {
-            Item::Step(Step { kind: StepKind::Float(FloatKind::ToOutside), inputs, output, .. }) => {
-                (reads[&inputs[0]] == 1).then(|| (inputs[0].clone(), output.clone()))
-            }
+            Item::Step(Step {
+                kind: StepKind::Float(FloatKind::ToOutside),
+                inputs,
+                output,
+                ..
+            }) => (reads[&inputs[0]] == 1).then(|| (inputs[0].clone(), output.clone())),
             _ => None,
         })
         .collect();

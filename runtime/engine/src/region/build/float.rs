@@ -38,7 +38,11 @@ impl Float for f32 {
 
 impl Float for f16 {
     fn read(bytes: &[u8]) -> &[Self] {
-        if bytes.is_empty() { &[] } else { bytemuck::cast_slice::<u8, u16>(bytes).reinterpret_cast() }
+        if bytes.is_empty() {
+            &[]
+        } else {
+            bytemuck::cast_slice::<u8, u16>(bytes).reinterpret_cast()
+        }
     }
     fn write(bytes: &mut [u8]) -> &mut [Self] {
         bytemuck::cast_slice_mut::<u8, u16>(bytes).reinterpret_cast_mut()

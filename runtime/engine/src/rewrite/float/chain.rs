@@ -88,8 +88,8 @@ impl<'a> Context<'a> {
             return None;
         }
         let (at, product) = self.only_reader(gate.output.first()?)?;
-        let is_product = product.op_type == "Mul"
-            && other_operand(product, gate.output.first()?) == Some(value);
+        let is_product =
+            product.op_type == "Mul" && other_operand(product, gate.output.first()?) == Some(value);
         is_product.then_some(Tail { what, output: product.output.first()?, absorbed: vec![at] })
     }
 

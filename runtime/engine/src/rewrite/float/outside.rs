@@ -32,9 +32,30 @@ pub(super) fn inputs(graph: &GraphProto) -> HashMap<&str, Shape> {
 
 /// Operators of one value that keep its shape.
 const ELEMENTWISE: [&str; 24] = [
-    "Abs", "BatchNormalization", "Cast", "Clip", "Dropout", "Elu", "Erf", "Exp", "Gelu",
-    "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LRN", "LeakyRelu", "Mish",
-    "Neg", "PRelu", "Relu", "Selu", "Sigmoid", "Softplus", "Sqrt", "Tanh",
+    "Abs",
+    "BatchNormalization",
+    "Cast",
+    "Clip",
+    "Dropout",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "InstanceNormalization",
+    "LRN",
+    "LeakyRelu",
+    "Mish",
+    "Neg",
+    "PRelu",
+    "Relu",
+    "Selu",
+    "Sigmoid",
+    "Softplus",
+    "Sqrt",
+    "Tanh",
 ];
 
 impl<'a> Context<'a> {

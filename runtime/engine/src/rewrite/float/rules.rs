@@ -109,8 +109,7 @@ impl<'a> Context<'a> {
         let norm = weights::batch_norm(self.index, node)
             .filter(|norm| norm.len() == channels)
             .ok_or("its parameters are not finite constants")?;
-        let mut weights =
-            FloatWeights { values: vec![1.0; channels], bias: vec![0.0; channels] };
+        let mut weights = FloatWeights { values: vec![1.0; channels], bias: vec![0.0; channels] };
         weights::fold(&mut weights, &norm);
         let shape = ConvShape {
             out_c: channels,
@@ -214,8 +213,7 @@ impl<'a> Context<'a> {
     /// Whether a node's axes are height and width.
     fn over_pixels(&self, node: &NodeProto) -> bool {
         let attribute = node.attribute.iter().find(|a| a.name == "axes").map(|a| a.ints.clone());
-        let axes = attribute
-            .or_else(|| tensor::to_i64(self.index.constant(input(node, 1)?)?).ok());
+        let axes = attribute.or_else(|| tensor::to_i64(self.index.constant(input(node, 1)?)?).ok());
         matches!(axes.as_deref(), Some([2, 3] | [-2, -1] | [3, 2] | [-1, -2]))
     }
 

@@ -88,7 +88,8 @@ pub(super) fn linear(
             .ok_or("what it adds is not constant, or not one number a class")?,
     };
     if gemm {
-        let (alpha, beta) = (float(node, "alpha").unwrap_or(1.0), float(node, "beta").unwrap_or(1.0));
+        let (alpha, beta) =
+            (float(node, "alpha").unwrap_or(1.0), float(node, "beta").unwrap_or(1.0));
         values.iter_mut().for_each(|v| *v *= alpha);
         bias.iter_mut().for_each(|v| *v *= beta);
     }
