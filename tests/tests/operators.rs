@@ -172,7 +172,7 @@ fn float_hard_swish_dilation_same_padding_and_groups() {
     let report = Session::load(&path, &Options::default()).unwrap().report();
     assert_eq!(report.tract_convs.len(), 1);
     assert!(report.tract_convs[0].1.contains("4 groups of 4 channels"), "{report:?}");
-    assert_eq!(report.float_convs.len(), 6);
+    assert_eq!(report.float_convs.len(), 7);
 }
 
 #[test]
