@@ -15,6 +15,8 @@ pub enum Isa {
     Scalar,
     /// x86-64 with AVX2.
     Avx2,
+    /// x86-64 with AVX-512 (F, BW, VL) and its 8-bit dot product (VNNI).
+    Avx512Vnni,
     /// aarch64 baseline (Raspberry Pi 3, 4 and Zero 2 W).
     Neon,
     /// aarch64 with the dot-product extension (Raspberry Pi 5).
@@ -26,7 +28,8 @@ pub enum Isa {
 }
 
 impl Isa {
-    const ALL: [Isa; 5] = [Isa::Scalar, Isa::Avx2, Isa::Neon, Isa::NeonDot, Isa::NeonFp16];
+    const ALL: [Isa; 6] =
+        [Isa::Scalar, Isa::Avx2, Isa::Avx512Vnni, Isa::Neon, Isa::NeonDot, Isa::NeonFp16];
 
     /// The instruction set whose integer kernels this one uses.
     pub(crate) fn for_integers(self) -> Isa {
@@ -48,7 +51,8 @@ impl Isa {
     }
 
     /// [`Isa::best`], unless the environment variable `KINGLET_ISA` names another one
-    /// (`scalar`, `avx2`, `neon`, `neon-dot` or `neon-fp16`; empty counts as unset).
+    /// (`scalar`, `avx2`, `avx512-vnni`, `neon`, `neon-dot` or `neon-fp16`; empty counts as
+    /// unset).
     ///
     /// # Errors
     /// [`KernelError::UnknownIsa`] for another name, [`KernelError::Unavailable`] if this CPU
@@ -75,6 +79,7 @@ impl Isa {
         match self {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
+            Isa::Avx512Vnni => "avx512-vnni",
             Isa::Neon => "neon",
             Isa::NeonDot => "neon-dot",
             Isa::NeonFp16 => "neon-fp16",
@@ -86,6 +91,8 @@ impl Isa {
             Isa::Scalar => true,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Avx2::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => Avx512Vnni::detect().is_some(),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Neon::detect().is_some(),
             #[cfg(target_arch = "aarch64")]
@@ -117,6 +124,23 @@ pub(crate) struct Avx2(());
 impl Avx2 {
     pub(crate) fn detect() -> Option<Avx2> {
         std::arch::is_x86_feature_detected!("avx2").then_some(Avx2(()))
+    }
+}
+
+/// Proof that this CPU has AVX-512 F, BW, VL and VNNI (and AVX2).
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512Vnni(());
+
+#[cfg(target_arch = "x86_64")]
+impl Avx512Vnni {
+    pub(crate) fn detect() -> Option<Avx512Vnni> {
+        (std::arch::is_x86_feature_detected!("avx2")
+            && std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512bw")
+            && std::arch::is_x86_feature_detected!("avx512vl")
+            && std::arch::is_x86_feature_detected!("avx512vnni"))
+        .then_some(Avx512Vnni(()))
     }
 }
 

@@ -1,6 +1,8 @@
 //! From a step and its shapes to a kernel.
 
-use kinglet_kernels::{Isa, Requantize, add, conv, depthwise, linear, lookup, mul, pool, quantize};
+use kinglet_kernels::{
+    InputCodes, Isa, Requantize, add, conv, depthwise, linear, lookup, mul, pool, quantize,
+};
 
 mod float;
 
@@ -8,7 +10,9 @@ pub(super) use float::FloatKernel;
 
 use super::plan::{Element, Kernel};
 use super::shape::{self, Shape};
-use super::step::{ConvShape, Quantization, QuantizedOutput, Step, StepKind, Weights};
+use super::step::{
+    ConvShape, Payload, Quantization, QuantizedOutput, Step, StepKind, Weights,
+};
 
 /// A kernel and what the report says of it.
 pub(super) struct Built {
@@ -18,14 +22,17 @@ pub(super) struct Built {
     pub parameters: u64,
 }
 
-/// Builds the kernel of a step for inputs of these shapes (NHWC); `element` is the region's
-/// float type.
+/// Builds the kernel of a step for inputs of these shapes (NHWC). `payload` is its weights, if it has
+/// any; `element` is the region's float type.
 pub(super) fn kernel(
     step: &Step,
+    payload: Payload,
     inputs: &[&Shape],
     element: Element,
     isa: Isa,
 ) -> Result<Built, String> {
+    let (codes, values) = payload.widened();
+    let codes = codes.as_slice();
     let text = |e: kinglet_kernels::KernelError| e.to_string();
     let first = inputs[0];
     let plain = |kernel: Kernel, name| Built { kernel, name, macs: 0, parameters: 0 };
@@ -98,15 +105,15 @@ pub(super) fn kernel(
             plain(Kernel::Pool(k), name)
         }
         StepKind::Linear { in_features, weights, input, output } => {
-            linear_kernel(*in_features, weights, *input, output.as_ref(), isa)?
+            linear_kernel(*in_features, weights, codes, *input, output.as_ref(), isa)?
         }
         StepKind::Conv { shape, weights, input, output } => {
-            conv_kernel(shape, weights, *input, output, first, isa)?
+            conv_kernel(shape, weights, codes, *input, output, first, isa)?
         }
         StepKind::Float(kind) if element == Element::F16 => {
-            float::kernel::<half::f16>(kind, inputs, isa)?
+            float::kernel::<half::f16>(kind, &values, inputs, isa)?
         }
-        StepKind::Float(kind) => float::kernel::<f32>(kind, inputs, isa)?,
+        StepKind::Float(kind) => float::kernel::<f32>(kind, &values, inputs, isa)?,
     })
 }
 
@@ -136,6 +143,7 @@ fn requantize(weights: &Weights, input: Quantization, output: &QuantizedOutput) 
 fn linear_kernel(
     in_features: usize,
     weights: &Weights,
+    codes: &[i16],
     input: Quantization,
     output: Option<&QuantizedOutput>,
     isa: Isa,
@@ -152,15 +160,15 @@ fn linear_kernel(
         isa,
         in_features,
         out_features,
-        &weights.codes,
-        input.zero_point,
+        codes,
+        InputCodes::any(input.zero_point),
         result,
     )
     .map_err(|e| e.to_string())?;
     Ok(Built {
         name: kernel.kernel(),
         macs: (in_features * out_features) as u64,
-        parameters: (weights.codes.len() + 4 * out_features) as u64,
+        parameters: (codes.len() + 4 * out_features) as u64,
         kernel: match output {
             Some(_) => Kernel::Linear(kernel),
             None => Kernel::LinearF32(kernel),
@@ -171,6 +179,7 @@ fn linear_kernel(
 fn conv_kernel(
     shape: &ConvShape,
     weights: &Weights,
+    codes: &[i16],
     input: Quantization,
     output: &QuantizedOutput,
     input_shape: &Shape,
@@ -184,23 +193,29 @@ fn conv_kernel(
     let taps = shape.kernel[0] * shape.kernel[1];
     let pixels = (geometry.out_h * geometry.out_w) as u64;
     let macs = pixels * (shape.out_c * shape.group_c * taps) as u64;
-    let parameters = (weights.codes.len() + 4 * shape.out_c) as u64;
+    let parameters = (codes.len() + 4 * shape.out_c) as u64;
     let text = |e: kinglet_kernels::KernelError| e.to_string();
     let (kernel, name) = if shape.groups > 1 {
         // [channel][tap] to [tap][channel]
-        let codes = transpose(&weights.codes, shape.out_c, taps);
-        let zero = input.zero_point;
-        let k = depthwise::Depthwise::new(isa, geometry, &codes, zero, requantize).map_err(text)?;
+        let mut moved = Vec::with_capacity(codes.len());
+        transpose(codes, shape.out_c, taps, &mut moved);
+        let codes_in = InputCodes::any(input.zero_point);
+        let k =
+            depthwise::Depthwise::new(isa, geometry, &moved, codes_in, requantize).map_err(text)?;
         let name = k.kernel();
         (Kernel::Depthwise(k), name)
     } else {
         // [out][in][tap] to [out][tap][in]
-        let codes: Vec<i16> = weights
-            .codes
-            .chunks_exact(shape.group_c * taps)
-            .flat_map(|filter| transpose(filter, shape.group_c, taps))
-            .collect();
-        let k = conv::Conv::new(isa, geometry, &codes, input.zero_point, requantize);
+        let mut moved = Vec::new();
+        if taps > 1 {
+            moved.reserve_exact(codes.len());
+            for filter in codes.chunks_exact(shape.group_c * taps) {
+                transpose(filter, shape.group_c, taps, &mut moved);
+            }
+        }
+        let codes = if taps > 1 { &moved } else { codes };
+        let k =
+            conv::Conv::new(isa, geometry, codes, InputCodes::any(input.zero_point), requantize);
         let k = k.map_err(text)?;
         let name = k.kernel();
         (Kernel::Conv(k), name)
@@ -208,6 +223,11 @@ fn conv_kernel(
     Ok(Built { kernel, name, macs, parameters })
 }
 
-fn transpose<T: Copy>(matrix: &[T], rows: usize, columns: usize) -> Vec<T> {
-    (0..columns).flat_map(|c| (0..rows).map(move |r| matrix[r * columns + c])).collect()
+/// Appends `matrix[rows][columns]` as `[columns][rows]`; nothing where their number is another.
+fn transpose<T: Copy>(matrix: &[T], rows: usize, columns: usize, to: &mut Vec<T>) {
+    if matrix.len() == rows * columns {
+        for column in 0..columns {
+            to.extend(matrix[column..].iter().step_by(columns));
+        }
+    }
 }

@@ -6,6 +6,7 @@
 
 mod arena;
 mod build;
+mod codes;
 mod float;
 mod op;
 mod plan;
@@ -13,10 +14,10 @@ mod run;
 pub(crate) mod shape;
 mod step;
 
+pub(crate) use codes::{Codes, Stored};
 pub(crate) use float::{FloatKind, FloatWeights};
 pub(crate) use op::{PlannedRegion, RegionOp};
 pub(crate) use plan::StepInfo;
-pub(crate) use run::Workers;
 pub(crate) use step::{
     ConvShape, Padding, Quantization, QuantizedOutput, Region, Step, StepKind, Weights,
 };

@@ -1,32 +1,40 @@
 //! tract's view of a region: one operator.
 
+use std::mem::take;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
-use kinglet_kernels::Isa;
+use kinglet_kernels::{Isa, Workers};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::*;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::expandable::Expansion;
 
 use super::plan::{self, Element, Export, Plan};
-use super::run::{RunState, Workers};
+use super::run::RunState;
 use super::shape;
-use super::step::{Held, Region};
+use super::step::{Held, Payload, Region};
+use crate::preprocess::InputTensor;
 
 /// A region before its input shapes are known.
 #[derive(Debug, Clone)]
 pub(crate) struct RegionOp {
-    /// The steps.
-    pub region: Arc<Region>,
-    /// Instruction set of the kernels.
-    pub isa: Isa,
-    /// Threads to run on.
-    pub workers: Arc<Workers>,
+    /// The steps, their weights taken out.
+    region: Arc<Region>,
+    /// The weights of each step, until the kernels are built from them.
+    payloads: Arc<Mutex<Vec<Payload>>>,
+    isa: Isa,
+    workers: Arc<Workers>,
 }
 
 impl RegionOp {
+    /// A region that will run in kernels of this instruction set on these threads.
+    pub(crate) fn new(mut region: Region, isa: Isa, workers: Arc<Workers>) -> Self {
+        let payloads = region.steps.iter_mut().map(|s| s.kind.take_payload()).collect();
+        Self { region: Arc::new(region), payloads: Arc::new(Mutex::new(payloads)), isa, workers }
+    }
+
     fn input_type(&self, at: usize) -> DatumType {
         let held = plan::input_held(&self.region, &self.region.inputs[at]);
         datum_type(Element::of(held, &self.region, self.isa))
@@ -128,7 +136,9 @@ impl Expansion for RegionOp {
             .iter()
             .map(|i| concrete(&model.outlet_fact(*i)?.shape.to_tvec()))
             .collect::<TractResult<Vec<_>>>()?;
-        let plan = Plan::new(&self.region, &shapes, self.isa).map_err(|e| format_err!("{e}"))?;
+        let payloads = take(&mut *self.payloads.lock().unwrap_or_else(PoisonError::into_inner));
+        let plan =
+            Plan::new(&self.region, payloads, &shapes, self.isa).map_err(|e| format_err!("{e}"))?;
         let planned = PlannedRegion {
             plan: Arc::new(plan),
             workers: self.workers.clone(),
@@ -151,6 +161,28 @@ pub(crate) struct PlannedRegion {
     workers: Arc<Workers>,
     /// Buffers, and the times of the last run.
     pub state: Arc<Mutex<RunState>>,
+}
+
+impl PlannedRegion {
+    /// Whether the region gives one value and that in f32, so that [`Self::run_alone`] can run it.
+    pub(crate) fn gives_one_f32(&self) -> bool {
+        matches!(self.plan.exports[..], [Export::F32(_)])
+    }
+
+    /// Runs a region that is the whole graph: no tensors of tract, and once warm no allocation.
+    ///
+    /// # Panics
+    /// For a region that [`Self::gives_one_f32`] denies, or an input of another length.
+    pub(crate) fn run_alone(&self, input: &InputTensor, output: &mut Vec<f32>) {
+        let [Export::F32(shape)] = &self.plan.exports[..] else { panic!("gives one f32 value") };
+        output.resize(shape.iter().product(), 0.0);
+        let given = match input {
+            InputTensor::U8(codes) => codes.as_slice(),
+            InputTensor::F32(real) => bytemuck::cast_slice(real),
+        };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.plan.run(&self.workers, &mut state, &[given], std::slice::from_mut(output));
+    }
 }
 
 impl std::fmt::Debug for RunState {

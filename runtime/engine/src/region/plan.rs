@@ -9,7 +9,7 @@ use kinglet_kernels::{Isa, add, conv, depthwise, linear, lookup, mul, pool, quan
 use super::arena::{self, Life};
 use super::build::{self, FloatKernel};
 use super::shape::{self, Shape};
-use super::step::{Held, Region, Step, StepKind};
+use super::step::{Held, Payload, Region, Step, StepKind};
 
 /// Largest arena, bytes: 1 GiB.
 const MAX_ARENA: usize = 1 << 30;
@@ -43,7 +43,7 @@ impl Element {
 
 /// Whether an instruction set has arithmetic on f16.
 fn computes_in_f16(isa: Isa) -> bool {
-    isa.name() == "neon-fp16"
+    isa == Isa::NeonFp16
 }
 
 /// Where a value lives while the region runs.
@@ -179,19 +179,33 @@ pub(super) fn input_held(region: &Region, name: &str) -> Held {
 }
 
 impl Plan {
-    /// Builds the kernels of a region for inputs of these shapes.
-    pub(super) fn new(region: &Region, inputs: &[Shape], isa: Isa) -> Result<Self, String> {
+    /// Builds the kernels of a region for inputs of these shapes. `payloads` are the weights of its
+    /// steps in their order; each is freed as soon as its kernel is ready.
+    pub(super) fn new(
+        region: &Region,
+        mut payloads: Vec<Payload>,
+        inputs: &[Shape],
+        isa: Isa,
+    ) -> Result<Self, String> {
         let values = values(region, inputs)?;
         let batch = inputs.first().and_then(|s| s.first()).copied().unwrap_or(1).max(1);
         if values.values().any(|v| v.shape.first() != Some(&batch)) {
             return Err("values of different batch sizes in one region".into());
         }
         let places = places(region, &values, isa)?;
-        let steps = region
-            .steps
-            .iter()
-            .map(|step| planned(step, region, &values, &places.by_name, isa))
-            .collect::<Result<_, _>>()?;
+        payloads.resize_with(region.steps.len(), Payload::default);
+        // The largest first: its weights lie in memory three times for a moment, and then the other
+        // layers' are not yet packed.
+        let mut order: Vec<usize> = (0..region.steps.len()).collect();
+        order.sort_by_key(|&at| std::cmp::Reverse(payloads[at].bytes()));
+        let mut steps: Vec<Option<PlannedStep>> = Vec::new();
+        steps.resize_with(order.len(), || None);
+        for at in order {
+            let payload = std::mem::take(&mut payloads[at]);
+            let step = &region.steps[at];
+            steps[at] = Some(planned(step, payload, region, &values, &places.by_name, isa)?);
+        }
+        let steps = steps.into_iter().flatten().collect();
         let exports = region
             .outputs
             .iter()
@@ -268,6 +282,7 @@ fn places<'a>(
 
 fn planned(
     step: &Step,
+    payload: Payload,
     region: &Region,
     values: &HashMap<&str, Value>,
     places: &HashMap<&str, Place>,
@@ -277,7 +292,7 @@ fn planned(
     let shapes: Vec<&Shape> = inputs.iter().map(|v| &v.shape).collect();
     let output = &values[step.output.as_str()];
     let float = Element::of(Held::Float, region, isa);
-    let built = build::kernel(step, &shapes, float, isa)
+    let built = build::kernel(step, payload, &shapes, float, isa)
         .map_err(|why| format!("step '{}' ({}): {why}", step.name, step.kind.operation()))?;
     let bytes = |v: &Value| {
         let elements: usize = v.shape.iter().skip(1).product();

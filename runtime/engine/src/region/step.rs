@@ -5,6 +5,9 @@
 //! changes no result) or of the region's float type. Integer steps are here, float ones in
 //! `float`.
 
+use std::mem::take;
+
+use super::codes::Codes;
 use super::float::FloatKind;
 
 /// How `u8` codes stand for real numbers: real = (code - zero_point) * scale.
@@ -43,8 +46,8 @@ pub(crate) struct QuantizedOutput {
 /// Constant weights of a convolution or a fully connected layer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Weights {
-    /// Codes minus their zero point, in the model's order: `[out][in/group][kh][kw]`, or `[out][in]`.
-    pub codes: Vec<i16>,
+    /// `[out][in/group][kh][kw]`, or `[out][in]` or `[in][out]` as its shape says.
+    pub codes: Codes,
     /// Scale of each output channel.
     pub scale: Vec<f32>,
     /// Bias of each output channel in units of input scale times weight scale.
@@ -60,6 +63,34 @@ pub(crate) enum Padding {
     SameUpper,
     /// Output is ceil(input / stride); the odd row or column goes above and left.
     SameLower,
+}
+
+/// What makes a network large: a step's weights, which go when its kernel is ready.
+#[derive(Debug, Default)]
+pub(super) enum Payload {
+    #[default]
+    None,
+    Codes(Codes),
+    Floats(Vec<f32>),
+}
+
+impl Payload {
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Codes(codes) => codes.len(),
+            Self::Floats(values) => size_of_val(values.as_slice()),
+        }
+    }
+
+    /// Codes widened, and floats; one of the two is empty.
+    pub(super) fn widened(self) -> (Vec<i16>, Vec<f32>) {
+        match self {
+            Self::None => Default::default(),
+            Self::Codes(codes) => (codes.widened(), Vec::new()),
+            Self::Floats(values) => (Vec::new(), values),
+        }
+    }
 }
 
 /// Geometry of a convolution, apart from the picture's size.
@@ -182,6 +213,27 @@ impl StepKind {
             Self::Dequantize(_) | Self::Linear { output: None, .. } => Held::Outside,
             Self::Float(kind) => kind.writes(),
             _ => Held::Codes,
+        }
+    }
+
+    /// The step's integer weights, if it has any.
+    pub(crate) fn weights_mut(&mut self) -> Option<&mut Weights> {
+        match self {
+            Self::Conv { weights, .. } | Self::Linear { weights, .. } => Some(weights),
+            _ => None,
+        }
+    }
+
+    /// Takes the step's weights out of it.
+    pub(super) fn take_payload(&mut self) -> Payload {
+        match self {
+            Self::Conv { weights, .. } | Self::Linear { weights, .. } => {
+                Payload::Codes(take(&mut weights.codes))
+            }
+            Self::Float(FloatKind::Conv { weights, .. } | FloatKind::Linear { weights, .. }) => {
+                Payload::Floats(take(&mut weights.values))
+            }
+            _ => Payload::None,
         }
     }
 

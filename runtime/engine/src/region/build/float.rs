@@ -3,12 +3,12 @@
 use half::f16;
 use half::slice::HalfBitsSliceExt;
 use kinglet_kernels::float::{self, Activation};
-use kinglet_kernels::{Isa, Scratch, quantize};
+use kinglet_kernels::{Isa, Scratch, Workers, quantize};
 
 use super::{Built, layout, transpose};
-use crate::region::float::{FloatKind, FloatWeights};
+use crate::region::float::FloatKind;
 use crate::region::plan::Kernel;
-use crate::region::run::Workers;
+use crate::region::run::split;
 use crate::region::shape::{self, Shape};
 use crate::region::step::ConvShape;
 
@@ -72,9 +72,10 @@ pub(in crate::region) enum FloatKernel<T: float::Element> {
     Copy,
 }
 
-/// Builds the kernel of a float step for inputs of these shapes (NHWC).
+/// Builds the kernel of a float step for inputs of these shapes (NHWC). `values` are its weights.
 pub(super) fn kernel<T: Float>(
     kind: &FloatKind,
+    values: &[f32],
     inputs: &[&Shape],
     isa: Isa,
 ) -> Result<Built, String> {
@@ -115,11 +116,11 @@ pub(super) fn kernel<T: Float>(
             plain(FloatKernel::ToCodes(k), name)
         }
         FloatKind::Conv { shape, weights, activation, residual } => {
-            conv::<T>(shape, weights, *activation, *residual, first, isa)?
+            conv::<T>(shape, (values, &weights.bias), *activation, *residual, first, isa)?
         }
         FloatKind::Linear { in_features, weights, activation, outside } => {
             let wrap = if *outside { FloatKernel::LinearF32 } else { FloatKernel::Linear };
-            linear::<T>(*in_features, weights, *activation, isa, wrap)?
+            linear::<T>(*in_features, (values, &weights.bias), *activation, isa, wrap)?
         }
         FloatKind::Add(activation) => {
             let k = float::Add::new(isa, *activation).map_err(text)?;
@@ -148,25 +149,24 @@ pub(super) fn kernel<T: Float>(
 
 fn linear<T: Float>(
     in_features: usize,
-    weights: &FloatWeights,
+    (values, bias): (&[f32], &[f32]),
     activation: Activation,
     isa: Isa,
     wrap: fn(float::Linear<T>) -> FloatKernel<T>,
 ) -> Result<Built, String> {
-    let FloatWeights { values, bias } = weights;
     let k = float::Linear::new(isa, in_features, bias.len(), values, bias, activation);
     let k = k.map_err(|e| e.to_string())?;
     Ok(Built {
         name: k.kernel(),
         macs: (in_features * bias.len()) as u64,
-        parameters: parameters::<T>(weights),
+        parameters: parameters::<T>(values, bias),
         kernel: T::wrap(wrap(k)),
     })
 }
 
 fn conv<T: Float>(
     shape: &ConvShape,
-    weights: &FloatWeights,
+    (values, bias): (&[f32], &[f32]),
     activation: Activation,
     residual: bool,
     input: &Shape,
@@ -175,29 +175,28 @@ fn conv<T: Float>(
     let [_, h, w, c] = shape::map(input)?;
     let geometry = shape::conv_geometry(shape, [h, w, c])?;
     let text = |e: kinglet_kernels::KernelError| e.to_string();
-    let FloatWeights { values, bias } = weights;
     let taps = shape.kernel[0] * shape.kernel[1];
     let (kernel, name) = if shape.groups > 1 {
         // [channel][tap] to [tap][channel]
-        let values = transpose(values, shape.out_c, taps);
-        let k = float::Depthwise::new(isa, geometry, &values, bias, activation).map_err(text)?;
+        let mut moved = Vec::with_capacity(values.len());
+        transpose(values, shape.out_c, taps, &mut moved);
+        let k = float::Depthwise::new(isa, geometry, &moved, bias, activation).map_err(text)?;
         let name = k.kernel();
         (FloatKernel::Depthwise(k), name)
     } else if geometry.is_pointwise() && h * w == 1 && !residual {
         // The gates of squeeze-and-excite: a matrix times one vector.
-        return linear::<T>(c, weights, activation, isa, FloatKernel::Linear);
+        return linear::<T>(c, (values, bias), activation, isa, FloatKernel::Linear);
     } else {
-        let k = if taps == 1 {
-            float::Conv::new(isa, geometry, values, bias, activation)
-        } else {
-            // [out][in][tap] to [out][tap][in]
-            let values: Vec<f32> = values
-                .chunks_exact(shape.group_c * taps)
-                .flat_map(|filter| transpose(filter, shape.group_c, taps))
-                .collect();
-            float::Conv::new(isa, geometry, &values, bias, activation)
-        };
-        let k = k.map_err(text)?;
+        // [out][in][tap] to [out][tap][in]
+        let mut moved = Vec::new();
+        if taps > 1 {
+            moved.reserve_exact(values.len());
+            for filter in values.chunks_exact(shape.group_c * taps) {
+                transpose(filter, shape.group_c, taps, &mut moved);
+            }
+        }
+        let values = if taps > 1 { &moved } else { values };
+        let k = float::Conv::new(isa, geometry, values, bias, activation).map_err(text)?;
         let name = k.kernel();
         (FloatKernel::Conv(k, shape.out_c), name)
     };
@@ -206,12 +205,12 @@ fn conv<T: Float>(
         kernel: T::wrap(kernel),
         name,
         macs: pixels * (shape.out_c * shape.group_c * taps) as u64,
-        parameters: parameters::<T>(weights),
+        parameters: parameters::<T>(values, bias),
     })
 }
 
-fn parameters<T>(weights: &FloatWeights) -> u64 {
-    (weights.values.len() * size_of::<T>() + weights.bias.len() * size_of::<f32>()) as u64
+fn parameters<T>(values: &[f32], bias: &[f32]) -> u64 {
+    (size_of_val(values) / size_of::<f32>() * size_of::<T>() + size_of_val(bias)) as u64
 }
 
 impl<T: Float> FloatKernel<T> {
@@ -230,7 +229,7 @@ impl<T: Float> FloatKernel<T> {
             Self::ToCodes(k) => k.run(bytemuck::cast_slice(a), out),
             Self::Conv(k, out_c) => {
                 let (a, b) = (T::read(a), T::read(b));
-                workers.split(k.pixels(), T::write(out), scratches, |range, part, scratch| {
+                split(workers, k.pixels(), T::write(out), scratches, |range, part, scratch| {
                     let pixels = range.start * out_c..range.end * out_c;
                     let residual = (!b.is_empty()).then(|| &b[pixels]);
                     k.run(a, residual, range, part, scratch);
@@ -238,20 +237,20 @@ impl<T: Float> FloatKernel<T> {
             }
             Self::Depthwise(k) => {
                 let a = T::read(a);
-                workers.split(k.rows(), T::write(out), scratches, |range, part, scratch| {
+                split(workers, k.rows(), T::write(out), scratches, |range, part, scratch| {
                     k.run(a, range, part, scratch);
                 });
             }
             Self::Linear(k) => {
                 let a = T::read(a);
                 let units = k.out_features();
-                workers.split(units, T::write(out), scratches, |range, part, _| {
+                split(workers, units, T::write(out), scratches, |range, part, _| {
                     k.run(a, range, part);
                 });
             }
             Self::LinearF32(k) => {
                 let (a, out) = (T::read(a), bytemuck::cast_slice_mut::<u8, f32>(out));
-                workers.split(k.out_features(), out, scratches, |range, part, _| {
+                split(workers, k.out_features(), out, scratches, |range, part, _| {
                     k.run_f32(a, range, part);
                 });
             }
