@@ -98,7 +98,7 @@ impl Body {
             Isa::Neon | Isa::NeonDot if neon::Kernel::takes(&layer, reach) => {
                 match Neon::detect() {
                     Some(neon) => {
-                        let dot = NeonDot::detect().filter(|_| isa == Isa::NeonDot);
+                        let dot = NeonDot::detect().filter(|_| isa.for_integers() == Isa::NeonDot);
                         Body::Neon(neon::Kernel::new(neon, dot, &layer, reach))
                     }
                     None => Body::Scalar(scalar::Kernel::new(layer)),

@@ -29,7 +29,10 @@ mod element;
 mod layout;
 mod linear;
 mod mul;
+mod panels;
 mod pool;
+mod simd;
+mod tile;
 
 pub use activate::Activate;
 pub use activation::Activation;
