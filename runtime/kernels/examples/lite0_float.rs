@@ -62,8 +62,11 @@ fn layer<T: Element>(isa: Isa, entry: &Entry, repetitions: usize) -> (&'static s
         Op::Add | Op::Pool => Vec::new(),
         _ => (0..g.out_c * depth).map(|_| random() / depth as f32).collect(),
     };
-    let input: Vec<T> = (0..g.input_len()).map(|_| T::from_f32(random())).collect();
-    let mut output = vec![T::default(); g.output_len()];
+    let (mut input, mut output) = (Vec::new(), Vec::new());
+    let input = aligned(&mut input, g.input_len());
+    input.fill_with(|| T::from_f32(random()));
+    let input = &*input;
+    let output = aligned(&mut output, g.output_len());
     let bias = vec![0.1; g.out_c];
     let mut scratch = Scratch::new();
     let relu6 = Activation::Clamp { min: 0.0, max: 6.0 };
@@ -75,14 +78,14 @@ fn layer<T: Element>(isa: Isa, entry: &Entry, repetitions: usize) -> (&'static s
             let activation = if bounded { relu6 } else { Activation::None };
             let conv = Conv::<T>::new(isa, g, &weights, &bias, activation).expect("valid");
             let us = best(repetitions, count, &mut || {
-                conv.run(&input, None, 0..conv.pixels(), &mut output, &mut scratch);
+                conv.run(input, None, 0..conv.pixels(), output, &mut scratch);
             });
             (conv.kernel(), us)
         }
         Op::Depthwise => {
             let conv = Depthwise::<T>::new(isa, g, &weights, &bias, relu6).expect("valid");
             let us = best(repetitions, count, &mut || {
-                conv.run(&input, 0..conv.rows(), &mut output, &mut scratch);
+                conv.run(input, 0..conv.rows(), output, &mut scratch);
             });
             (conv.kernel(), us)
         }
@@ -92,23 +95,31 @@ fn layer<T: Element>(isa: Isa, entry: &Entry, repetitions: usize) -> (&'static s
                 Linear::<T>::new(isa, g.in_c, g.out_c, &weights, &bias, none).expect("valid");
             let mut scores = vec![0.0; g.out_c];
             let us =
-                best(repetitions, count, &mut || linear.run_f32(&input, 0..g.out_c, &mut scores));
+                best(repetitions, count, &mut || linear.run_f32(input, 0..g.out_c, &mut scores));
             (linear.kernel(), us)
         }
         Op::Add => {
             let add = Add::<T>::new(isa, Activation::None).expect("valid");
-            let us = best(repetitions, count, &mut || add.run(&input, &input, &mut output));
+            let us = best(repetitions, count, &mut || add.run(input, input, output));
             (add.kernel(), us)
         }
         Op::Pool => {
             let pixels = g.in_h * g.in_w;
             let pool = GlobalAveragePool::<T>::new(isa, pixels, g.in_c).expect("valid");
             let us = best(repetitions, count, &mut || {
-                pool.run(&input, &mut output[..g.in_c], &mut scratch);
+                pool.run(input, &mut output[..g.in_c], &mut scratch);
             });
             (pool.kernel(), us)
         }
     }
+}
+
+/// `len` values that begin on a cache line, as an engine's arena has them.
+fn aligned<T: Element>(store: &mut Vec<T>, len: usize) -> &mut [T] {
+    const LINE: usize = 64;
+    store.resize(len + LINE / size_of::<T>(), T::default());
+    let start = store.as_ptr().align_offset(LINE);
+    &mut store[start..start + len]
 }
 
 /// The best time of some runs after a first one, in microseconds.

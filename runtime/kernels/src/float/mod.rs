@@ -26,6 +26,7 @@ mod add;
 mod conv;
 mod depthwise;
 mod element;
+mod elementwise;
 mod layout;
 mod linear;
 mod mul;

@@ -1,7 +1,7 @@
 //! Packed weights: panels of a few vectors of output channels, `[panel][depth][vectors][lanes]`.
 
 use super::Element;
-use super::simd::{MAX_PANEL, Simd};
+use super::simd::Simd;
 use crate::scratch::PackedFloats;
 
 /// The weights and the bias of a matrix product, packed.
@@ -31,7 +31,7 @@ impl<S: Simd> Panels<S> {
     pub(super) fn new<T: Element>(columns: usize, weights: &[f32], bias: &[f32]) -> Panels<S> {
         let depth = weights.len() / columns;
         let vectors = columns.div_ceil(S::LANES);
-        let count = vectors.div_ceil(MAX_PANEL);
+        let count = vectors.div_ceil(S::PANEL);
         let mut panels = Vec::with_capacity(count);
         let mut done = 0;
         for index in 0..count {

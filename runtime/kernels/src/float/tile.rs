@@ -124,7 +124,7 @@ impl<S: Io<T>, T: Element, const M: usize, const N: usize> Vectorized for Tiles<
             unsafe {
                 let acc = product::<S, M, N>(self.s, start, &self.rows, &self.weights);
                 if self.epilogue.only_bounds() {
-                    store(self.s, acc, &target, self.epilogue);
+                    write::<S, T, M, N, true>(self.s, acc, &target, self.epilogue);
                 } else {
                     self.s.vectorize(Finish { s: self.s, acc, target, epilogue: self.epilogue });
                 }
@@ -238,22 +238,6 @@ unsafe fn add_products<S: Simd, const M: usize, const N: usize>(
     }
 }
 
-/// Bounds a tile, adds the residual and writes it.
-///
-/// # Safety
-/// `target` must be valid for `M` rows.
-#[inline(always)]
-unsafe fn store<S: Io<T>, T: Element, const M: usize, const N: usize>(
-    s: S,
-    acc: [[S::V; N]; M],
-    target: &Target<T>,
-    epilogue: &Epilogue<S::C>,
-) {
-    let (min, max) = (s.splat(epilogue.min), s.splat(epilogue.max));
-    // SAFETY: the caller vouches for `target`.
-    unsafe { write(s, acc, target, |x| s.min(s.max(x, min), max)) }
-}
-
 /// The end of a tile whose activation is a longer computation: not inlined into each tile.
 struct Finish<'a, S: Simd, T, const M: usize, const N: usize> {
     s: S,
@@ -270,44 +254,46 @@ impl<S: Io<T>, T: Element, const M: usize, const N: usize> Vectorized for Finish
         let mut target = self.target;
         for acc in self.acc {
             // SAFETY: `run`'s caller vouches for each row.
-            unsafe { write(self.s, [acc], &target, |x| self.epilogue.apply(self.s, x)) };
+            unsafe { write::<S, T, 1, N, false>(self.s, [acc], &target, self.epilogue) };
             target = target.after(1);
         }
     }
 }
 
-/// Writes `activation(acc) + residual`.
+/// Writes `activation(acc) + residual`; `BOUNDS` if the activation only bounds.
 ///
 /// # Safety
 /// `target` must be valid for `M` rows.
 #[inline(always)]
-unsafe fn write<S: Io<T>, T: Element, const M: usize, const N: usize>(
+unsafe fn write<S: Io<T>, T: Element, const M: usize, const N: usize, const BOUNDS: bool>(
     s: S,
     acc: [[S::V; N]; M],
     target: &Target<T>,
-    activation: impl Fn(S::V) -> S::V,
+    epilogue: &Epilogue<S::C>,
 ) {
-    let at = |m: usize, n: usize| m * target.stride + n * S::LANES;
+    let (min, max) = (s.splat(epilogue.min), s.splat(epilogue.max));
     let whole = target.columns == N * S::LANES;
     // Vectors that are written whole: all but the last, or all.
     let last = if whole { N } else { target.columns / S::LANES };
     let part = target.columns % S::LANES;
     for (m, acc) in acc.iter().enumerate() {
         for (n, &acc) in acc.iter().enumerate() {
-            let mut value = activation(acc);
+            let mut value =
+                if BOUNDS { s.min(s.max(acc, min), max) } else { epilogue.apply(s, acc) };
+            let at = m * target.stride + n * S::LANES;
             // SAFETY: within the columns of row `m`, which the caller vouches for.
             unsafe {
                 if whole || n < last {
                     if !target.residual.is_null() {
-                        value = s.add(value, s.read(target.residual.add(at(m, n))));
+                        value = s.add(value, s.read(target.residual.add(at)));
                     }
-                    s.write(target.output.add(at(m, n)), value);
+                    s.write(target.output.add(at), value);
                 } else if part > 0 {
                     if !target.residual.is_null() {
-                        let residual = s.read_part(target.residual.add(at(m, n)), part);
+                        let residual = s.read_part(target.residual.add(at), part);
                         value = s.add(value, residual);
                     }
-                    s.write_part(target.output.add(at(m, n)), part, value);
+                    s.write_part(target.output.add(at), part, value);
                 }
             }
         }

@@ -125,13 +125,8 @@ impl<S: Simd> Kernel<S> {
             let block = start..(start + self.block).min(pixels.end);
             let count = block.len();
             gather(self.simd, g, input, block, values);
-            let rows = Rows {
-                start: values.as_ptr(),
-                stride: depth,
-                runs: 1,
-                run_stride: 0,
-                run: depth,
-            };
+            let rows =
+                Rows { start: values.as_ptr(), stride: depth, runs: 1, run_stride: 0, run: depth };
             let target = target.after(start - pixels.start);
             // SAFETY: `count` rows were gathered; `run` checked the output's length.
             unsafe { self.multiply(rows, count, 0, target) };

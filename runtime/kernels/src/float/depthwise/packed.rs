@@ -181,11 +181,17 @@ impl<S: Io<T>, T: Element, const VECTORS: usize, const KERNEL: usize, const STRI
                 unsafe {
                     if group.vectors == VECTORS {
                         tile::line::<S, T, VECTORS, KERNEL, STRIDE>(
-                            kernel.simd, g, &line, &kernel.epilogue,
+                            kernel.simd,
+                            g,
+                            &line,
+                            &kernel.epilogue,
                         );
                     } else {
                         tile::line::<S, T, 1, KERNEL, STRIDE>(
-                            kernel.simd, g, &line, &kernel.epilogue,
+                            kernel.simd,
+                            g,
+                            &line,
+                            &kernel.epilogue,
                         );
                     }
                 }

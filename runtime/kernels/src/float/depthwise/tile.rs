@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::ConvGeometry;
 use crate::float::Element;
-use crate::float::simd::{Epilogue, Io};
+use crate::float::simd::{Epilogue, Io, MAX_LANES};
 
 /// Output columns of a tile.
 pub(super) const COLUMNS: usize = 8;
@@ -102,10 +102,12 @@ unsafe fn tile<
 ) {
     let width = VECTORS * S::LANES;
     let zero = s.splat(S::C::default());
-    // SAFETY: the caller vouches for `line`; a pixel is read only if it lies within the image.
+    // What the padding holds.
+    let zeros = [T::default(); 2 * MAX_LANES];
+    // SAFETY: the caller vouches for `line`; a pixel is read only if it lies within the image, else
+    // zeros are, which are as wide as 2 registers.
     unsafe {
-        let bias: [S::V; VECTORS] =
-            std::array::from_fn(|v| s.load(line.bias.add(v * S::LANES)));
+        let bias: [S::V; VECTORS] = std::array::from_fn(|v| s.load(line.bias.add(v * S::LANES)));
         let mut acc = [bias; COLUMNS];
         // Wraps below 0 for columns in the padding.
         let first = (x * STRIDE).wrapping_sub(g.pad_left);
@@ -117,15 +119,16 @@ unsafe fn tile<
                 *w = std::array::from_fn(|v| s.load(weights.add(j * width + v * S::LANES)));
             }
             unrolled!(col < (COLUMNS - 1) * STRIDE + KERNEL, {
-                if !BORDER || first.wrapping_add(col) < g.in_w {
-                    let pixel = row.wrapping_add(col * g.in_c);
-                    let value: [S::V; VECTORS] =
-                        std::array::from_fn(|v| s.read(pixel.add(v * S::LANES)));
-                    for t in 0..COLUMNS {
-                        if col >= t * STRIDE && col - t * STRIDE < KERNEL {
-                            for v in 0..VECTORS {
-                                acc[t][v] = s.fma(acc[t][v], value[v], w[col - t * STRIDE][v]);
-                            }
+                let mut pixel = row.wrapping_add(col * g.in_c);
+                if BORDER && first.wrapping_add(col) >= g.in_w {
+                    pixel = zeros.as_ptr();
+                }
+                let value: [S::V; VECTORS] =
+                    std::array::from_fn(|v| s.read(pixel.add(v * S::LANES)));
+                for t in 0..COLUMNS {
+                    if col >= t * STRIDE && col - t * STRIDE < KERNEL {
+                        for v in 0..VECTORS {
+                            acc[t][v] = s.fma(acc[t][v], value[v], w[col - t * STRIDE][v]);
                         }
                     }
                 }
@@ -152,8 +155,7 @@ unsafe fn any<S: Io<T>, T: Element, const VECTORS: usize>(
     let width = VECTORS * S::LANES;
     // SAFETY: the caller vouches for `line`; a pixel is read only if it lies within the image.
     unsafe {
-        let mut acc: [S::V; VECTORS] =
-            std::array::from_fn(|v| s.load(line.bias.add(v * S::LANES)));
+        let mut acc: [S::V; VECTORS] = std::array::from_fn(|v| s.load(line.bias.add(v * S::LANES)));
         for i in 0..line.taps {
             let row = line.input.add(i * g.dilation_h * g.in_w * g.in_c);
             for j in 0..g.kernel_w {
@@ -184,25 +186,23 @@ unsafe fn finish<S: Io<T>, T: Element, const VECTORS: usize, const COUNT: usize>
     acc: [[S::V; VECTORS]; COUNT],
 ) {
     let mut output = line.output.wrapping_add(x * g.out_c);
-    let write = |output: *mut T, v: usize, value: S::V| {
-        // SAFETY: a vector of a column of the row, which the caller vouches for.
-        unsafe { s.write(output.add(v * S::LANES), value) }
-    };
     if epilogue.only_bounds() {
         let (min, max) = (s.splat(epilogue.min), s.splat(epilogue.max));
         for (t, acc) in acc.iter().enumerate() {
             if t < count {
                 for (v, &acc) in acc.iter().enumerate() {
-                    write(output, v, s.min(s.max(acc, min), max));
+                    let value = s.min(s.max(acc, min), max);
+                    // SAFETY: a vector of a column of the row.
+                    unsafe { s.write(output.add(v * S::LANES), value) };
                 }
             }
             output = output.wrapping_add(g.out_c);
         }
     } else {
-        // Through memory, so that the longer function is there once.
         for acc in acc.iter().take(count) {
             for (v, &acc) in acc.iter().enumerate() {
-                write(output, v, epilogue.apply(s, acc));
+                // SAFETY: a vector of a column of the row.
+                unsafe { s.write(output.add(v * S::LANES), epilogue.apply(s, acc)) };
             }
             output = output.wrapping_add(g.out_c);
         }

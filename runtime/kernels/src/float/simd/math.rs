@@ -36,9 +36,7 @@ fn exp_of_negative<S: Exp>(s: S, x: S::V) -> S::V {
     let r = s.fma(y, n, s.splat(-0.693_359_4));
     let r = s.fma(r, n, s.splat(2.121_944_4e-4));
     let mut p = s.splat(1.987_569_1e-4);
-    for coefficient in
-        [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1]
-    {
+    for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
         p = s.fma(s.splat(coefficient), p, r);
     }
     let exp = s.add(s.fma(r, s.mul(r, r), p), s.splat(1.0));
@@ -66,36 +64,40 @@ impl<C: Element> Epilogue<C> {
 
     /// Whether `min` and `max` are all there is to do.
     pub(in crate::float) fn only_bounds(&self) -> bool {
-        matches!(
-            self.activation,
-            Activation::None | Activation::Relu | Activation::Clamp { .. }
-        )
+        matches!(self.activation, Activation::None | Activation::Relu | Activation::Clamp { .. })
     }
 
     /// The activation of a vector.
     #[inline(always)]
     pub(in crate::float) fn apply<S: Simd<C = C>>(&self, s: S, x: S::V) -> S::V {
-        let constant = |value: f32| s.splat(C::from_f32(value));
-        let bound = |x, min, max| s.min(s.max(x, min), max);
-        let ramp = |x| {
-            let line = s.fma(constant(0.5), x, constant(1.0 / 6.0));
-            bound(line, constant(0.0), constant(1.0))
-        };
         match self.activation {
             Activation::None => x,
             Activation::Relu | Activation::Clamp { .. } => {
-                bound(x, s.splat(self.min), s.splat(self.max))
+                bound(s, x, s.splat(self.min), s.splat(self.max))
             }
             Activation::Silu => {
-                let x = s.max(x, constant(SIGMOID_MIN));
+                let x = s.max(x, s.splat(C::from_f32(SIGMOID_MIN)));
                 s.mul(x, s.sigmoid(x))
             }
             Activation::Sigmoid => s.sigmoid(x),
             Activation::HardSwish => {
-                let x = s.max(x, constant(-3.0));
-                s.mul(x, ramp(x))
+                let x = s.max(x, s.splat(C::from_f32(-3.0)));
+                s.mul(x, ramp(s, x))
             }
-            Activation::HardSigmoid => ramp(x),
+            Activation::HardSigmoid => ramp(s, x),
         }
     }
+}
+
+/// `min(max(x, low), high)`
+#[inline(always)]
+fn bound<S: Simd>(s: S, x: S::V, low: S::V, high: S::V) -> S::V {
+    s.min(s.max(x, low), high)
+}
+
+/// `min(max(x / 6 + 1/2, 0), 1)`
+#[inline(always)]
+fn ramp<S: Simd>(s: S, x: S::V) -> S::V {
+    let line = s.fma(s.splat(S::C::from_f32(0.5)), x, s.splat(S::C::from_f32(1.0 / 6.0)));
+    bound(s, line, s.splat(S::C::default()), s.splat(S::C::from_f32(1.0)))
 }

@@ -47,6 +47,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// Values of a row of activations that one load brings.
     const DEPTH: usize;
+    /// Vectors of a panel of weights, at most [`MAX_PANEL`].
+    const PANEL: usize;
     /// Rows of a tile whose panel has 1, 2 or 3 vectors: what fits into the registers.
     const ROWS: [usize; MAX_PANEL];
     /// Products that are summed before their sum is added to the total.

@@ -52,7 +52,7 @@ impl Avx512 {
 /// What both sets do alike, by other intrinsics.
 macro_rules! simd {
     (
-        $token:ty, $vector:ty, $name:literal, lanes $lanes:literal, rows $rows:expr,
+        $token:ty, $vector:ty, $name:literal, lanes $lanes:literal, panel $panel:literal, rows $rows:expr,
         depthwise $depthwise:literal,
         $loadu:ident, $storeu:ident, $set1:ident, $fmadd:ident, $add:ident, $mul:ident, $max:ident, $min:ident
     ) => {
@@ -64,6 +64,7 @@ macro_rules! simd {
             const NAME: &'static str = $name;
             const LANES: usize = $lanes;
             const DEPTH: usize = 1;
+            const PANEL: usize = $panel;
             const ROWS: [usize; 3] = $rows;
             const BLOCK: usize = usize::MAX;
             const DEPTHWISE_VECTORS: usize = $depthwise;
@@ -157,12 +158,12 @@ macro_rules! simd {
 }
 
 simd!(
-    Avx2Fma, __m256, "avx2", lanes 8, rows [8, 6, 4], depthwise 1,
+    Avx2Fma, __m256, "avx2", lanes 8, panel 2, rows [8, 6, 0], depthwise 1,
     _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps, _mm256_mul_ps,
     _mm256_max_ps, _mm256_min_ps
 );
 simd!(
-    Avx512, __m512, "avx512", lanes 16, rows [8, 8, 8], depthwise 2,
+    Avx512, __m512, "avx512", lanes 16, panel 3, rows [8, 8, 8], depthwise 1,
     _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps, _mm512_mul_ps,
     _mm512_max_ps, _mm512_min_ps
 );
