@@ -2,7 +2,7 @@
 //! set: `cargo run --release -p kinglet-kernels --example lite0_float [isa|all] [f32|f16|all]
 //! [repetitions]`.
 //!
-//! With repetitions 0 every layer runs once, after a first run, and marks its begin and end by a
+//! With repetitions 0 every layer shape runs once, after a first run, and marks its begin and end by a
 //! system call that fails and does nothing (`sched_get_priority_max`), for an emulator's plugin
 //! that counts instructions.
 #![allow(clippy::print_stdout, missing_docs)]
@@ -70,21 +70,20 @@ fn layer<T: Element>(isa: Isa, entry: &Entry, repetitions: usize) -> (&'static s
     let bias = vec![0.1; g.out_c];
     let mut scratch = Scratch::new();
     let relu6 = Activation::Clamp { min: 0.0, max: 6.0 };
-    let count = entry.count;
     match entry.op {
         Op::Conv => {
             // An expansion and the two outermost convolutions are bounded, a projection is not.
             let bounded = g.out_c > g.in_c;
             let activation = if bounded { relu6 } else { Activation::None };
             let conv = Conv::<T>::new(isa, g, &weights, &bias, activation).expect("valid");
-            let us = best(repetitions, count, &mut || {
+            let us = best(repetitions, &mut || {
                 conv.run(input, None, 0..conv.pixels(), output, &mut scratch);
             });
             (conv.kernel(), us)
         }
         Op::Depthwise => {
             let conv = Depthwise::<T>::new(isa, g, &weights, &bias, relu6).expect("valid");
-            let us = best(repetitions, count, &mut || {
+            let us = best(repetitions, &mut || {
                 conv.run(input, 0..conv.rows(), output, &mut scratch);
             });
             (conv.kernel(), us)
@@ -94,19 +93,18 @@ fn layer<T: Element>(isa: Isa, entry: &Entry, repetitions: usize) -> (&'static s
             let linear =
                 Linear::<T>::new(isa, g.in_c, g.out_c, &weights, &bias, none).expect("valid");
             let mut scores = vec![0.0; g.out_c];
-            let us =
-                best(repetitions, count, &mut || linear.run_f32(input, 0..g.out_c, &mut scores));
+            let us = best(repetitions, &mut || linear.run_f32(input, 0..g.out_c, &mut scores));
             (linear.kernel(), us)
         }
         Op::Add => {
             let add = Add::<T>::new(isa, Activation::None).expect("valid");
-            let us = best(repetitions, count, &mut || add.run(input, input, output));
+            let us = best(repetitions, &mut || add.run(input, input, output));
             (add.kernel(), us)
         }
         Op::Pool => {
             let pixels = g.in_h * g.in_w;
             let pool = GlobalAveragePool::<T>::new(isa, pixels, g.in_c).expect("valid");
-            let us = best(repetitions, count, &mut || {
+            let us = best(repetitions, &mut || {
                 pool.run(input, &mut output[..g.in_c], &mut scratch);
             });
             (pool.kernel(), us)
@@ -123,14 +121,12 @@ fn aligned<T: Element>(store: &mut Vec<T>, len: usize) -> &mut [T] {
 }
 
 /// The best time of some runs after a first one, in microseconds.
-fn best(repetitions: usize, count: usize, run: &mut dyn FnMut()) -> f64 {
+fn best(repetitions: usize, run: &mut dyn FnMut()) -> f64 {
     run();
     if repetitions == 0 {
-        for _ in 0..count {
-            mark(1);
-            run();
-            mark(2);
-        }
+        mark(1);
+        run();
+        mark(2);
         return f64::NAN;
     }
     let timed = (0..repetitions).map(|_| {

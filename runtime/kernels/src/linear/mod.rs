@@ -118,8 +118,7 @@ impl Linear {
         output.check(out_features)?;
         let input_zero_point = input.zero_point;
         let channel = |n: usize| weights[n * in_features..(n + 1) * in_features].iter();
-        let reach =
-            check_accumulators(channel, input_zero_point, output.multiplier(), output.bias())?;
+        let reach = check_accumulators(channel, input, output.multiplier(), output.bias())?;
         let scalar =
             || Body::Scalar(scalar::Kernel::new(in_features, weights, input_zero_point, &output));
         let wide = !reach.weights_fit_i8;

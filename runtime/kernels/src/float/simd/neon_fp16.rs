@@ -1,5 +1,8 @@
 //! NEON with half-precision arithmetic, in `f16`.
 
+// The intrinsics are inlined all the same, once all is in `run`, which has their features.
+#![allow(unknown_lints, inline_always_mismatching_target_features)]
+
 use std::arch::aarch64::*;
 
 use half::f16;
