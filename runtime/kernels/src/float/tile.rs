@@ -117,25 +117,46 @@ impl<S: Io<T>, T: Element, const M: usize, const N: usize> Vectorized for Tiles<
         if const { M > S::ROWS[N - 1] } {
             return;
         }
-        let mut target = self.target;
-        let mut start = self.rows.start;
+        let Tiles { s, rows, weights, epilogue, .. } = self;
+        let (mut target, mut start) = (self.target, self.rows.start);
+        let in_one_block = rows.runs == 1 && rows.run <= S::BLOCK;
+        let whole = target.columns == N * S::LANES && epilogue.only_bounds();
         for _ in 0..self.tiles {
             // SAFETY: `run`'s caller vouches for all rows of all tiles.
             unsafe {
-                let acc = product::<S, M, N>(self.s, start, &self.rows, &self.weights);
-                if self.epilogue.only_bounds() {
-                    write::<S, T, M, N, true>(self.s, acc, &target, self.epilogue);
+                let acc = if in_one_block {
+                    let mut acc = first::<S, M, N>(s, &weights);
+                    add_products(s, &mut acc, start, rows.stride, weights.weights, rows.run);
+                    acc
                 } else {
-                    self.s.vectorize(Finish { s: self.s, acc, target, epilogue: self.epilogue });
+                    product::<S, M, N>(s, start, &rows, &weights)
+                };
+                match (whole, target.residual.is_null()) {
+                    (true, true) => store::<S, T, M, N, false>(s, acc, &target, epilogue),
+                    (true, false) => store::<S, T, M, N, true>(s, acc, &target, epilogue),
+                    (false, _) => s.vectorize(Finish { s, acc, target, epilogue }),
                 }
             }
-            start = start.wrapping_add(M * self.rows.stride);
+            start = start.wrapping_add(M * rows.stride);
             target = target.after(M);
         }
     }
 }
 
-/// Bias and products of one tile.
+/// The bias in every row.
+///
+/// # Safety
+/// `weights` must be valid for reads of its bias.
+#[inline(always)]
+unsafe fn first<S: Simd, const M: usize, const N: usize>(
+    s: S,
+    weights: &Weights<S::C>,
+) -> [[S::V; N]; M] {
+    // SAFETY: the bias is as wide as the panel.
+    [std::array::from_fn(|n| unsafe { s.load(weights.bias.add(n * S::LANES)) }); M]
+}
+
+/// Bias and products of one tile, whatever the number of blocks.
 ///
 /// # Safety
 /// `start` must be valid for reads of `M` rows laid out like `rows`, `weights` of its panel.
@@ -146,17 +167,11 @@ unsafe fn product<S: Simd, const M: usize, const N: usize>(
     rows: &Rows<S::C>,
     weights: &Weights<S::C>,
 ) -> [[S::V; N]; M] {
-    let zero = s.splat(S::C::default());
-    let mut acc = [[zero; N]; M];
-    for n in 0..N {
-        // SAFETY: the bias is as wide as the panel.
-        let bias = unsafe { s.load(weights.bias.add(n * S::LANES)) };
-        for acc in &mut acc {
-            acc[n] = bias;
-        }
-    }
+    // SAFETY: the caller vouches for the bias.
+    let mut acc = unsafe { first::<S, M, N>(s, weights) };
+    let zero = [[s.splat(S::C::default()); N]; M];
     // The sum of the blocks before the one in `acc`, and the products in that.
-    let mut total = [[zero; N]; M];
+    let mut total = zero;
     let (mut blocks, mut products) = (false, 0);
     let mut panel = weights.weights;
     for run in 0..rows.runs {
@@ -171,7 +186,7 @@ unsafe fn product<S: Simd, const M: usize, const N: usize>(
                     total = acc;
                 }
                 (blocks, products) = (true, 0);
-                acc = [[zero; N]; M];
+                acc = zero;
             }
             // SAFETY: the run's next `depth` values of each row, and as many rows of the panel.
             unsafe { add_products(s, &mut acc, from, rows.stride, panel, depth) };
@@ -238,7 +253,41 @@ unsafe fn add_products<S: Simd, const M: usize, const N: usize>(
     }
 }
 
-/// The end of a tile whose activation is a longer computation: not inlined into each tile.
+/// Bounds a tile that fills its panel, adds the residual if `RESIDUAL` and writes it.
+///
+/// # Safety
+/// `target` must be valid for `M` rows.
+#[inline(always)]
+unsafe fn store<
+    S: Io<T>,
+    T: Element,
+    const M: usize,
+    const N: usize,
+    const RESIDUAL: bool,
+>(
+    s: S,
+    acc: [[S::V; N]; M],
+    target: &Target<T>,
+    epilogue: &Epilogue<S::C>,
+) {
+    let (min, max) = (s.splat(epilogue.min), s.splat(epilogue.max));
+    for (m, acc) in acc.iter().enumerate() {
+        for (n, &acc) in acc.iter().enumerate() {
+            let mut value = s.min(s.max(acc, min), max);
+            let at = m * target.stride + n * S::LANES;
+            // SAFETY: a whole vector of row `m`, which the caller vouches for.
+            unsafe {
+                if RESIDUAL {
+                    value = s.add(value, s.read(target.residual.add(at)));
+                }
+                s.write(target.output.add(at), value);
+            }
+        }
+    }
+}
+
+/// The end of a tile that does not fill its panel, or whose activation is a longer computation:
+/// not inlined into each tile.
 struct Finish<'a, S: Simd, T, const M: usize, const N: usize> {
     s: S,
     acc: [[S::V; N]; M],
@@ -251,49 +300,25 @@ impl<S: Io<T>, T: Element, const M: usize, const N: usize> Vectorized for Finish
 
     #[inline(always)]
     fn call(self) {
-        let mut target = self.target;
-        for acc in self.acc {
-            // SAFETY: `run`'s caller vouches for each row.
-            unsafe { write::<S, T, 1, N, false>(self.s, [acc], &target, self.epilogue) };
-            target = target.after(1);
-        }
-    }
-}
-
-/// Writes `activation(acc) + residual`; `BOUNDS` if the activation only bounds.
-///
-/// # Safety
-/// `target` must be valid for `M` rows.
-#[inline(always)]
-unsafe fn write<S: Io<T>, T: Element, const M: usize, const N: usize, const BOUNDS: bool>(
-    s: S,
-    acc: [[S::V; N]; M],
-    target: &Target<T>,
-    epilogue: &Epilogue<S::C>,
-) {
-    let (min, max) = (s.splat(epilogue.min), s.splat(epilogue.max));
-    let whole = target.columns == N * S::LANES;
-    // Vectors that are written whole: all but the last, or all.
-    let last = if whole { N } else { target.columns / S::LANES };
-    let part = target.columns % S::LANES;
-    for (m, acc) in acc.iter().enumerate() {
-        for (n, &acc) in acc.iter().enumerate() {
-            let mut value =
-                if BOUNDS { s.min(s.max(acc, min), max) } else { epilogue.apply(s, acc) };
-            let at = m * target.stride + n * S::LANES;
-            // SAFETY: within the columns of row `m`, which the caller vouches for.
-            unsafe {
-                if whole || n < last {
-                    if !target.residual.is_null() {
-                        value = s.add(value, s.read(target.residual.add(at)));
+        let Finish { s, target, epilogue, .. } = self;
+        for (m, acc) in self.acc.iter().enumerate() {
+            for (n, &acc) in acc.iter().enumerate() {
+                let mut value = epilogue.apply(s, acc);
+                let at = m * target.stride + n * S::LANES;
+                let left = target.columns - n * S::LANES;
+                // SAFETY: within the columns of row `m`, which `run`'s caller vouches for.
+                unsafe {
+                    if left >= S::LANES {
+                        if !target.residual.is_null() {
+                            value = s.add(value, s.read(target.residual.add(at)));
+                        }
+                        s.write(target.output.add(at), value);
+                    } else {
+                        if !target.residual.is_null() {
+                            value = s.add(value, s.read_part(target.residual.add(at), left));
+                        }
+                        s.write_part(target.output.add(at), left, value);
                     }
-                    s.write(target.output.add(at), value);
-                } else if part > 0 {
-                    if !target.residual.is_null() {
-                        let residual = s.read_part(target.residual.add(at), part);
-                        value = s.add(value, residual);
-                    }
-                    s.write_part(target.output.add(at), part, value);
                 }
             }
         }
