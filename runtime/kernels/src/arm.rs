@@ -170,6 +170,27 @@ pub(crate) unsafe fn load_pair(from: *const i32) -> [int32x4_t; 2] {
     [low, high]
 }
 
+/// 32 consecutive bytes, where the loads shall stay: see [`load_pair`].
+///
+/// # Safety
+/// 32 bytes are readable.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(crate) unsafe fn load_two(from: *const i8) -> [int8x16_t; 2] {
+    let (low, high): (int8x16_t, int8x16_t);
+    // SAFETY: passed on.
+    unsafe {
+        std::arch::asm!(
+            "ldp {low:q}, {high:q}, [{from}]",
+            low = lateout(vreg) low,
+            high = lateout(vreg) high,
+            from = in(reg) from,
+            options(readonly, nostack, preserves_flags),
+        );
+    }
+    [low, high]
+}
+
 /// Sixteen consecutive values.
 #[target_feature(enable = "neon")]
 #[inline]
