@@ -20,6 +20,8 @@ mod neon_tile;
 #[cfg(target_arch = "aarch64")]
 mod neondot;
 #[cfg(target_arch = "aarch64")]
+mod neondot_lines;
+#[cfg(target_arch = "aarch64")]
 mod neondot_tile;
 mod scalar;
 

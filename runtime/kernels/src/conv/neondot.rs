@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::neondot_lines::Lines;
 use super::neondot_tile::{self as tile, MAX_COLS, MAX_ROWS, PanelRef};
 use super::{Layer, im2col};
 use crate::arm::{Clamp, Ending};
@@ -27,6 +28,8 @@ pub(super) struct Kernel {
     pairs: usize,
     /// Pixels per block.
     block: usize,
+    /// For an image's first layer.
+    lines: Option<Lines>,
     panels: Vec<Panel>,
     clamp: Clamp,
     ending: u8,
@@ -83,6 +86,7 @@ impl Kernel {
             depth,
             pairs,
             block: (BLOCK_BYTES / (pairs * 8) / MAX_ROWS * MAX_ROWS).max(MAX_ROWS),
+            lines: Lines::new(&g),
             panels: (0..g.out_c).step_by(MAX_COLS).map(|n| Panel::new(layer, depth, n)).collect(),
             clamp: Clamp::new(layer.output.zero_point, layer.output.min, layer.output.max),
             ending: Ending::of(&layer.output, reach),
@@ -105,16 +109,51 @@ impl Kernel {
         scratch: &mut Scratch,
     ) {
         let out_c = self.geometry.out_c;
+        if let Some(lines) = &self.lines {
+            self.run_lines(lines, input, range, output, scratch);
+            return;
+        }
         for (index, out) in output.chunks_mut(self.block * out_c).enumerate() {
             let start = range.start + index * self.block;
             let pixels = start..start + out.len() / out_c;
             let tiles = self.pack(input, pixels, scratch);
-            for panel in &self.panels {
-                match self.ending {
-                    Ending::PLAIN => self.run_panel::<{ Ending::PLAIN }>(tiles, panel, out),
-                    Ending::FITTING => self.run_panel::<{ Ending::FITTING }>(tiles, panel, out),
-                    _ => self.run_panel::<{ Ending::SATURATING }>(tiles, panel, out),
-                }
+            self.run_tiles(tiles, out);
+        }
+    }
+
+    /// One output row, or what the range has of it, after the other.
+    fn run_lines(
+        &self,
+        lines: &Lines,
+        input: &[u8],
+        range: Range<usize>,
+        output: &mut [u8],
+        scratch: &mut Scratch,
+    ) {
+        let g = &self.geometry;
+        let packed_len = (g.out_w + 1) * self.pairs * 8;
+        let (rows, packed) = scratch.bytes_and_i16s(lines.bytes(), packed_len / 2);
+        let packed = as_bytes_mut(packed);
+        let (mut pixel, mut rest) = (range.start, output);
+        while pixel < range.end {
+            let (y, x) = (pixel / g.out_w, pixel % g.out_w);
+            let xs = x..(x + range.end - pixel).min(g.out_w);
+            let (out, next) = rest.split_at_mut(xs.len() * g.out_c);
+            pixel += xs.len();
+            rest = next;
+            lines.fill(self.token, g, input, y, self.input_zero_point, rows);
+            let used = lines.pack(self.token, g, rows, xs, packed);
+            self.run_tiles(&packed[..used], out);
+        }
+    }
+
+    /// All pixels of one block times all panels.
+    fn run_tiles(&self, tiles: &[u8], out: &mut [u8]) {
+        for panel in &self.panels {
+            match self.ending {
+                Ending::PLAIN => self.run_panel::<{ Ending::PLAIN }>(tiles, panel, out),
+                Ending::FITTING => self.run_panel::<{ Ending::FITTING }>(tiles, panel, out),
+                _ => self.run_panel::<{ Ending::SATURATING }>(tiles, panel, out),
             }
         }
     }
