@@ -234,21 +234,21 @@ pub(crate) fn widen(from: &[u8], to: &mut [i16]) {
     }
 }
 
-/// `x - 128` as signed bytes.
+/// `x - offset` as signed bytes.
 ///
 /// # Panics
 /// If the slices differ in length.
 #[target_feature(enable = "neon")]
-pub(crate) fn to_signed(from: &[u8], to: &mut [u8]) {
+pub(crate) fn to_signed(from: &[u8], offset: u8, to: &mut [u8]) {
     assert_eq!(from.len(), to.len());
     let (from, from_tail) = from.as_chunks::<16>();
     let (to, to_tail) = to.as_chunks_mut::<16>();
     for (from, to) in from.iter().zip(to) {
         // SAFETY: sixteen bytes.
-        unsafe { vst1q_u8(to.as_mut_ptr(), veorq_u8(load_u8(from), vdupq_n_u8(0x80))) };
+        unsafe { vst1q_u8(to.as_mut_ptr(), vsubq_u8(load_u8(from), vdupq_n_u8(offset))) };
     }
     for (&from, to) in from_tail.iter().zip(to_tail) {
-        *to = from ^ 0x80;
+        *to = from.wrapping_sub(offset);
     }
 }
 

@@ -16,11 +16,15 @@ mod im2col;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
+mod neon_lines;
+#[cfg(target_arch = "aarch64")]
 mod neon_tile;
 #[cfg(target_arch = "aarch64")]
-mod neondot;
+mod neon_wide;
 #[cfg(target_arch = "aarch64")]
-mod neondot_lines;
+mod neon_wide_tile;
+#[cfg(target_arch = "aarch64")]
+mod neondot;
 #[cfg(target_arch = "aarch64")]
 mod neondot_tile;
 mod scalar;
@@ -57,6 +61,8 @@ enum Body {
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Kernel),
     #[cfg(target_arch = "aarch64")]
+    NeonWide(neon_wide::Kernel),
+    #[cfg(target_arch = "aarch64")]
     NeonDot(neondot::Kernel),
 }
 
@@ -69,17 +75,19 @@ impl Body {
                 None => Body::Scalar(scalar::Kernel::new(layer)),
             },
             #[cfg(target_arch = "aarch64")]
-            Isa::NeonDot if reach.converts_exactly && reach.weights_fit_i8 => {
-                match NeonDot::detect() {
-                    Some(token) => Body::NeonDot(neondot::Kernel::new(token, &layer, reach)),
-                    None => Body::Scalar(scalar::Kernel::new(layer)),
+            Isa::Neon | Isa::NeonDot if reach.converts_exactly => {
+                let dot = NeonDot::detect().filter(|_| isa == Isa::NeonDot);
+                match (Neon::detect(), dot) {
+                    (Some(neon), Some(dot)) if reach.weights_fit_i8 => {
+                        Body::NeonDot(neondot::Kernel::new(neon, dot, &layer, reach))
+                    }
+                    (Some(neon), _) if neon::Kernel::handles(&layer, reach) => {
+                        Body::Neon(neon::Kernel::new(neon, &layer, reach))
+                    }
+                    (Some(neon), _) => Body::NeonWide(neon_wide::Kernel::new(neon, &layer)),
+                    (None, _) => Body::Scalar(scalar::Kernel::new(layer)),
                 }
             }
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon | Isa::NeonDot if reach.converts_exactly => match Neon::detect() {
-                Some(token) => Body::Neon(neon::Kernel::new(token, &layer, reach)),
-                None => Body::Scalar(scalar::Kernel::new(layer)),
-            },
             _ => Body::Scalar(scalar::Kernel::new(layer)),
         }
     }
@@ -130,6 +138,8 @@ impl Conv {
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
+            Body::NeonWide(kernel) => kernel.name(),
+            #[cfg(target_arch = "aarch64")]
             Body::NeonDot(kernel) => kernel.name(),
         }
     }
@@ -160,6 +170,8 @@ impl Conv {
             Body::Avx2(kernel) => kernel.run(input, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.run(input, range, output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonWide(kernel) => kernel.run(input, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Body::NeonDot(kernel) => kernel.run(input, range, output, scratch),
         }

@@ -6,11 +6,11 @@
 
 use std::ops::Range;
 
-use super::neondot_lines::Lines;
+use super::neon_lines::Lines;
 use super::neondot_tile::{self as tile, MAX_COLS, MAX_ROWS, PanelRef};
 use super::{Layer, im2col};
 use crate::arm::{Clamp, Ending};
-use crate::isa::NeonDot;
+use crate::isa::{Neon, NeonDot};
 use crate::requantize::{Reach, folded_bias};
 use crate::scratch::{Packed16, as_bytes, as_bytes_mut};
 use crate::{ConvGeometry, Scratch};
@@ -19,6 +19,7 @@ use crate::{ConvGeometry, Scratch};
 const BLOCK_BYTES: usize = 16 * 1024;
 
 pub(super) struct Kernel {
+    neon: Neon,
     token: NeonDot,
     geometry: ConvGeometry,
     input_zero_point: u8,
@@ -75,11 +76,12 @@ impl Panel {
 
 impl Kernel {
     /// For weights that fit `i8`.
-    pub(super) fn new(token: NeonDot, layer: &Layer<'_>, reach: Reach) -> Kernel {
+    pub(super) fn new(neon: Neon, token: NeonDot, layer: &Layer<'_>, reach: Reach) -> Kernel {
         let g = layer.geometry;
         let depth = g.taps() * g.in_c;
         let pairs = depth.div_ceil(8);
         Kernel {
+            neon,
             token,
             geometry: g,
             input_zero_point: layer.input.zero_point,
@@ -141,8 +143,16 @@ impl Kernel {
             let (out, next) = rest.split_at_mut(xs.len() * g.out_c);
             pixel += xs.len();
             rest = next;
-            lines.fill(self.token, g, input, y, self.input_zero_point, rows);
-            let used = lines.pack(self.token, g, rows, xs, packed);
+            lines.fill(self.neon, g, input, y, (self.input_zero_point, 128), rows);
+            let (mut x, mut used) = (xs.start, 0);
+            while x < xs.end {
+                let count = tile::next_rows(xs.end - x);
+                let bytes = tile::tile_bytes(count, self.pairs);
+                let to = &mut packed[used..used + bytes];
+                tile::pack_lines(self.token, lines, |p| lines.pixel(g, rows, x + p), count, to);
+                x += count;
+                used += bytes;
+            }
             self.run_tiles(&packed[..used], out);
         }
     }

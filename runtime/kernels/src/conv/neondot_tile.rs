@@ -8,6 +8,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
+use super::neon_lines::Lines;
 use crate::arm::{ClampVectors, load_f32, scale};
 use crate::isa::NeonDot;
 
@@ -87,6 +88,56 @@ unsafe fn pack_pairs<const N: usize>(from: [*const u8; N], depth: usize, to: *mu
         for k in done..depth {
             // SAFETY: the last values of depth, fewer than 8, and room for them.
             unsafe { *to.add(p * 8 + k - done) = *from.add(k) ^ 0x80 };
+        }
+    }
+}
+
+/// The same of a layer that [`Lines`] packs, from its pointer of each pixel.
+///
+/// # Panics
+/// If the length does not agree.
+pub(super) fn pack_lines(
+    _token: NeonDot,
+    lines: &Lines,
+    pixel: impl Fn(usize) -> *const u8,
+    rows: usize,
+    to: &mut [u8],
+) {
+    let pairs = to.len() / tile_bytes(rows, 1);
+    assert_eq!(to.len(), tile_bytes(rows, pairs));
+    assert_eq!(pairs.div_ceil(2), lines.registers());
+    let pixel = |p: usize| pixel(p.min(rows - 1));
+    // SAFETY: the token proves NEON; the pointers are those that `load` asks for, and `to` has
+    // room for the tile.
+    unsafe {
+        match rows {
+            5.. => load_pairs(lines, std::array::from_fn::<_, 6, _>(pixel), pairs, to.as_mut_ptr()),
+            3.. => load_pairs(lines, std::array::from_fn::<_, 4, _>(pixel), pairs, to.as_mut_ptr()),
+            _ => load_pairs(lines, std::array::from_fn::<_, 2, _>(pixel), pairs, to.as_mut_ptr()),
+        }
+    }
+}
+
+/// # Safety
+/// The pointers are from [`Lines::pixel`]; `to` can take the tile of `pairs * 8` values of depth.
+#[target_feature(enable = "neon")]
+unsafe fn load_pairs<const N: usize>(
+    lines: &Lines,
+    from: [*const u8; N],
+    pairs: usize,
+    to: *mut u8,
+) {
+    for t in 0..lines.registers() {
+        // SAFETY: passed on: the first 8 values of depth, and the others if the tile has them.
+        unsafe {
+            let x = lines.load(from, t).map(|x| vreinterpretq_u64_u8(x));
+            for p in (0..N).step_by(2) {
+                let to = to.add((t * 2 * N + p) * 8);
+                vst1q_u64(to.cast(), vzip1q_u64(x[p], x[p + 1]));
+                if t * 2 + 1 < pairs {
+                    vst1q_u64(to.add(N * 8).cast(), vzip2q_u64(x[p], x[p + 1]));
+                }
+            }
         }
     }
 }
