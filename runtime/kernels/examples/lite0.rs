@@ -73,7 +73,10 @@ fn time(isa: Isa, entry: &Entry, repetitions: usize, codes: InputCodes) -> (&'st
     };
     let weights: Vec<i16> = match entry.op {
         Op::Add | Op::Pool => Vec::new(),
-        _ => (0..g.out_c * depth).map(|_| random().max(1) as i16 - 128).collect(),
+        // About as wide as trained weights are: a mean of four, 30 in the mean.
+        _ => (0..g.out_c * depth)
+            .map(|_| (random() + random() + random() + random()).div_ceil(4).max(1) as i16 - 128)
+            .collect(),
     };
     let input: Vec<u8> = (0..g.input_len()).map(|_| (random() as u8).min(codes.max)).collect();
     let mut output = vec![0u8; g.output_len()];

@@ -9,7 +9,7 @@ use std::arch::aarch64::*;
 use std::ops::Range;
 
 use super::neon_lines::Lines;
-use super::neon_tile::{self as tile, COLS, PanelRef, ROWS, STEP, Schedule};
+use super::neon_tile::{self as tile, MAX_COLS, PanelRef, ROWS, STEP, Schedule};
 use super::{Layer, im2col};
 use crate::arm::{Clamp, Ending};
 use crate::isa::Neon;
@@ -28,7 +28,7 @@ pub(super) struct Kernel {
     middle: u8,
     /// `kernel_h * kernel_w * in_c`.
     depth: usize,
-    /// Steps of 16 values of depth.
+    /// Steps of four values of depth.
     steps: usize,
     /// Pixels per block.
     block: usize,
@@ -39,37 +39,39 @@ pub(super) struct Kernel {
     ending: u8,
 }
 
-/// The weights of up to 4 output channels.
+/// The weights of up to 16 output channels.
 struct Panel {
     first: usize,
     /// Channels that exist; the rest of the panel is zero.
     cols: usize,
-    /// As [`Schedule::slots`] says.
+    /// Vectors of four channels: 4 or 2.
+    vectors: usize,
+    /// As [`Schedule::lay_out`] says, depth padded to [`STEP`] with zeros.
     weights: Packed16,
     schedule: Schedule,
-    bias: [i32; COLS],
-    multiplier: [f32; COLS],
+    bias: [i32; MAX_COLS],
+    multiplier: [f32; MAX_COLS],
 }
 
 impl Panel {
     fn new(layer: &Layer<'_>, depth: usize, first: usize, middle: u8) -> Panel {
-        let cols = (layer.geometry.out_c - first).min(COLS);
+        let left = layer.geometry.out_c - first;
+        let vectors = if left > 8 { 4 } else { 2 };
+        let cols = left.min(vectors * 4);
         let row = |c: usize| &layer.weights[(first + c) * depth..][..depth];
         let weight = |c: usize, k: usize| if c < cols && k < depth { row(c)[k] } else { 0 };
-        let schedule = Schedule::new(weight, depth, largest(layer.input, middle));
-        let weights = Packed16::new(depth.next_multiple_of(STEP) * COLS / 2, |packed| {
-            let packed = as_bytes_mut(packed);
-            for (slot, c, k) in schedule.slots() {
-                packed[slot] = weight(c, k) as i8 as u8;
-            }
+        let steps = depth.div_ceil(STEP);
+        let schedule = Schedule::new(weight, cols, steps, largest(layer.input, middle));
+        let weights = Packed16::new(steps * STEP * vectors * 4 / 2, |packed| {
+            schedule.lay_out(|c, k| weight(c, k) as i8, vectors, as_bytes_mut(packed));
         });
-        let (mut bias, mut multiplier) = ([0; COLS], [0.0; COLS]);
+        let (mut bias, mut multiplier) = ([0; MAX_COLS], [0.0; MAX_COLS]);
         let zero_point = i32::from(layer.input.zero_point) - i32::from(middle);
         for c in 0..cols {
             bias[c] = folded_bias(row(c), zero_point, layer.output.bias[first + c]);
             multiplier[c] = layer.output.multiplier[first + c];
         }
-        Panel { first, cols, weights, schedule, bias, multiplier }
+        Panel { first, cols, vectors, weights, schedule, bias, multiplier }
     }
 }
 
@@ -96,7 +98,7 @@ impl Kernel {
         let depth = g.taps() * g.in_c;
         let steps = depth.div_ceil(STEP);
         let middle = middle(layer.input);
-        let firsts = (0..g.out_c).step_by(COLS);
+        let firsts = (0..g.out_c).step_by(MAX_COLS);
         Kernel {
             token,
             geometry: g,
@@ -104,7 +106,7 @@ impl Kernel {
             middle,
             depth,
             steps,
-            block: (BLOCK_BYTES / (steps * STEP) / ROWS * ROWS).max(ROWS),
+            block: (BLOCK_BYTES / tile::tiles_bytes(ROWS, steps) * ROWS).max(ROWS),
             lines: Lines::new(&g),
             panels: firsts.map(|n| Panel::new(layer, depth, n, middle)).collect(),
             clamp: Clamp::new(layer.output.zero_point, layer.output.min, layer.output.max),
@@ -113,7 +115,11 @@ impl Kernel {
     }
 
     pub(super) fn name(&self) -> &'static str {
-        if self.geometry.is_pointwise() { "pointwise_u8s8_neon_4x4" } else { "conv_u8s8_neon_4x4" }
+        if self.geometry.is_pointwise() {
+            "pointwise_u8s8_neon_4x16"
+        } else {
+            "conv_u8s8_neon_4x16"
+        }
     }
 
     pub(super) fn run(
@@ -146,7 +152,7 @@ impl Kernel {
         scratch: &mut Scratch,
     ) {
         let g = &self.geometry;
-        let packed_len = tile::tiles_bytes(g.out_w, self.steps).max(ROWS * self.steps * STEP);
+        let packed_len = tile::tiles_bytes(g.out_w.next_multiple_of(ROWS), self.steps);
         let (rows, packed) = scratch.bytes_and_i16s(lines.bytes(), packed_len / 2);
         let packed = as_bytes_mut(packed);
         let (mut pixel, mut rest) = (range.start, output);
@@ -158,15 +164,16 @@ impl Kernel {
             rest = next;
             lines.fill(self.token, g, input, y, (self.input_zero_point, self.middle), rows);
             let tiles = &mut packed[..tile::tiles_bytes(xs.len(), self.steps)];
-            for (i, to) in tiles.chunks_mut(ROWS * self.steps * STEP).enumerate() {
+            for (i, to) in tiles.chunks_mut(tile::tiles_bytes(ROWS, self.steps)).enumerate() {
                 let x = |p: usize| (xs.start + i * ROWS + p).min(xs.end - 1);
                 let pixel = |p: usize| lines.pixel(g, rows, x(p));
                 // SAFETY: the token proves NEON; the tile has room for its pixels.
                 unsafe {
-                    if to.len() == self.steps * STEP {
-                        pack_lines(lines, [pixel(0)], to.as_mut_ptr());
+                    if to.len() == tile::tiles_bytes(1, self.steps) {
+                        pack_lines(lines, [pixel(0)], self.steps, to.as_mut_ptr());
                     } else {
-                        pack_lines::<ROWS>(lines, std::array::from_fn(pixel), to.as_mut_ptr());
+                        let pixels = std::array::from_fn::<_, ROWS, _>(pixel);
+                        pack_lines(lines, pixels, self.steps, to.as_mut_ptr());
                     }
                 }
             }
@@ -174,12 +181,12 @@ impl Kernel {
         }
     }
 
-    /// The pixels of one block as tiles: `[step][pixel][16]`.
+    /// The pixels of one block as tiles, see [`tile::expand`].
     fn pack<'s>(&self, input: &[u8], pixels: Range<usize>, scratch: &'s mut Scratch) -> &'s [u8] {
         let (count, depth) = (pixels.len(), self.depth);
         let pointwise = self.geometry.is_pointwise();
         let gathered_len = if pointwise { 0 } else { self.block * depth };
-        let packed_len = self.block * self.steps * STEP;
+        let packed_len = tile::tiles_bytes(self.block, self.steps);
         let (gathered, packed) = scratch.bytes_and_i16s(gathered_len, packed_len / 2);
         let source = if pointwise {
             &input[pixels.start * depth..][..count * depth]
@@ -190,14 +197,14 @@ impl Kernel {
             gathered
         };
         let packed = &mut as_bytes_mut(packed)[..tile::tiles_bytes(count, self.steps)];
-        let tiles = packed.chunks_mut(ROWS * self.steps * STEP);
+        let tiles = packed.chunks_mut(tile::tiles_bytes(ROWS, self.steps));
         for (from, to) in source.chunks(ROWS * depth).zip(tiles) {
             let last = from.len() / depth - 1;
             let pixel = |p: usize| from[p.min(last) * depth..][..depth].as_ptr();
             // SAFETY: the token proves NEON; each pointer has `depth` bytes, and the tile room
             // for its pixels.
             unsafe {
-                if to.len() == self.steps * STEP {
+                if to.len() == tile::tiles_bytes(1, self.steps) {
                     pack_tile([pixel(0)], depth, self.middle, to.as_mut_ptr());
                 } else {
                     let pixels = std::array::from_fn::<_, ROWS, _>(pixel);
@@ -228,26 +235,27 @@ impl Kernel {
             schedule: &panel.schedule,
             bias: &panel.bias,
             multiplier: &panel.multiplier,
+            vectors: panel.vectors,
             // SAFETY: the token proves NEON.
             clamp: unsafe { self.clamp.vectors() },
         };
-        if panel.cols == COLS {
-            assert!(panel.first + COLS <= out_c && count * out_c == out.len());
+        if panel.cols == panel.vectors * 4 {
+            assert!(panel.first + panel.cols <= out_c && count * out_c == out.len());
             let to = out[panel.first..].as_mut_ptr();
             // SAFETY: all columns of the panel exist in each pixel.
             unsafe { tile::run::<END>(self.token, tiles, self.steps, count, &parts, to, out_c) };
             return;
         }
-        let tiles = tiles.chunks(ROWS * self.steps * STEP);
+        let tiles = tiles.chunks(tile::tiles_bytes(ROWS, self.steps));
         for (tiles, out) in tiles.zip(out.chunks_mut(ROWS * out_c)) {
-            let mut whole = [0u8; ROWS * COLS];
+            let mut whole = [0u8; ROWS * MAX_COLS];
             let count = out.len() / out_c;
             // SAFETY: the array holds all columns of the panel.
             unsafe {
                 let to = whole.as_mut_ptr();
-                tile::run::<END>(self.token, tiles, self.steps, count, &parts, to, COLS);
+                tile::run::<END>(self.token, tiles, self.steps, count, &parts, to, MAX_COLS);
             }
-            for (to, from) in out.chunks_mut(out_c).zip(whole.chunks_exact(COLS)) {
+            for (to, from) in out.chunks_mut(out_c).zip(whole.chunks_exact(MAX_COLS)) {
                 to[panel.first..][..panel.cols].copy_from_slice(&from[..panel.cols]);
             }
         }
@@ -257,48 +265,52 @@ impl Kernel {
 /// # Safety
 /// The pointers are from [`Lines::pixel`]; `to` can take the tile.
 #[target_feature(enable = "neon")]
-unsafe fn pack_lines<const N: usize>(lines: &Lines, from: [*const u8; N], to: *mut u8) {
+unsafe fn pack_lines<const N: usize>(
+    lines: &Lines,
+    from: [*const u8; N],
+    steps: usize,
+    to: *mut u8,
+) {
     for t in 0..lines.registers() {
         // SAFETY: passed on.
-        unsafe {
-            for (p, x) in lines.load(from, t).into_iter().enumerate() {
-                vst1q_u8(to.add((t * N + p) * STEP), x);
-            }
-        }
+        unsafe { tile::expand(lines.load(from, t), t, steps, to) };
     }
 }
 
-/// What pads the depth meets zero weights, and is left as it was.
-///
 /// # Safety
 /// `depth` bytes are readable at each pointer, and `to` can take the tile.
 #[target_feature(enable = "neon")]
 unsafe fn pack_tile<const N: usize>(from: [*const u8; N], depth: usize, middle: u8, to: *mut u8) {
     let offset = vdupq_n_u8(middle);
-    let (steps, rest) = (depth / STEP, depth % STEP);
-    let mut to = to;
-    for step in 0..steps {
-        for (p, from) in from.iter().enumerate() {
-            // SAFETY: 16 values of depth remain, and room for them.
-            unsafe {
-                vst1q_u8(to.add(p * STEP), vsubq_u8(vld1q_u8(from.add(step * STEP)), offset));
-            }
-        }
-        // SAFETY: at most one past the end.
-        to = unsafe { to.add(N * STEP) };
+    let (whole, steps) = (depth / 16, depth.div_ceil(STEP));
+    for t in 0..whole {
+        // SAFETY: 16 values of depth remain.
+        let x = from.map(|from| vsubq_u8(unsafe { vld1q_u8(from.add(t * 16)) }, offset));
+        // SAFETY: passed on.
+        unsafe { tile::expand(x, t, steps, to) };
     }
-    for (p, from) in from.iter().enumerate() {
-        // SAFETY: the last values of depth, fewer than 16, and room for them.
-        unsafe {
-            let (from, to) = (from.add(steps * STEP), to.add(p * STEP));
-            let mut done = 0;
-            if rest >= 8 {
-                vst1_u8(to, vsub_u8(vld1_u8(from), vget_low_u8(offset)));
-                done = 8;
-            }
-            for k in done..rest {
-                *to.add(k) = (*from.add(k)).wrapping_sub(middle);
-            }
-        }
+    if !depth.is_multiple_of(16) {
+        let x = from.map(|from| {
+            // SAFETY: the last values of depth, fewer than 16.
+            let x = unsafe { load_part(from.add(whole * 16), depth % 16) };
+            vsubq_u8(x, offset)
+        });
+        // SAFETY: passed on.
+        unsafe { tile::expand(x, whole, steps, to) };
     }
+}
+
+/// # Safety
+/// `len` bytes are readable, fewer than 16.
+#[target_feature(enable = "neon")]
+unsafe fn load_part(from: *const u8, len: usize) -> uint8x16_t {
+    if len == 8 {
+        // SAFETY: passed on.
+        return unsafe { vcombine_u8(vld1_u8(from), vdup_n_u8(0)) };
+    }
+    let mut bytes = [0; 16];
+    // SAFETY: passed on.
+    unsafe { from.copy_to_nonoverlapping(bytes.as_mut_ptr(), len) };
+    // SAFETY: sixteen bytes.
+    unsafe { vld1q_u8(bytes.as_ptr()) }
 }

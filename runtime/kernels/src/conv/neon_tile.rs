@@ -1,4 +1,4 @@
-//! The inner loop of dense convolution for NEON without the dot product: 4 pixels times 4
+//! The inner loop of dense convolution for NEON without the dot product: 4 pixels times 16
 //! channels, all 16 accumulators in registers.
 //!
 //! Products of bytes are added in 16 bits as long as they provably fit, and only then widened
@@ -6,243 +6,236 @@
 //! `2 * 128 * 127 = 32512`. Whether four fit depends on the weights, or on the range of the input:
 //! [`Schedule`] proves it when a layer is built, panel by panel and step by step.
 //!
+//! A step is four values of depth. Weights lie as `[channel][k, k + 1]` of four channels, then
+//! `[channel][k + 2, k + 3]`, and activations as `k, k + 1` four times, then `k + 2, k + 3` four
+//! times: `smull` and `smlal2` give eight sums of two products, and `sadalp` adds the two of each
+//! channel to its lane. So no lanes have to be added up in the end.
+//!
 //! The loop over depth is inline assembly, which lets one instruction load four registers.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use crate::arm::{ClampVectors, load_f32, load_i32, scale};
+use crate::arm::{ClampVectors, load_f32};
 use crate::isa::Neon;
 
-/// Channels in one panel.
-pub(super) const COLS: usize = 4;
+/// Most channels in one panel.
+pub(super) const MAX_COLS: usize = 16;
 /// Pixels in one tile.
 pub(super) const ROWS: usize = 4;
-/// Values of depth in one step: one register.
-pub(super) const STEP: usize = 16;
+/// Values of depth in one step.
+pub(super) const STEP: usize = 4;
+/// Bytes of one step of one pixel, or of four channels.
+const VECTOR: usize = 16;
 
-/// Pixels in the next tile when `left` remain: tiles of two and three are tiles of four whose
-/// last pixels are not looked at.
-pub(super) fn next_rows(left: usize) -> usize {
-    if left == 1 { 1 } else { ROWS }
+/// Pixels in the last tile of `count`: tiles of two and three are tiles of four whose last pixels
+/// are not looked at.
+fn last_rows(count: usize) -> usize {
+    match count % ROWS {
+        0 => 0,
+        1 => 1,
+        _ => ROWS,
+    }
 }
 
 /// Bytes of packed tiles of `count` pixels.
 pub(super) fn tiles_bytes(count: usize, steps: usize) -> usize {
-    let rows = count / ROWS * ROWS + if count % ROWS == 0 { 0 } else { next_rows(count % ROWS) };
-    rows * steps * STEP
+    (count / ROWS * ROWS + last_rows(count)) * steps * VECTOR
 }
 
-/// How many steps are added up before widening, all along one panel's depth.
+/// Steps whose products are added up before widening, all along one panel's depth.
 pub(super) struct Schedule {
-    /// The kind of the first part, then runs: how many pairs, how many single steps; both 0 at the
-    /// end; then the kind of the last part, or 0.
-    words: Vec<u16>,
+    /// Runs: how many pairs of steps, how many single steps; both 0 at the end.
+    runs: Vec<u16>,
     /// Steps of each part in order, to lay out the weights.
     parts: Vec<usize>,
 }
 
-/// Kinds of parts: one step, two, half a step (8 values of depth), one and a half.
-const SINGLE: u16 = 1;
-const PAIR: u16 = 2;
-const HALF: u16 = 3;
-const THREE: u16 = 4;
-
 impl Schedule {
-    /// For one panel: `weight(channel, k)` for `k < depth`, and the largest magnitude of an
-    /// activation as it is packed.
+    /// For one panel of `cols` channels: `weight(channel, k)` for any `k`, 0 beyond the depth, and
+    /// the largest magnitude of an activation as it is packed.
     ///
-    /// A lane of 16 bits adds the products of one channel at `k`, `k + 8`, `k + 16` and `k + 24`;
-    /// it cannot overflow if `largest * sum(|w|) <= 32767`.
+    /// A lane of 16 bits adds the products of one channel at `k`, `k + 2`, `k + 4` and `k + 6`; it
+    /// cannot overflow if `largest * sum(|w|) <= 32767`.
     pub(super) fn new(
         weight: impl Fn(usize, usize) -> i16,
-        depth: usize,
+        cols: usize,
+        steps: usize,
         largest: i32,
     ) -> Schedule {
-        let steps = depth.div_ceil(STEP);
-        // The last step is a half if its second half holds nothing.
-        let half = depth % STEP != 0 && depth % STEP <= 8;
         let fits = |step: usize| {
-            (0..COLS).all(|c| {
-                (0..8).all(|lane| {
-                    let ks = (0..4).map(|i| step * STEP + lane + i * 8).filter(|&k| k < depth);
+            (0..cols).all(|c| {
+                (0..2).all(|lane| {
+                    let ks = (0..4).map(|i| step * STEP + lane + i * 2);
                     let sum = ks.map(|k| i32::from(weight(c, k)).abs()).sum::<i32>();
                     largest * sum <= i32::from(i16::MAX)
                 })
             })
         };
-        let (mut kinds, mut parts, mut step) = (Vec::new(), Vec::new(), 0);
+        let (mut parts, mut step) = (Vec::new(), 0);
         while step < steps {
             let pair = step + 1 < steps && fits(step);
-            let last = step + if pair { 2 } else { 1 } == steps;
-            kinds.push(match (pair, last && half) {
-                (true, false) => PAIR,
-                (true, true) => THREE,
-                (false, false) => SINGLE,
-                (false, true) => HALF,
-            });
             parts.push(if pair { 2 } else { 1 });
             step += parts[parts.len() - 1];
         }
-        let mut words = vec![kinds[0]];
-        let mut rest = &kinds[1..];
-        let run = |rest: &mut &[u16], kind: u16| {
-            let count = rest.iter().take_while(|&&k| k == kind).take(u16::MAX.into()).count();
+        let (mut runs, mut rest) = (Vec::new(), &parts[..]);
+        let run = |rest: &mut &[usize], steps: usize| {
+            let count = rest.iter().take_while(|&&s| s == steps).take(u16::MAX.into()).count();
             *rest = &rest[count..];
             count as u16
         };
-        loop {
-            let pairs = run(&mut rest, PAIR);
-            let singles = run(&mut rest, SINGLE);
-            words.extend([pairs, singles]);
-            if (pairs, singles) == (0, 0) {
-                break;
-            }
+        while !rest.is_empty() {
+            runs.extend([run(&mut rest, 2), run(&mut rest, 1)]);
         }
-        words.push(rest.first().copied().unwrap_or(0));
-        Schedule { words, parts }
+        runs.extend([0, 0]);
+        Schedule { runs, parts }
     }
 
-    /// Where the weight for channel `c` and depth `k` lies: `[part][channel][step of part][16]`.
-    pub(super) fn slots(&self) -> impl Iterator<Item = (usize, usize, usize)> {
-        let mut start = 0;
-        self.parts.iter().flat_map(move |&steps| {
-            let first = start;
-            start += steps;
-            (0..COLS).flat_map(move |c| {
-                (0..steps * STEP)
-                    .map(move |i| ((first * COLS + c * steps) * STEP + i, c, first * STEP + i))
-            })
-        })
+    /// Writes the weights of a panel of `vectors * 4` channels in the order of the schedule:
+    /// `[part][channel / 4][step of the part][k / 2][channel % 4][k % 2]`.
+    pub(super) fn lay_out(
+        &self,
+        weight: impl Fn(usize, usize) -> i8,
+        vectors: usize,
+        to: &mut [u8],
+    ) {
+        let (mut first, mut to) = (0, to.chunks_exact_mut(VECTOR));
+        for &steps in &self.parts {
+            for vector in 0..vectors {
+                for (step, to) in (first..first + steps).zip(&mut to) {
+                    for (i, to) in to.iter_mut().enumerate() {
+                        let (c, k) = (vector * 4 + i / 2 % 4, step * STEP + i / 8 * 2 + i % 2);
+                        *to = weight(c, k) as u8;
+                    }
+                }
+            }
+            first += steps;
+        }
     }
 }
 
-/// One channel's part of one step or two: products of all pixels (activations `$x`, `$y` of the
-/// first and second step) with its weights (`$w`, `$v`) in `$t`, then widened into its sums.
-macro_rules! channel {
-    (1 $op:tt $w:tt $v:tt [$($x:tt $y:tt $t:tt),+] [$($acc:tt $u:tt),+]) => {
-        concat!(
-            $("smull ", $t, ".8h, ", $x, ".8b, ", $w, ".8b\n",)+
-            $($op, " ", $acc, ".4s, ", $u, ".8h\n",)+
-        )
-    };
-    (2 $op:tt $w:tt $v:tt [$($x:tt $y:tt $t:tt),+] [$($acc:tt $u:tt),+]) => {
+/// Expands up to 16 values of depth of `N` pixels, from value `16 * t` on, to
+/// `[step][pixel][16]` in `to`, the tile's beginning; as many of the four steps as there are.
+///
+/// # Safety
+/// `to` can take the tile of `steps` steps.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(super) unsafe fn expand<const N: usize>(
+    x: [uint8x16_t; N],
+    t: usize,
+    steps: usize,
+    to: *mut u8,
+) {
+    const INDEX: [u8; VECTOR] = [0, 1, 0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3, 2, 3];
+    // SAFETY: sixteen bytes.
+    let mut index = unsafe { vld1q_u8(INDEX.as_ptr()) };
+    for step in t * 4..(t * 4 + 4).min(steps) {
+        for (p, &x) in x.iter().enumerate() {
+            // SAFETY: passed on.
+            unsafe { vst1q_u8(to.add((step * N + p) * VECTOR), vqtbl1q_u8(x, index)) };
+        }
+        index = vaddq_u8(index, vdupq_n_u8(4));
+    }
+}
+
+/// Four channels' part of one step or two: products of all pixels (activations `$x`, `$y` of the
+/// first and second step) with their weights (`$w`, `$v`) in `$t`, then widened into their sums.
+macro_rules! vector {
+    ($w:tt [$($x:tt $y:tt $t:tt),+] [$($acc:tt $u:tt),+]) => {
         concat!(
             $("smull ", $t, ".8h, ", $x, ".8b, ", $w, ".8b\n",)+
             $("smlal2 ", $t, ".8h, ", $x, ".16b, ", $w, ".16b\n",)+
-            $($op, " ", $acc, ".4s, ", $u, ".8h\n",)+
+            $("sadalp ", $acc, ".4s, ", $u, ".8h\n",)+
         )
     };
-    (3 $op:tt $w:tt $v:tt [$($x:tt $y:tt $t:tt),+] [$($acc:tt $u:tt),+]) => {
-        concat!(
-            $("smull ", $t, ".8h, ", $x, ".8b, ", $w, ".8b\n",)+
-            $("smlal2 ", $t, ".8h, ", $x, ".16b, ", $w, ".16b\n",)+
-            $("smlal ", $t, ".8h, ", $y, ".8b, ", $v, ".8b\n",)+
-            $($op, " ", $acc, ".4s, ", $u, ".8h\n",)+
-        )
-    };
-    (4 $op:tt $w:tt $v:tt [$($x:tt $y:tt $t:tt),+] [$($acc:tt $u:tt),+]) => {
+    ($w:tt $v:tt [$($x:tt $y:tt $t:tt),+] [$($acc:tt $u:tt),+]) => {
         concat!(
             $("smull ", $t, ".8h, ", $x, ".8b, ", $w, ".8b\n",)+
             $("smlal2 ", $t, ".8h, ", $x, ".16b, ", $w, ".16b\n",)+
             $("smlal ", $t, ".8h, ", $y, ".8b, ", $v, ".8b\n",)+
             $("smlal2 ", $t, ".8h, ", $y, ".16b, ", $v, ".16b\n",)+
-            $($op, " ", $acc, ".4s, ", $u, ".8h\n",)+
+            $("sadalp ", $acc, ".4s, ", $u, ".8h\n",)+
         )
     };
 }
 
-/// A part of `$halves` half steps for four channels: `$op` is `sadalp`, or `saddlp` for the first.
+/// One step, or two, for all channels of a panel.
 macro_rules! part {
-    (1 $op:tt $x:tt $y:tt $rows:tt $a:tt $b:tt $c:tt $d:tt) => { part!(@single 1 $op $x $rows $a $b $c $d) };
-    (2 $op:tt $x:tt $y:tt $rows:tt $a:tt $b:tt $c:tt $d:tt) => { part!(@single 2 $op $x $rows $a $b $c $d) };
-    (3 $op:tt $x:tt $y:tt $rows:tt $a:tt $b:tt $c:tt $d:tt) => { part!(@pair 3 $op $x $y $rows $a $b $c $d) };
-    (4 $op:tt $x:tt $y:tt $rows:tt $a:tt $b:tt $c:tt $d:tt) => { part!(@pair 4 $op $x $y $rows $a $b $c $d) };
-    (@single $halves:tt $op:tt $x:tt $rows:tt $a:tt $b:tt $c:tt $d:tt) => {
+    (single $x:tt $rows:tt $a:tt $b:tt $c:tt $d:tt) => {
         concat!(
             $x, "ld1 {{v24.16b, v25.16b, v26.16b, v27.16b}}, [{w}], #64\n",
-            channel!($halves $op "v24" "v24" $rows $a), channel!($halves $op "v25" "v25" $rows $b),
-            channel!($halves $op "v26" "v26" $rows $c), channel!($halves $op "v27" "v27" $rows $d)
+            vector!("v24" $rows $a), vector!("v25" $rows $b),
+            vector!("v26" $rows $c), vector!("v27" $rows $d)
         )
     };
-    (@pair $halves:tt $op:tt $x:tt $y:tt $rows:tt $a:tt $b:tt $c:tt $d:tt) => {
+    (single $x:tt $rows:tt $a:tt $b:tt) => {
         concat!(
-            $x, $y, "ld1 {{v24.16b, v25.16b, v26.16b, v27.16b}}, [{w}], #64\n",
-            channel!($halves $op "v24" "v25" $rows $a), channel!($halves $op "v26" "v27" $rows $b),
+            $x, "ld1 {{v24.16b, v25.16b}}, [{w}], #32\n",
+            vector!("v24" $rows $a), vector!("v25" $rows $b)
+        )
+    };
+    (pair $x:tt $rows:tt $a:tt $b:tt $c:tt $d:tt) => {
+        concat!(
+            part!(pair $x $rows $a $b),
             "ld1 {{v24.16b, v25.16b, v26.16b, v27.16b}}, [{w}], #64\n",
-            channel!($halves $op "v24" "v25" $rows $c), channel!($halves $op "v26" "v27" $rows $d)
+            vector!("v24" "v25" $rows $c), vector!("v26" "v27" $rows $d)
+        )
+    };
+    (pair $x:tt $rows:tt $a:tt $b:tt) => {
+        concat!(
+            $x, "ld1 {{v24.16b, v25.16b, v26.16b, v27.16b}}, [{w}], #64\n",
+            vector!("v24" "v25" $rows $a), vector!("v26" "v27" $rows $b)
         )
     };
 }
 
-/// The sums of `$count` pixels times 4 channels, each still spread over the four lanes of a
-/// register.
+/// The sums of `$count` pixels times `4 * $vectors` channels: how to load the activations of one
+/// step and of two; for each pixel their registers and one for products; for each four channels
+/// the registers of the sums (and of the products again).
 macro_rules! sums {
-    ($name:ident, $count:literal, $x:tt $y:tt $rows:tt $a:tt $b:tt $c:tt $d:tt
-     $($acc:tt $channel:tt $pixel:tt),+) => {
+    ($name:ident, $count:literal, $vectors:literal, $x:tt $xy:tt $rows:tt [$($panel:tt)+]
+     $([$($first:tt),+])+; $($acc:tt $pixel:tt $vector:tt),+) => {
         /// # Safety
-        /// `x` is a packed tile, `w` a panel and `schedule` the words of its [`Schedule`], all of
-        /// the same depth.
+        /// `x` is a packed tile, `w` a panel and `runs` those of its [`Schedule`], all of the same
+        /// depth; `bias` has as many values as the panel has channels.
         #[target_feature(enable = "neon")]
         #[inline]
         unsafe fn $name(
             x: *const u8,
             w: *const u8,
-            schedule: *const u16,
-        ) -> [[int32x4_t; $count]; COLS] {
-            let mut acc = [[vdupq_n_s32(0); $count]; COLS];
+            bias: *const i32,
+            runs: *const u16,
+        ) -> [[int32x4_t; $vectors]; $count] {
+            let mut acc = [[vdupq_n_s32(0); $vectors]; $count];
             // SAFETY: passed on.
             unsafe {
                 asm!(
-                    "ldrh {n:w}, [{s}], #2",
-                    "cmp {n:w}, #2",
-                    "b.hi 13f",
-                    "b.eq 12f",
-                    part!(2 "saddlp" $x $y $rows $a $b $c $d),
-                    "b 2f",
-                    "12:",
-                    part!(4 "saddlp" $x $y $rows $a $b $c $d),
-                    "b 2f",
-                    "13:",
-                    "cmp {n:w}, #3",
-                    "b.ne 14f",
-                    part!(1 "saddlp" $x $y $rows $a $b $c $d),
-                    "b 2f",
-                    "14:",
-                    part!(3 "saddlp" $x $y $rows $a $b $c $d),
-                    // Runs of pairs and of single steps.
+                    $(concat!("ld1 {{", sums!(@list $($first),+), "}}, [{bias}]"),)+
+                    // A run of pairs, then one of single steps.
                     "2:",
                     "ldrh {n:w}, [{s}], #2",
                     "cbz {n:w}, 4f",
                     "3:",
-                    part!(4 "sadalp" $x $y $rows $a $b $c $d),
+                    part!(pair $xy $rows $($panel)+),
                     "subs {n:w}, {n:w}, #1",
                     "b.ne 3b",
                     "ldrh {n:w}, [{s}], #2",
                     "cbz {n:w}, 2b",
                     "5:",
-                    part!(2 "sadalp" $x $y $rows $a $b $c $d),
+                    part!(single $x $rows $($panel)+),
                     "subs {n:w}, {n:w}, #1",
                     "b.ne 5b",
                     "b 2b",
                     "4:",
                     "ldrh {n:w}, [{s}], #2",
                     "cbnz {n:w}, 5b",
-                    // The last part.
-                    "ldrh {n:w}, [{s}]",
-                    "cbz {n:w}, 9f",
-                    "cmp {n:w}, #3",
-                    "b.ne 8f",
-                    part!(1 "sadalp" $x $y $rows $a $b $c $d),
-                    "b 9f",
-                    "8:",
-                    part!(3 "sadalp" $x $y $rows $a $b $c $d),
-                    "9:",
                     x = inout(reg) x => _,
                     w = inout(reg) w => _,
-                    s = inout(reg) schedule => _,
+                    s = inout(reg) runs => _,
                     n = out(reg) _,
-                    $(out($acc) acc[$channel][$pixel],)+
+                    bias = in(reg) bias,
+                    $(out($acc) acc[$pixel][$vector],)+
                     out("v16") _, out("v17") _, out("v18") _, out("v19") _,
                     out("v20") _, out("v21") _, out("v22") _, out("v23") _,
                     out("v24") _, out("v25") _, out("v26") _, out("v27") _,
@@ -253,40 +246,63 @@ macro_rules! sums {
             acc
         }
     };
+    (@list $first:tt $(, $acc:tt)*) => { concat!($first, ".4s" $(, ", ", $acc, ".4s")*) };
 }
 
-sums!(four_by_4, 4,
+sums!(four_by_16, 4, 4,
     "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{x}], #64\n"
-    "ld1 {{v20.16b, v21.16b, v22.16b, v23.16b}}, [{x}], #64\n"
+    "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{x}], #64\nld1 {{v20.16b, v21.16b, v22.16b, v23.16b}}, [{x}], #64\n"
     ["v16" "v20" "v28", "v17" "v21" "v29", "v18" "v22" "v30", "v19" "v23" "v31"]
-    ["v0" "v28", "v1" "v29", "v2" "v30", "v3" "v31"]
-    ["v4" "v28", "v5" "v29", "v6" "v30", "v7" "v31"]
-    ["v8" "v28", "v9" "v29", "v10" "v30", "v11" "v31"]
-    ["v12" "v28", "v13" "v29", "v14" "v30", "v15" "v31"]
-    "v0" 0 0, "v1" 0 1, "v2" 0 2, "v3" 0 3, "v4" 1 0, "v5" 1 1, "v6" 1 2, "v7" 1 3,
-    "v8" 2 0, "v9" 2 1, "v10" 2 2, "v11" 2 3, "v12" 3 0, "v13" 3 1, "v14" 3 2, "v15" 3 3);
+    [["v0" "v28", "v4" "v29", "v8" "v30", "v12" "v31"] ["v1" "v28", "v5" "v29", "v9" "v30", "v13" "v31"] ["v2" "v28", "v6" "v29", "v10" "v30", "v14" "v31"] ["v3" "v28", "v7" "v29", "v11" "v30", "v15" "v31"]]
+    ["v0", "v1", "v2", "v3"]
+    ["v4", "v5", "v6", "v7"]
+    ["v8", "v9", "v10", "v11"]
+    ["v12", "v13", "v14", "v15"];
+    "v0" 0 0, "v1" 0 1, "v2" 0 2, "v3" 0 3, "v4" 1 0, "v5" 1 1, "v6" 1 2, "v7" 1 3, "v8" 2 0, "v9" 2 1, "v10" 2 2, "v11" 2 3, "v12" 3 0, "v13" 3 1, "v14" 3 2, "v15" 3 3);
 
-sums!(one_by_4, 1,
+sums!(one_by_16, 1, 4,
     "ldr q16, [{x}], #16\n"
-    "ldr q20, [{x}], #16\n"
-    ["v16" "v20" "v28"]
-    ["v0" "v28"] ["v4" "v28"] ["v8" "v28"] ["v12" "v28"]
-    "v0" 0 0, "v4" 1 0, "v8" 2 0, "v12" 3 0);
+    "ld1 {{v16.16b, v17.16b}}, [{x}], #32\n"
+    ["v16" "v17" "v28"]
+    [["v0" "v28"] ["v1" "v28"] ["v2" "v28"] ["v3" "v28"]]
+    ["v0", "v1", "v2", "v3"];
+    "v0" 0 0, "v1" 0 1, "v2" 0 2, "v3" 0 3);
+
+sums!(four_by_8, 4, 2,
+    "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{x}], #64\n"
+    "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{x}], #64\nld1 {{v20.16b, v21.16b, v22.16b, v23.16b}}, [{x}], #64\n"
+    ["v16" "v20" "v28", "v17" "v21" "v29", "v18" "v22" "v30", "v19" "v23" "v31"]
+    [["v0" "v28", "v2" "v29", "v4" "v30", "v6" "v31"] ["v1" "v28", "v3" "v29", "v5" "v30", "v7" "v31"]]
+    ["v0", "v1"]
+    ["v2", "v3"]
+    ["v4", "v5"]
+    ["v6", "v7"];
+    "v0" 0 0, "v1" 0 1, "v2" 1 0, "v3" 1 1, "v4" 2 0, "v5" 2 1, "v6" 3 0, "v7" 3 1);
+
+sums!(one_by_8, 1, 2,
+    "ldr q16, [{x}], #16\n"
+    "ld1 {{v16.16b, v17.16b}}, [{x}], #32\n"
+    ["v16" "v17" "v28"]
+    [["v0" "v28"] ["v1" "v28"]]
+    ["v0", "v1"];
+    "v0" 0 0, "v1" 0 1);
 
 /// One panel of weights, and how its sums become activations.
 pub(super) struct PanelRef<'a> {
     pub(super) weights: &'a [u8],
     pub(super) schedule: &'a Schedule,
-    pub(super) bias: &'a [i32; COLS],
-    pub(super) multiplier: &'a [f32; COLS],
+    pub(super) bias: &'a [i32; MAX_COLS],
+    pub(super) multiplier: &'a [f32; MAX_COLS],
+    /// Vectors of four channels: 4 or 2.
+    pub(super) vectors: usize,
     pub(super) clamp: ClampVectors,
 }
 
-/// Multiplies packed tiles of `count` pixels by one panel, and writes its four channels to each
+/// Multiplies packed tiles of `count` pixels by one panel, and writes all its channels to each
 /// pixel of `out`, `out_stride` bytes apart. `END` is an [`crate::arm::Ending`].
 ///
 /// # Safety
-/// `out` can take four bytes in each pixel.
+/// `out` can take the panel's channels in each pixel.
 ///
 /// # Panics
 /// If the lengths do not agree.
@@ -300,88 +316,62 @@ pub(super) unsafe fn run<const END: u8>(
     out_stride: usize,
 ) {
     assert_eq!(panel.schedule.parts.iter().sum::<usize>(), steps);
-    assert_eq!(panel.weights.len(), steps * COLS * STEP);
+    assert_eq!(panel.weights.len(), steps * panel.vectors * VECTOR);
     assert_eq!(tiles.len(), tiles_bytes(count, steps));
     // SAFETY: the token proves NEON; tiles, panel and schedule agree, and the caller promises the
     // output.
-    unsafe { run_neon::<END>(tiles.as_ptr(), steps, count, panel, out, out_stride) }
-}
-
-/// # Safety
-/// As [`run`], whose checks hold.
-#[target_feature(enable = "neon")]
-unsafe fn run_neon<const END: u8>(
-    tiles: *const u8,
-    steps: usize,
-    count: usize,
-    panel: &PanelRef<'_>,
-    out: *mut u8,
-    out_stride: usize,
-) {
-    let (w, schedule) = (panel.weights.as_ptr(), panel.schedule.words.as_ptr());
-    let (bias, multiplier, clamp) = (load_i32(panel.bias), load_f32(panel.multiplier), panel.clamp);
-    let (mut x, mut out, mut left) = (tiles, out, count);
-    // SAFETY: each tile is as long as `run` checked, and its pixels exist or are not written.
     unsafe {
-        while left >= ROWS {
-            let sums = four_by_4(x, w, schedule);
-            store::<END, 4>(sums, bias, multiplier, &clamp, out, out_stride);
-            x = x.add(ROWS * steps * STEP);
-            out = out.add(ROWS * out_stride);
-            left -= ROWS;
-        }
-        match left {
-            0 => {}
-            1 => {
-                let sums = one_by_4(x, w, schedule).map(|[sum]| [sum; ROWS]);
-                store::<END, 1>(sums, bias, multiplier, &clamp, out, out_stride);
-            }
-            2 => {
-                let sums = four_by_4(x, w, schedule);
-                store::<END, 2>(sums, bias, multiplier, &clamp, out, out_stride);
-            }
-            _ => {
-                let sums = four_by_4(x, w, schedule);
-                store::<END, 3>(sums, bias, multiplier, &clamp, out, out_stride);
-            }
+        match panel.vectors {
+            4 => run_16::<END>(tiles.as_ptr(), steps, count, panel, out, out_stride),
+            2 => run_8::<END>(tiles.as_ptr(), steps, count, panel, out, out_stride),
+            vectors => unreachable!("a panel of {vectors} vectors"),
         }
     }
 }
 
-/// Adds up the lanes, requantizes, and writes four channels of `N` pixels.
-///
-/// # Safety
-/// `out` can take four bytes in each of `N` pixels, `out_stride` apart.
-#[target_feature(enable = "neon")]
-#[inline]
-unsafe fn store<const END: u8, const N: usize>(
-    sums: [[int32x4_t; ROWS]; COLS],
-    bias: int32x4_t,
-    multiplier: float32x4_t,
-    clamp: &ClampVectors,
-    out: *mut u8,
-    out_stride: usize,
-) {
-    let [a, b, c, d] = sums;
-    let scaled = std::array::from_fn(|p| {
-        let p = p.min(N - 1);
-        let sum = vpaddq_s32(vpaddq_s32(a[p], b[p]), vpaddq_s32(c[p], d[p]));
-        scale(vaddq_s32(sum, bias), multiplier)
-    });
-    let bytes = vreinterpretq_u32_u8(clamp.end_sixteen::<END>(scaled));
-    // SAFETY: passed on.
-    let to = |p: usize| unsafe { out.add(p * out_stride).cast::<u32>() };
-    // SAFETY: passed on.
-    unsafe {
-        vst1q_lane_u32::<0>(to(0), bytes);
-        if N > 1 {
-            vst1q_lane_u32::<1>(to(1), bytes);
+/// The loop over tiles for panels of one width.
+macro_rules! run_panel {
+    ($name:ident, $store:ident, $four:ident, $one:ident) => {
+        /// # Safety
+        /// As [`run`], whose checks hold.
+        #[target_feature(enable = "neon")]
+        unsafe fn $name<const END: u8>(
+            tiles: *const u8,
+            steps: usize,
+            count: usize,
+            panel: &PanelRef<'_>,
+            out: *mut u8,
+            out_stride: usize,
+        ) {
+            let (w, runs) = (panel.weights.as_ptr(), panel.schedule.runs.as_ptr());
+            let (bias, clamp) = (panel.bias.as_ptr(), panel.clamp);
+            let (multiplier, _) = panel.multiplier.as_chunks::<4>();
+            let multiplier = std::array::from_fn(|v| load_f32(&multiplier[v]));
+            let (mut x, mut out, mut left) = (tiles, out, count);
+            // SAFETY: each tile is as long as `run` checked, and its pixels exist or are not
+            // written.
+            unsafe {
+                while left >= ROWS {
+                    let sums = $four(x, w, bias, runs);
+                    ClampVectors::$store::<END, 4>(&sums, &multiplier, &clamp, out, out_stride);
+                    x = x.add(ROWS * steps * VECTOR);
+                    out = out.add(ROWS * out_stride);
+                    left -= ROWS;
+                }
+                if left == 1 {
+                    let sums = $one(x, w, bias, runs);
+                    ClampVectors::$store::<END, 1>(&sums, &multiplier, &clamp, out, out_stride);
+                } else if left > 1 {
+                    let sums = $four(x, w, bias, runs);
+                    for (p, sums) in sums.iter().take(left).enumerate() {
+                        let (sums, to) = (std::array::from_ref(sums), out.add(p * out_stride));
+                        ClampVectors::$store::<END, 1>(sums, &multiplier, &clamp, to, out_stride);
+                    }
+                }
+            }
         }
-        if N > 2 {
-            vst1q_lane_u32::<2>(to(2), bytes);
-        }
-        if N > 3 {
-            vst1q_lane_u32::<3>(to(3), bytes);
-        }
-    }
+    };
 }
+
+run_panel!(run_16, store_16, four_by_16, one_by_16);
+run_panel!(run_8, store_8, four_by_8, one_by_8);
