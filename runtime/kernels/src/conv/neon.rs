@@ -15,7 +15,7 @@ use crate::arm::{Clamp, Ending};
 use crate::isa::Neon;
 use crate::requantize::{Reach, folded_bias};
 use crate::scratch::{Packed16, as_bytes, as_bytes_mut};
-use crate::{ConvGeometry, InputCodes, Scratch};
+use crate::{ConvGeometry, Scratch};
 
 /// Bytes of packed activations that one block may take: it stays in the first-level cache.
 const BLOCK_BYTES: usize = 16 * 1024;
@@ -61,7 +61,7 @@ impl Panel {
         let row = |c: usize| &layer.weights[(first + c) * depth..][..depth];
         let weight = |c: usize, k: usize| if c < cols && k < depth { row(c)[k] } else { 0 };
         let steps = depth.div_ceil(STEP);
-        let schedule = Schedule::new(weight, cols, steps, largest(layer.input, middle));
+        let schedule = Schedule::new(weight, cols, steps, layer.input.largest());
         let weights = Packed16::new(steps * STEP * vectors * 4 / 2, |packed| {
             schedule.lay_out(|c, k| weight(c, k) as i8, vectors, as_bytes_mut(packed));
         });
@@ -75,21 +75,10 @@ impl Panel {
     }
 }
 
-/// The code that is packed as 0: both ends of the range fit a signed byte.
-fn middle(input: InputCodes) -> u8 {
-    input.min.midpoint(input.max) + (input.max - input.min) % 2
-}
-
-/// The largest magnitude of an activation less `middle`.
-fn largest(input: InputCodes, middle: u8) -> i32 {
-    i32::from((middle - input.min).max(input.max - middle))
-}
-
 impl Kernel {
     /// Whether two products always fit 16 bits.
     pub(super) fn handles(layer: &Layer<'_>, reach: Reach) -> bool {
-        let largest = largest(layer.input, middle(layer.input));
-        reach.weights_fit_i8 && (largest < 128 || !layer.weights.contains(&-128))
+        reach.weights_fit_i8 && (layer.input.largest() < 128 || !layer.weights.contains(&-128))
     }
 
     /// For a layer that [`Kernel::handles`] agreed to.
@@ -97,7 +86,7 @@ impl Kernel {
         let g = layer.geometry;
         let depth = g.taps() * g.in_c;
         let steps = depth.div_ceil(STEP);
-        let middle = middle(layer.input);
+        let middle = layer.input.middle();
         let firsts = (0..g.out_c).step_by(MAX_COLS);
         Kernel {
             token,
