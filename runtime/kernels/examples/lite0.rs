@@ -73,7 +73,11 @@ fn time(isa: Isa, entry: &Entry, repetitions: usize, codes: InputCodes) -> (&'st
     };
     let weights: Vec<i16> = match entry.op {
         Op::Add | Op::Pool => Vec::new(),
-        _ => (0..g.out_c * depth).map(|_| random().max(1) as i16 - 128).collect(),
+        // Distributed about as trained weights are: of mean magnitude 32, up to 127.
+        _ => (0..g.out_c * depth)
+            .map(|_| ((random() as i32).max(1) - 128) * random() as i32 / 255)
+            .map(|w| w as i16)
+            .collect(),
     };
     let input: Vec<u8> = (0..g.input_len()).map(|_| (random() as u8).min(codes.max)).collect();
     let mut output = vec![0u8; g.output_len()];
