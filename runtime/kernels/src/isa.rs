@@ -15,14 +15,30 @@ pub enum Isa {
     Scalar,
     /// x86-64 with AVX2.
     Avx2,
+    /// x86-64 with AVX-512 (F, BW, VL) and its 8-bit dot product (VNNI).
+    Avx512Vnni,
     /// aarch64 baseline (Raspberry Pi 3, 4 and Zero 2 W).
     Neon,
     /// aarch64 with the dot-product extension (Raspberry Pi 5).
     NeonDot,
+    /// aarch64 with half-precision arithmetic (Raspberry Pi 5 too): `f16` layers of [`crate::float`]
+    /// compute in `f16`. Integer kernels are those of `NeonDot`, or of `Neon` on a CPU without
+    /// dot product.
+    NeonFp16,
 }
 
 impl Isa {
-    const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::Neon, Isa::NeonDot];
+    const ALL: [Isa; 6] =
+        [Isa::Scalar, Isa::Avx2, Isa::Avx512Vnni, Isa::Neon, Isa::NeonDot, Isa::NeonFp16];
+
+    /// The instruction set whose integer kernels this one uses.
+    pub(crate) fn for_integers(self) -> Isa {
+        match self {
+            Isa::NeonFp16 if Isa::NeonDot.is_available() => Isa::NeonDot,
+            Isa::NeonFp16 => Isa::Neon,
+            other => other,
+        }
+    }
 
     /// What this CPU can run, worst first, best last. Never empty: `Scalar` is always there.
     pub fn available() -> Vec<Isa> {
@@ -35,7 +51,8 @@ impl Isa {
     }
 
     /// [`Isa::best`], unless the environment variable `KINGLET_ISA` names another one
-    /// (`scalar`, `avx2`, `neon` or `neon-dot`; empty counts as unset).
+    /// (`scalar`, `avx2`, `avx512-vnni`, `neon`, `neon-dot` or `neon-fp16`; empty counts as
+    /// unset).
     ///
     /// # Errors
     /// [`KernelError::UnknownIsa`] for another name, [`KernelError::Unavailable`] if this CPU
@@ -62,8 +79,10 @@ impl Isa {
         match self {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
+            Isa::Avx512Vnni => "avx512-vnni",
             Isa::Neon => "neon",
             Isa::NeonDot => "neon-dot",
+            Isa::NeonFp16 => "neon-fp16",
         }
     }
 
@@ -72,10 +91,14 @@ impl Isa {
             Isa::Scalar => true,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Avx2::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => Avx512Vnni::detect().is_some(),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Neon::detect().is_some(),
             #[cfg(target_arch = "aarch64")]
             Isa::NeonDot => NeonDot::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonFp16 => NeonFp16::detect().is_some(),
             #[allow(unreachable_patterns)]
             _ => false,
         }
@@ -104,6 +127,23 @@ impl Avx2 {
     }
 }
 
+/// Proof that this CPU has AVX-512 F, BW, VL and VNNI (and AVX2).
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512Vnni(());
+
+#[cfg(target_arch = "x86_64")]
+impl Avx512Vnni {
+    pub(crate) fn detect() -> Option<Avx512Vnni> {
+        (std::arch::is_x86_feature_detected!("avx2")
+            && std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512bw")
+            && std::arch::is_x86_feature_detected!("avx512vl")
+            && std::arch::is_x86_feature_detected!("avx512vnni"))
+        .then_some(Avx512Vnni(()))
+    }
+}
+
 /// Proof that this CPU has NEON (part of the aarch64 baseline, checked all the same).
 #[cfg(target_arch = "aarch64")]
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +167,20 @@ impl NeonDot {
         (std::arch::is_aarch64_feature_detected!("neon")
             && std::arch::is_aarch64_feature_detected!("dotprod"))
         .then_some(NeonDot(()))
+    }
+}
+
+/// Proof that this CPU has NEON with half-precision arithmetic (`fmla.8h`).
+#[cfg(target_arch = "aarch64")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NeonFp16(());
+
+#[cfg(target_arch = "aarch64")]
+impl NeonFp16 {
+    pub(crate) fn detect() -> Option<NeonFp16> {
+        (std::arch::is_aarch64_feature_detected!("neon")
+            && std::arch::is_aarch64_feature_detected!("fp16"))
+        .then_some(NeonFp16(()))
     }
 }
 

@@ -48,6 +48,14 @@ impl Scratch {
         &mut all[..len]
     }
 
+    /// Two pieces of bytes with arbitrary (initialised) content, both aligned to 64.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    pub(crate) fn two(&mut self, first: usize, second: usize) -> (&mut [u8], &mut [u8]) {
+        let offset = first.next_multiple_of(size_of::<Line>());
+        let (a, b) = self.bytes(offset + second).split_at_mut(offset);
+        (&mut a[..first], b)
+    }
+
     /// `len` values of 16 bits with arbitrary (initialised) content, aligned to 64.
     pub(crate) fn i16s(&mut self, len: usize) -> &mut [i16] {
         self.bytes_and_i16s(0, len).1
@@ -96,6 +104,32 @@ impl Packed16 {
         // SAFETY: `new` made the lines for `len` values; they are initialised, and any bit
         // pattern is a valid i16.
         unsafe { std::slice::from_raw_parts(lines.as_ptr().cast::<i16>(), self.len) }
+    }
+}
+
+/// Packed weights: bytes that stay as they are, aligned to 64.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+#[derive(Default)]
+pub(crate) struct Packed8 {
+    scratch: Scratch,
+    len: usize,
+}
+
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+impl Packed8 {
+    /// `len` bytes, written by `fill` over zeros.
+    pub(crate) fn new(len: usize, fill: impl FnOnce(&mut [u8])) -> Packed8 {
+        let mut scratch = Scratch::new();
+        // Fresh lines are zero.
+        fill(scratch.bytes(len));
+        Packed8 { scratch, len }
+    }
+
+    /// The bytes.
+    pub(crate) fn values(&self) -> &[u8] {
+        let lines = &self.scratch.lines;
+        // SAFETY: `new` made the lines for `len` bytes, and they are initialised.
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast::<u8>(), self.len) }
     }
 }
 

@@ -9,6 +9,7 @@
 //! never: the call waits for pieces that were taken, not for threads. Nothing is allocated.
 
 use std::cell::UnsafeCell;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -171,16 +172,49 @@ impl Workers {
         states: &mut [S],
         work: impl Fn(usize, &mut [T], &mut S) + Sync,
     ) {
-        assert!(states.len() >= self.threads(), "a state for each thread");
         let (len, pieces) = (output.len(), output.len().div_ceil(piece_len));
+        let piece_at = |piece: usize| piece * piece_len..((piece + 1) * piece_len).min(len);
+        // SAFETY: pieces of whole `piece_len` from 0 on, the last one cut at the end: they lie in
+        // the output and share nothing.
+        unsafe { self.split_at(output, pieces, piece_at, states, work) }
+    }
+
+    /// [`Workers::split`] into pieces of different lengths: piece `i` ends at `ends[i]`, where the
+    /// next one starts.
+    ///
+    /// # Panics
+    /// As [`Workers::split`]; also if `ends` descend, or the last one is not the output's length.
+    pub fn split_uneven<T: Send, S: Send>(
+        &self,
+        output: &mut [T],
+        ends: &[usize],
+        states: &mut [S],
+        work: impl Fn(usize, &mut [T], &mut S) + Sync,
+    ) {
+        assert!(ends.is_sorted() && ends.last().copied().unwrap_or(0) == output.len());
+        let piece_at = |piece: usize| piece.checked_sub(1).map_or(0, |p| ends[p])..ends[piece];
+        // SAFETY: the ends ascend to the output's length: pieces lie in it and share nothing.
+        unsafe { self.split_at(output, ends.len(), piece_at, states, work) }
+    }
+
+    /// # Safety
+    /// `piece_at` gives ranges within `output`, disjoint for different pieces below `pieces`.
+    unsafe fn split_at<T: Send, S: Send>(
+        &self,
+        output: &mut [T],
+        pieces: usize,
+        piece_at: impl Fn(usize) -> Range<usize> + Sync,
+        states: &mut [S],
+        work: impl Fn(usize, &mut [T], &mut S) + Sync,
+    ) {
+        assert!(states.len() >= self.threads(), "a state for each thread");
         let (output, states) = (Shareable(output.as_mut_ptr()), Shareable(states.as_mut_ptr()));
         self.run(pieces, &|piece, thread| {
-            let start = piece * piece_len;
+            let place = piece_at(piece);
             // SAFETY: `piece < pieces`, so the part lies in `output`, which is borrowed for the
             // whole call; each piece is worked on once, and parts of different pieces are disjoint.
             let part = unsafe {
-                let len = piece_len.min(len - start);
-                std::slice::from_raw_parts_mut(output.pointer().add(start), len)
+                std::slice::from_raw_parts_mut(output.pointer().add(place.start), place.len())
             };
             // SAFETY: `thread < threads() <= states.len()`, and `states` is borrowed for the whole
             // call; a thread works on one piece at a time, so nobody else uses its state.

@@ -136,3 +136,22 @@ fn too_few_states_are_refused() {
     let workers = Workers::new(2).expect("threads start");
     workers.split(&mut [0; 4], 1, &mut [()], |_, _, ()| {});
 }
+
+#[test]
+fn uneven_pieces_follow_one_another() {
+    let workers = Workers::new(3).expect("threads start");
+    let mut states = states(&workers);
+    let mut output = [0_usize; 20];
+    let ends = [3, 3, 4, 15, 20];
+    workers.split_uneven(&mut output, &ends, &mut states, |piece, part, _| {
+        part.iter_mut().for_each(|v| *v += piece + 1);
+    });
+    let expected: Vec<usize> =
+        (0..20).map(|i| ends.iter().position(|&end| i < end).unwrap() + 1).collect();
+    assert_eq!(output.as_slice(), expected);
+    for wrong in [&[3, 2, 20][..], &[3, 21], &[3, 19]] {
+        let mut output = [0_usize; 20];
+        let call = || workers.split_uneven(&mut output, wrong, &mut states, |_, _, _| {});
+        assert!(catch_unwind(AssertUnwindSafe(call)).is_err(), "{wrong:?}");
+    }
+}

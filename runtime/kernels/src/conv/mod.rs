@@ -18,19 +18,39 @@ mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_tile;
 #[cfg(target_arch = "aarch64")]
+mod neondot;
+#[cfg(target_arch = "aarch64")]
 mod neondot_tile;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod vnni;
 
 use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
-use crate::isa::Avx2;
+use crate::isa::{Avx2, Avx512Vnni};
 #[cfg(target_arch = "aarch64")]
 use crate::isa::{Neon, NeonDot};
-use crate::requantize::{Reach, check_accumulators, check_weights};
-use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
+use crate::requantize::{
+    Reach, check_accumulators, check_multiplier, check_weights, converts_exactly,
+};
+use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Residual, Scratch};
 
-/// What every instruction set builds its kernel from; checked by [`Conv::new`].
+/// Channels of one block of a blocked image: `[block][pixel][BLOCK_CHANNELS]`, the last block
+/// filled up.
+pub const BLOCK_CHANNELS: usize = 32;
+
+/// What a convolution may do besides multiplying; the default is nothing.
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+pub struct ConvOptions {
+    /// A second input, of the output's shape, is added before rounding.
+    pub residual: Option<Residual>,
+    /// The input is `[block][pixel][BLOCK_CHANNELS]` instead of NHWC, as
+    /// [`crate::expand_depthwise::ExpandDepthwise`] writes it; pointwise layers only.
+    pub blocked_input: bool,
+}
+
+/// What every instruction set builds its kernel from; checked by [`Layer::new`].
 pub(crate) struct Layer<'a> {
     pub(crate) geometry: ConvGeometry,
     /// `[out_c][kernel_h][kernel_w][in_c]`
@@ -38,11 +58,41 @@ pub(crate) struct Layer<'a> {
     /// With the zero point inside the range.
     pub(crate) input: InputCodes,
     pub(crate) output: Requantize,
+    pub(crate) options: ConvOptions,
+}
+
+impl<'a> Layer<'a> {
+    /// Checks everything that [`Conv::with_options`] promises to check but the instruction set.
+    pub(crate) fn new(
+        geometry: ConvGeometry,
+        weights: &'a [i16],
+        input: InputCodes,
+        output: Requantize,
+        options: ConvOptions,
+    ) -> Result<(Layer<'a>, Reach), KernelError> {
+        geometry.check()?;
+        let depth = geometry.taps() * geometry.in_c;
+        check_weights(weights, geometry.out_c * depth)?;
+        output.check(geometry.out_c)?;
+        let channel = |n: usize| weights[n * depth..(n + 1) * depth].iter();
+        let mut reach = check_accumulators(channel, input, &output.multiplier, &output.bias)?;
+        if let Some(residual) = options.residual {
+            check_multiplier("residual multiplier", residual.multiplier)?;
+            reach.converts_exactly &= converts_exactly(255.0 * f64::from(residual.multiplier));
+        }
+        if options.blocked_input && !geometry.is_pointwise() {
+            let why = "only a pointwise layer reads blocks of channels";
+            return Err(KernelError::Geometry(format!("{why}: {geometry:?}")));
+        }
+        let input = input.including_zero_point();
+        Ok((Layer { geometry, weights, input, output, options }, reach))
+    }
 }
 
 /// A dense convolution with its weights packed for one instruction set.
 pub struct Conv {
     geometry: ConvGeometry,
+    options: ConvOptions,
     body: Body,
 }
 
@@ -50,26 +100,44 @@ enum Body {
     Scalar(scalar::Kernel),
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Kernel),
+    #[cfg(target_arch = "x86_64")]
+    Vnni(vnni::Kernel),
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Kernel),
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(neondot::Kernel),
 }
 
 impl Body {
     fn new(isa: Isa, layer: Layer<'_>, reach: Reach) -> Body {
-        match isa {
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::Avx512Vnni
+            && reach.converts_exactly
+            && reach.weights_fit_i8
+            && let Some(token) = Avx512Vnni::detect()
+        {
+            return Body::Vnni(vnni::Kernel::new(token, &layer));
+        }
+        match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if reach.converts_exactly => match Avx2::detect() {
-                Some(token) => Body::Avx2(avx2::Kernel::new(token, &layer)),
+            Isa::Avx2 | Isa::Avx512Vnni if avx2::Kernel::takes(&layer, reach) => {
+                match Avx2::detect() {
+                    Some(token) => Body::Avx2(avx2::Kernel::new(token, &layer)),
+                    None => Body::Scalar(scalar::Kernel::new(layer)),
+                }
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot if neondot::Kernel::takes(&layer, reach) => match NeonDot::detect() {
+                Some(token) => Body::NeonDot(neondot::Kernel::new(token, &layer, reach)),
                 None => Body::Scalar(scalar::Kernel::new(layer)),
             },
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon | Isa::NeonDot if reach.converts_exactly => match Neon::detect() {
-                Some(neon) => {
-                    let dot = NeonDot::detect().filter(|_| isa == Isa::NeonDot);
-                    Body::Neon(neon::Kernel::new(neon, dot, &layer, reach))
+            Isa::Neon | Isa::NeonDot if neon::Kernel::takes(&layer, reach) => {
+                match Neon::detect() {
+                    Some(token) => Body::Neon(neon::Kernel::new(token, &layer, reach)),
+                    None => Body::Scalar(scalar::Kernel::new(layer)),
                 }
-                None => Body::Scalar(scalar::Kernel::new(layer)),
-            },
+            }
             _ => Body::Scalar(scalar::Kernel::new(layer)),
         }
     }
@@ -93,17 +161,25 @@ impl Conv {
         input: InputCodes,
         output: Requantize,
     ) -> Result<Conv, KernelError> {
+        Conv::with_options(isa, geometry, weights, input, output, ConvOptions::default())
+    }
+
+    /// [`Conv::new`] with a residual or a blocked input.
+    ///
+    /// # Errors
+    /// As [`Conv::new`]; also if the residual's multiplier is negative or not finite, or a layer
+    /// with a blocked input is not pointwise.
+    pub fn with_options(
+        isa: Isa,
+        geometry: ConvGeometry,
+        weights: &[i16],
+        input: InputCodes,
+        output: Requantize,
+        options: ConvOptions,
+    ) -> Result<Conv, KernelError> {
         isa.check()?;
-        geometry.check()?;
-        let depth = geometry.taps() * geometry.in_c;
-        check_weights(weights, geometry.out_c * depth)?;
-        output.check(geometry.out_c)?;
-        let channel = |n: usize| weights[n * depth..(n + 1) * depth].iter();
-        let reach =
-            check_accumulators(channel, input.zero_point, &output.multiplier, &output.bias)?;
-        let input = input.including_zero_point();
-        let layer = Layer { geometry, weights, input, output };
-        Ok(Conv { geometry, body: Body::new(isa, layer, reach) })
+        let (layer, reach) = Layer::new(geometry, weights, input, output, options)?;
+        Ok(Conv { geometry, options, body: Body::new(isa, layer, reach) })
     }
 
     /// The shape this convolution was built for.
@@ -118,8 +194,12 @@ impl Conv {
             Body::Scalar(_) => "conv_u8s8_scalar",
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(kernel) => kernel.name(),
+            #[cfg(target_arch = "x86_64")]
+            Body::Vnni(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.name(),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonDot(kernel) => kernel.name(),
         }
     }
 
@@ -128,27 +208,62 @@ impl Conv {
         self.geometry.out_h * self.geometry.out_w
     }
 
-    /// Computes the output pixels `range` (row-major over `out_h * out_w`).
+    /// Elements of the input: `in_h * in_w * in_c`, the channels rounded up to whole blocks where
+    /// the input is blocked.
+    pub fn input_len(&self) -> usize {
+        let g = &self.geometry;
+        if self.options.blocked_input {
+            g.in_h * g.in_w * g.in_c.next_multiple_of(BLOCK_CHANNELS)
+        } else {
+            g.input_len()
+        }
+    }
+
+    /// Computes the output pixels `range` (row-major over `out_h * out_w`) of a layer without
+    /// residual.
     ///
     /// `input` is the whole image `[in_h][in_w][in_c]`; `output` is `[range.len()][out_c]`.
     /// The result does not depend on how an image is split into ranges.
     ///
     /// # Panics
-    /// If `input` or `output` has another length, or `range` is reversed or ends beyond
-    /// [`Conv::pixels`].
+    /// If `input` or `output` has another length, `range` is reversed or ends beyond
+    /// [`Conv::pixels`], or the layer has a residual.
     pub fn run(&self, input: &[u8], range: Range<usize>, output: &mut [u8], scratch: &mut Scratch) {
-        assert_eq!(input.len(), self.geometry.input_len(), "input length");
+        self.run_adding(input, None, range, output, scratch);
+    }
+
+    /// [`Conv::run`] with the residual `[range.len()][out_c]`, which a layer with a residual needs
+    /// and no other takes.
+    ///
+    /// # Panics
+    /// As [`Conv::run`]; also if there is a residual and should not be, or the reverse, or its
+    /// length is not the output's.
+    pub fn run_adding(
+        &self,
+        input: &[u8],
+        residual: Option<&[u8]>,
+        range: Range<usize>,
+        output: &mut [u8],
+        scratch: &mut Scratch,
+    ) {
+        assert_eq!(input.len(), self.input_len(), "input length");
         assert!(range.start <= range.end && range.end <= self.pixels(), "pixel range {range:?}");
         assert_eq!(output.len(), range.len() * self.geometry.out_c, "output length");
+        assert_eq!(residual.is_some(), self.options.residual.is_some(), "residual");
+        assert!(residual.is_none_or(|r| r.len() == output.len()), "residual length");
         if range.is_empty() {
             return;
         }
         match &self.body {
-            Body::Scalar(kernel) => kernel.run(input, range, output),
+            Body::Scalar(kernel) => kernel.run(input, residual, range, output),
             #[cfg(target_arch = "x86_64")]
-            Body::Avx2(kernel) => kernel.run(input, range, output, scratch),
+            Body::Avx2(kernel) => kernel.run(input, residual, range, output, scratch),
+            #[cfg(target_arch = "x86_64")]
+            Body::Vnni(kernel) => kernel.run(input, residual, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.run(input, range, output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonDot(kernel) => kernel.run(input, range, output, scratch),
         }
     }
 }
