@@ -7,6 +7,7 @@
 mod arena;
 mod build;
 mod codes;
+mod fuse;
 mod op;
 mod plan;
 mod run;

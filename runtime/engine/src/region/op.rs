@@ -10,6 +10,7 @@ use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::expandable::Expansion;
 
 use super::codes::Codes;
+use super::fuse;
 use super::plan::{self, Export, Plan};
 use super::run::{Given, RunState};
 use super::shape;
@@ -30,6 +31,7 @@ pub(crate) struct RegionOp {
 impl RegionOp {
     /// A region that will run in kernels of this instruction set on these threads.
     pub(crate) fn new(mut region: Region, isa: Isa, workers: Arc<Workers>) -> Self {
+        fuse::residuals(&mut region);
         let codes = region
             .steps
             .iter_mut()
@@ -110,8 +112,8 @@ impl Expansion for RegionOp {
             .map(|i| concrete(&model.outlet_fact(*i)?.shape.to_tvec()))
             .collect::<TractResult<Vec<_>>>()?;
         let codes = take(&mut *self.codes.lock().unwrap_or_else(PoisonError::into_inner));
-        let plan =
-            Plan::new(&self.region, codes, &shapes, self.isa).map_err(|e| format_err!("{e}"))?;
+        let plan = Plan::new(&self.region, codes, &shapes, self.isa, self.workers.threads())
+            .map_err(|e| format_err!("{e}"))?;
         let planned = PlannedRegion {
             plan: Arc::new(plan),
             workers: self.workers.clone(),

@@ -149,9 +149,16 @@ impl PlannedStep {
     ) {
         match &self.kernel {
             Kernel::Conv(k) => {
+                let out_c = k.geometry().out_c;
                 split(workers, k.pixels(), out, scratches, |range, part, scratch| {
-                    k.run(a, range, part, scratch);
-                })
+                    let added = k.adds().then(|| &b[range.start * out_c..range.end * out_c]);
+                    k.run_adding(a, added, range, part, scratch);
+                });
+            }
+            Kernel::ExpandDepthwise(k) => {
+                workers.split_uneven(out, k.unit_ends(), scratches, |unit, part, scratch| {
+                    k.run(a, unit, part, scratch);
+                });
             }
             Kernel::Depthwise(k) => {
                 split(workers, k.rows(), out, scratches, |range, part, scratch| {

@@ -79,6 +79,17 @@ pub(crate) struct ConvShape {
     pub padding: Padding,
 }
 
+impl ConvShape {
+    /// One pixel in, one pixel out.
+    pub(crate) fn is_pointwise(&self) -> bool {
+        let padded = match self.padding {
+            Padding::Explicit(pads) => pads != [0; 4],
+            Padding::SameUpper | Padding::SameLower => false,
+        };
+        self.kernel == [1, 1] && self.stride == [1, 1] && !padded
+    }
+}
+
 /// What a step computes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum StepKind {
@@ -96,6 +107,8 @@ pub(crate) enum StepKind {
         input: Quantization,
         /// Of the output.
         output: QuantizedOutput,
+        /// Of the second input, which is added before rounding, if there is one.
+        residual: Option<Quantization>,
     },
     /// Fully connected layer on a pooled value. `output: None` gives f32.
     Linear {
@@ -155,7 +168,11 @@ impl StepKind {
             Self::Quantize(_) => "quantize",
             Self::Dequantize(_) => "dequantize",
             Self::Conv { shape, .. } if shape.groups > 1 => "depthwise",
+            Self::Conv { shape, residual: Some(_), .. } if shape.kernel == [1, 1] => {
+                "pointwise + add"
+            }
             Self::Conv { shape, .. } if shape.kernel == [1, 1] => "pointwise",
+            Self::Conv { residual: Some(_), .. } => "conv + add",
             Self::Conv { .. } => "conv",
             Self::Linear { .. } => "linear",
             Self::Add { .. } => "add",

@@ -299,7 +299,7 @@ fn conv_step(
     let weights = weights.settle(known.quantization, Some(&output))?;
     let pointwise = shape.kernel == [1, 1] && shape.padding == Padding::Explicit([0; 4]);
     Ok(Matched {
-        kind: StepKind::Conv { shape, weights, input: known.quantization, output },
+        kind: StepKind::Conv { shape, weights, input: known.quantization, output, residual: None },
         inputs: vec![source.to_owned()],
         // One pixel stays one pixel: the gates of squeeze-and-excite.
         form: if pointwise && known.form == Form::Pooled { Form::Pooled } else { Form::Map },

@@ -208,6 +208,11 @@ impl Conv {
         self.geometry.out_h * self.geometry.out_w
     }
 
+    /// Whether the layer has a residual.
+    pub fn adds(&self) -> bool {
+        self.options.residual.is_some()
+    }
+
     /// Elements of the input: `in_h * in_w * in_c`, the channels rounded up to whole blocks where
     /// the input is blocked.
     pub fn input_len(&self) -> usize {
