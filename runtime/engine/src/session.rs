@@ -29,11 +29,13 @@ pub struct Options {
     pub require_int8: bool,
     /// Run the first sample of the model's own self-test; [`Session::self_test`] runs all.
     pub self_test: bool,
+    /// Leave everything that is not int8 to tract: slow, and independent of our float kernels.
+    pub tract_float: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: 1, isa: None, require_int8: false, self_test: true }
+        Self { threads: 1, isa: None, require_int8: false, self_test: true, tract_float: false }
     }
 }
 

@@ -122,7 +122,10 @@ impl ConvGeometry {
 
     /// Checks what every kernel relies on: no zero size, no overflow, no window wholly in the
     /// padding at the image's edges.
-    pub(crate) fn check(&self) -> Result<(), KernelError> {
+    ///
+    /// # Errors
+    /// [`KernelError::Geometry`] saying which of these does not hold.
+    pub fn check(&self) -> Result<(), KernelError> {
         let refuse = |why: &str| Err(KernelError::Geometry(format!("{why}: {self:?}")));
         let sizes = [
             self.in_h,
