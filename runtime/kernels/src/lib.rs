@@ -20,6 +20,7 @@
 //! | addition, product of two tensors | [`add::Add`], [`mul::Mul`] |
 //! | any function of one activation | [`lookup::Lookup`] |
 //! | mean over all pixels | [`pool::GlobalAveragePool`] |
+//! | resizing of 8-bit samples | [`resample::Resample`] |
 //! | `f32` NCHW to `u8` NHWC and back | [`quantize::Quantize`], [`quantize::Dequantize`] |
 
 pub mod add;
@@ -37,6 +38,7 @@ pub mod mul;
 pub mod pool;
 pub mod quantize;
 mod requantize;
+pub mod resample;
 mod scratch;
 #[cfg(target_arch = "x86_64")]
 mod x86;
