@@ -21,6 +21,7 @@
 //! | any function of one activation | [`lookup::Lookup`] |
 //! | mean over all pixels | [`pool::GlobalAveragePool`] |
 //! | resizing of 8-bit samples | [`resample::Resample`] |
+//! | luma and chroma to RGB | [`yuv::YuvToRgb`] |
 //! | `f32` NCHW to `u8` NHWC and back | [`quantize::Quantize`], [`quantize::Dequantize`] |
 
 pub mod add;
@@ -42,6 +43,7 @@ pub mod resample;
 mod scratch;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+pub mod yuv;
 
 pub use error::KernelError;
 pub use geometry::ConvGeometry;
