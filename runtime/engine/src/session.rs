@@ -5,6 +5,7 @@ use std::path::Path;
 use kinglet_kernels::Isa;
 
 use crate::error::ModelError;
+use crate::frame::FrameView;
 use crate::metadata::{LABELS_KEY, Metadata};
 use crate::model_file::OnnxFile;
 use crate::picture::Picture;
@@ -121,6 +122,25 @@ impl Session {
         let preprocessor = self.preprocessor.as_mut().ok_or_else(no_preprocessing)?;
         preprocessor.run(picture, &mut self.input);
         self.compiled.run(&self.input)
+    }
+
+    /// The model's raw outputs for a camera's frame.
+    ///
+    /// # Errors
+    /// As [`Self::outputs`].
+    pub fn frame_outputs(&mut self, frame: &FrameView<'_>) -> Result<Vec<f32>, ModelError> {
+        let preprocessor = self.preprocessor.as_mut().ok_or_else(no_preprocessing)?;
+        preprocessor.run_frame(frame, &mut self.input);
+        self.compiled.run(&self.input)
+    }
+
+    /// Classifies a camera's frame.
+    ///
+    /// # Errors
+    /// As [`Self::outputs`].
+    pub fn classify_frame(&mut self, frame: &FrameView<'_>) -> Result<Scores, ModelError> {
+        let outputs = self.frame_outputs(frame)?;
+        Ok(self.scores(&outputs))
     }
 
     /// Classifies a picture.

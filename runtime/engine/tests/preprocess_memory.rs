@@ -10,6 +10,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use kinglet_engine::frame::{FrameView, PixelFormat, YuvMatrix};
 use kinglet_engine::metadata::{Channels, Crop, Filter, Preprocess};
 use kinglet_engine::picture::{Picture, PictureError};
 use kinglet_engine::preprocess::{InputKind, Preprocessor};
@@ -99,6 +100,17 @@ fn a_warm_preprocessor_allocates_nothing() {
                     }
                 });
                 assert_eq!(calls, 0, "{crop:?} {kind:?} {picture:?}");
+            }
+            for format in
+                [PixelFormat::Rgb, PixelFormat::Grey, PixelFormat::Yuyv, PixelFormat::I420]
+            {
+                let length = format.packed_bytes(320, 200).unwrap();
+                let bytes = &pictures[0].rgb()[..length];
+                let frame = FrameView::packed(format, 320, 200, bytes, YuvMatrix::default());
+                let frame = frame.unwrap();
+                preprocessor.run_frame(&frame, &mut tensor);
+                let ((), calls, _) = measure(|| preprocessor.run_frame(&frame, &mut tensor));
+                assert_eq!(calls, 0, "{crop:?} {kind:?} {frame:?}");
             }
             // Sizes that were seen before need no memory either, only new coefficients.
             let ((), calls, _) =
