@@ -22,6 +22,7 @@
 //! | mean over all pixels | [`pool::GlobalAveragePool`] |
 //! | resizing of 8-bit samples | [`resample::Resample`] |
 //! | luma and chroma to RGB | [`yuv::YuvToRgb`] |
+//! | inverse cosine transform and chroma of JPEG | [`jpeg::Jpeg`] |
 //! | `f32` NCHW to `u8` NHWC and back | [`quantize::Quantize`], [`quantize::Dequantize`] |
 
 pub mod add;
@@ -33,6 +34,7 @@ pub mod depthwise;
 mod error;
 mod geometry;
 mod isa;
+pub mod jpeg;
 pub mod linear;
 pub mod lookup;
 pub mod mul;
