@@ -17,6 +17,7 @@ mod geometry;
 mod resample;
 mod table;
 
+use image::metadata::Orientation;
 use kinglet_kernels::resample::Resample;
 use kinglet_kernels::yuv::YuvToRgb;
 use kinglet_kernels::{Isa, KernelError};
@@ -24,7 +25,8 @@ use kinglet_kernels::{Isa, KernelError};
 use crate::error::ModelError;
 use crate::frame::{FrameView, YuvMatrix};
 use crate::metadata::{Channels, Preprocess};
-use crate::picture::Picture;
+use crate::picture::jpeg::{JpegDecoder, Other, Part};
+use crate::picture::{self, Picture, PictureError};
 
 use axis::Axis;
 use geometry::Geometry;
@@ -69,6 +71,9 @@ pub struct Preprocessor {
     channels: frames::Channels,
     /// The conversion of each [`YuvMatrix`].
     colors: [YuvToRgb; 4],
+    jpeg: JpegDecoder,
+    /// What was decoded of the last file.
+    decoded: Vec<u8>,
     resized: Vec<u8>,
 }
 
@@ -105,6 +110,8 @@ impl Preprocessor {
             resampler: Resampler::new(Resample::new(isa).map_err(kernel)?),
             channels: frames::Channels::default(),
             colors: [first?, second?, third?, fourth?],
+            jpeg: JpegDecoder::new(isa).map_err(kernel)?,
+            decoded: Vec::new(),
             resized: Vec::new(),
         })
     }
@@ -146,6 +153,48 @@ impl Preprocessor {
         let color = &self.colors[frame.matrix() as usize];
         let emit = |y: usize, row: &[u8]| self.table.write(output, y, row, bgr);
         self.resampler.run_frame(frame, &self.plan, &mut self.channels, color, emit);
+    }
+
+    /// Fills `output` from the bytes of a JPEG or PNG file, as [`Picture::decode`] and
+    /// [`Preprocessor::run`] do, bit for bit. Of a baseline JPEG (not turned by its EXIF data) only
+    /// what lies under the crop is decoded, into memory that is used again; damage to its data
+    /// beyond the crop's last row stays unseen.
+    ///
+    /// # Errors
+    /// As [`Picture::decode`].
+    pub fn run_file(&mut self, bytes: &[u8], output: &mut InputTensor) -> Result<(), PictureError> {
+        if self.run_jpeg(bytes, output)?.is_err() {
+            self.run(&Picture::decode(bytes)?, output);
+        }
+        Ok(())
+    }
+
+    /// The way of a file that [`JpegDecoder`] takes.
+    fn run_jpeg(
+        &mut self,
+        bytes: &[u8],
+        output: &mut InputTensor,
+    ) -> Result<Result<(), Other>, PictureError> {
+        let header = picture::check(bytes)?;
+        match self.jpeg.start(bytes, &header) {
+            Ok(Orientation::NoTransforms) => {}
+            _ => return Ok(Err(Other)),
+        }
+        self.prepare(header.width, header.height);
+        let Plan { horizontal, vertical, .. } = &self.plan;
+        let (left, top) = (horizontal.begin, vertical.begin);
+        let (width, height) = (horizontal.end - left, vertical.end - top);
+        let part = Part { left, top, width, height };
+        if let Err(other) = self.jpeg.decode(bytes, part, &mut self.decoded) {
+            // Its size may have been a lie.
+            self.decoded = Vec::new();
+            return Ok(Err(other));
+        }
+        self.fit(output);
+        let bgr = self.description.channels == Channels::Bgr;
+        let from = Samples { rgb: &self.decoded, stride: width as usize * 3, left, top };
+        self.resampler.run(from, &self.plan, |y, row| self.table.write(output, y, row, bgr));
+        Ok(Ok(()))
     }
 
     /// The cropped and resized picture, before normalisation: `height * width * 3` bytes of RGB,
