@@ -41,7 +41,7 @@ fn all_samples_are_the_formula_rounded_half_up() {
         for isa in Isa::available() {
             let kernel = YuvToRgb::new(isa, *c).unwrap();
             let mut rgb = vec![0; u.len() * 3];
-            for y in (0..=255).step_by(3) {
+            for y in (0..=255).step_by(17) {
                 kernel.row(&vec![y; u.len()], &u, &v, &mut rgb);
                 for ((rgb, u), v) in rgb.as_chunks::<3>().0.iter().zip(&u).zip(&v) {
                     let real =

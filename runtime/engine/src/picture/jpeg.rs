@@ -246,7 +246,8 @@ impl JpegDecoder {
             let inner = from + 1 - first..until + 2 - first;
             let how = if self.frame.down == 2 {
                 let near = y / 2;
-                let far = if y % 2 == 0 { near.max(1) - 1 } else { (near + 1).min(side[1] - 1) };
+                let far =
+                    if y.is_multiple_of(2) { near.max(1) - 1 } else { (near + 1).min(side[1] - 1) };
                 let [near, far] = [near, far].map(|y| &plane.row(y, from)[..until - from + 1]);
                 self.steps.sums(near, far, &mut self.sums[inner]);
                 Spread::SUMS
