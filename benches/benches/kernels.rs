@@ -12,7 +12,7 @@ use kinglet_kernels::depthwise::Depthwise;
 use kinglet_kernels::linear::{Linear, LinearOutput};
 use kinglet_kernels::pool::GlobalAveragePool;
 use kinglet_kernels::quantize::{Dequantize, Quantize};
-use kinglet_kernels::{Isa, KernelError, Requantize, Scratch};
+use kinglet_kernels::{InputCodes, Isa, KernelError, Requantize, Scratch};
 
 /// Reproducible bytes; their values do not change the time.
 fn bytes(n: usize) -> Vec<u8> {
@@ -50,20 +50,20 @@ fn layer(
     match entry.op {
         Op::Conv => {
             let weights = weights(g.out_c * g.kernel_h * g.kernel_w * g.in_c);
-            let conv = Conv::new(isa, g, &weights, 128, requantize(g.out_c))?;
+            let conv = Conv::new(isa, g, &weights, InputCodes::any(128), requantize(g.out_c))?;
             let pixels = conv.pixels();
             bench(conv.kernel(), &mut || conv.run(&input, 0..pixels, &mut output, &mut scratch));
         }
         Op::Depthwise => {
             let weights = weights(g.out_c * g.kernel_h * g.kernel_w);
-            let conv = Depthwise::new(isa, g, &weights, 128, requantize(g.out_c))?;
+            let conv = Depthwise::new(isa, g, &weights, InputCodes::any(128), requantize(g.out_c))?;
             let rows = conv.rows();
             bench(conv.kernel(), &mut || conv.run(&input, 0..rows, &mut output, &mut scratch));
         }
         Op::Linear => {
             let out = LinearOutput::Quantized(requantize(g.out_c));
             let weights = weights(g.in_c * g.out_c);
-            let linear = Linear::new(isa, g.in_c, g.out_c, &weights, 128, out)?;
+            let linear = Linear::new(isa, g.in_c, g.out_c, &weights, InputCodes::any(128), out)?;
             bench(linear.kernel(), &mut || linear.run_u8(&input, &mut output, &mut scratch));
         }
         Op::Add => {

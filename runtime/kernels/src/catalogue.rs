@@ -7,7 +7,7 @@
 mod layer;
 
 use crate::ConvGeometry;
-pub use layer::Layer;
+pub use layer::{Layer, SEVEN_BITS};
 
 /// The operation of a catalogue entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

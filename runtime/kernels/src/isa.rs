@@ -15,6 +15,8 @@ pub enum Isa {
     Scalar,
     /// x86-64 with AVX2.
     Avx2,
+    /// x86-64 with AVX-512 (F, BW, VL) and its 8-bit dot product (VNNI).
+    Avx512Vnni,
     /// aarch64 baseline (Raspberry Pi 3, 4 and Zero 2 W).
     Neon,
     /// aarch64 with the dot-product extension (Raspberry Pi 5).
@@ -22,7 +24,7 @@ pub enum Isa {
 }
 
 impl Isa {
-    const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::Neon, Isa::NeonDot];
+    const ALL: [Isa; 5] = [Isa::Scalar, Isa::Avx2, Isa::Avx512Vnni, Isa::Neon, Isa::NeonDot];
 
     /// What this CPU can run, worst first, best last. Never empty: `Scalar` is always there.
     pub fn available() -> Vec<Isa> {
@@ -35,7 +37,7 @@ impl Isa {
     }
 
     /// [`Isa::best`], unless the environment variable `KINGLET_ISA` names another one
-    /// (`scalar`, `avx2`, `neon` or `neon-dot`; empty counts as unset).
+    /// (`scalar`, `avx2`, `avx512-vnni`, `neon` or `neon-dot`; empty counts as unset).
     ///
     /// # Errors
     /// [`KernelError::UnknownIsa`] for another name, [`KernelError::Unavailable`] if this CPU
@@ -62,6 +64,7 @@ impl Isa {
         match self {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
+            Isa::Avx512Vnni => "avx512-vnni",
             Isa::Neon => "neon",
             Isa::NeonDot => "neon-dot",
         }
@@ -72,6 +75,8 @@ impl Isa {
             Isa::Scalar => true,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Avx2::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => Avx512Vnni::detect().is_some(),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Neon::detect().is_some(),
             #[cfg(target_arch = "aarch64")]
@@ -101,6 +106,23 @@ pub(crate) struct Avx2(());
 impl Avx2 {
     pub(crate) fn detect() -> Option<Avx2> {
         std::arch::is_x86_feature_detected!("avx2").then_some(Avx2(()))
+    }
+}
+
+/// Proof that this CPU has AVX-512 F, BW, VL and VNNI (and AVX2).
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512Vnni(());
+
+#[cfg(target_arch = "x86_64")]
+impl Avx512Vnni {
+    pub(crate) fn detect() -> Option<Avx512Vnni> {
+        (std::arch::is_x86_feature_detected!("avx2")
+            && std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512bw")
+            && std::arch::is_x86_feature_detected!("avx512vl")
+            && std::arch::is_x86_feature_detected!("avx512vnni"))
+        .then_some(Avx512Vnni(()))
     }
 }
 

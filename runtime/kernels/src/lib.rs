@@ -30,6 +30,7 @@ pub mod conv;
 pub mod depthwise;
 mod error;
 mod geometry;
+mod input;
 mod isa;
 pub mod linear;
 pub mod lookup;
@@ -43,6 +44,7 @@ mod x86;
 
 pub use error::KernelError;
 pub use geometry::ConvGeometry;
+pub use input::InputCodes;
 pub use isa::Isa;
-pub use requantize::Requantize;
+pub use requantize::{Requantize, Residual};
 pub use scratch::Scratch;

@@ -33,8 +33,34 @@ impl Requantize {
 
     /// The specification: one accumulator of channel `n` to its activation.
     pub(crate) fn apply(&self, n: usize, acc: i32) -> u8 {
-        let value = (acc + self.bias[n]) as f32 * self.multiplier[n];
+        self.apply_plus(n, acc, 0.0)
+    }
+
+    /// The same with a residual, in units of the output.
+    pub(crate) fn apply_plus(&self, n: usize, acc: i32, residual: f32) -> u8 {
+        let value = (acc + self.bias[n]) as f32 * self.multiplier[n] + residual;
         finish(value, self.zero_point, self.min, self.max)
+    }
+}
+
+/// A second input of a layer, added in real numbers before the one rounding:
+///
+/// `out[n] = clamp(round_half_even((acc + bias[n]) as f32 * multiplier[n]
+///     + (r - zero_point) as f32 * residual.multiplier) + zero_point, min, max)`
+///
+/// in `f32`, each product rounded before the sum.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Residual {
+    /// Zero point of the residual's codes.
+    pub zero_point: u8,
+    /// `s_residual / s_out`, finite, not negative.
+    pub multiplier: f32,
+}
+
+impl Residual {
+    /// The residual's part of an output, in units of the output.
+    pub(crate) fn value(self, code: u8) -> f32 {
+        (i32::from(code) - i32::from(self.zero_point)) as f32 * self.multiplier
     }
 }
 

@@ -93,6 +93,32 @@ impl Packed16 {
     }
 }
 
+/// Packed weights: bytes that stay as they are, aligned to 64.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+#[derive(Default)]
+pub(crate) struct Packed8 {
+    scratch: Scratch,
+    len: usize,
+}
+
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+impl Packed8 {
+    /// `len` bytes, written by `fill` over zeros.
+    pub(crate) fn new(len: usize, fill: impl FnOnce(&mut [u8])) -> Packed8 {
+        let mut scratch = Scratch::new();
+        // Fresh lines are zero.
+        fill(scratch.bytes(len));
+        Packed8 { scratch, len }
+    }
+
+    /// The bytes.
+    pub(crate) fn values(&self) -> &[u8] {
+        let lines = &self.scratch.lines;
+        // SAFETY: `new` made the lines for `len` bytes, and they are initialised.
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast::<u8>(), self.len) }
+    }
+}
+
 /// The bytes of 16-bit values.
 #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
 pub(crate) fn as_bytes(values: &[i16]) -> &[u8] {

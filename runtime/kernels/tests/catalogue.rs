@@ -9,7 +9,7 @@ use kinglet_kernels::catalogue::{Op, efficientnet_lite0};
 use kinglet_kernels::conv::Conv;
 use kinglet_kernels::depthwise::Depthwise;
 use kinglet_kernels::linear::{Linear, LinearOutput};
-use kinglet_kernels::{ConvGeometry, Isa, Scratch};
+use kinglet_kernels::{ConvGeometry, InputCodes, Isa, Scratch};
 
 fn shapes(op: Op) -> Vec<ConvGeometry> {
     efficientnet_lite0().iter().filter(|e| e.op == op).map(|e| e.geometry).collect()
@@ -24,7 +24,8 @@ fn convolutions() {
         let weights = random.weights(depth * g.out_c, SYMMETRIC);
         let (input, q) = (random.bytes(g.input_len()), random.requantize(g.out_c, depth));
         let zero_point = random.next() as u8;
-        let new = |isa| Conv::new(isa, g, &weights, zero_point, q.clone()).unwrap();
+        let new =
+            |isa| Conv::new(isa, g, &weights, InputCodes::any(zero_point), q.clone()).unwrap();
         let scalar = new(Isa::Scalar);
         let pixels = scalar.pixels();
         let ranges = [0..2, pixels / 3..pixels / 3 + 15, pixels - 3..pixels];
@@ -59,7 +60,8 @@ fn depthwise_convolutions() {
         let weights = random.weights(taps * g.in_c, SYMMETRIC);
         let (input, q) = (random.bytes(g.input_len()), random.requantize(g.out_c, taps));
         let zero_point = random.next() as u8;
-        let new = |isa| Depthwise::new(isa, g, &weights, zero_point, q.clone()).unwrap();
+        let new =
+            |isa| Depthwise::new(isa, g, &weights, InputCodes::any(zero_point), q.clone()).unwrap();
         let scalar = new(Isa::Scalar);
         let row = g.out_w * g.out_c;
         let ranges = [0..1, g.out_h / 2..g.out_h / 2 + 2, g.out_h - 1..g.out_h];
@@ -94,7 +96,8 @@ fn classifier() {
         let (input, q) = (random.bytes(g.in_c), random.requantize(g.out_c, g.in_c));
         let mut run = |isa| {
             let output = LinearOutput::Quantized(q.clone());
-            let linear = Linear::new(isa, g.in_c, g.out_c, &weights, 3, output).unwrap();
+            let linear =
+                Linear::new(isa, g.in_c, g.out_c, &weights, InputCodes::any(3), output).unwrap();
             let mut out = vec![0; g.out_c];
             linear.run_u8(&input, &mut out, &mut scratch);
             out

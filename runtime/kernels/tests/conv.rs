@@ -9,7 +9,7 @@ use common::{
     BYTES, Guarded, Random, SYMMETRIC, WEIGHT_RANGES, WeightRange, ZERO_POINTS, assert_same, is_of,
 };
 use kinglet_kernels::conv::Conv;
-use kinglet_kernels::{ConvGeometry, Isa, KernelError, Requantize, Scratch};
+use kinglet_kernels::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
 use proptest::prelude::*;
 
 struct Case {
@@ -39,8 +39,14 @@ impl Case {
         let expected =
             common::conv(&self.g, &self.input, &self.weights, self.zero_point, &self.q, 0..pixels);
         for isa in Isa::available() {
-            let conv =
-                Conv::new(isa, self.g, &self.weights, self.zero_point, self.q.clone()).unwrap();
+            let conv = Conv::new(
+                isa,
+                self.g,
+                &self.weights,
+                InputCodes::any(self.zero_point),
+                self.q.clone(),
+            )
+            .unwrap();
             assert!(is_of(conv.kernel(), isa), "{} on {}", conv.kernel(), isa.name());
             let mut scratch = Scratch::new();
             let split = pixels / 3;
@@ -93,7 +99,7 @@ fn the_kernel_depends_on_the_weights() {
     for isa in Isa::available() {
         let name = |range| {
             let case = Case::random(g, range, 1);
-            Conv::new(isa, g, &case.weights, 0, case.q.clone()).unwrap().kernel()
+            Conv::new(isa, g, &case.weights, InputCodes::any(0), case.q.clone()).unwrap().kernel()
         };
         let expected = match isa {
             Isa::Scalar => ["pointwise_u8s8_scalar"; 3],
@@ -171,7 +177,9 @@ fn conversions_that_could_overflow_use_the_scalar_kernel() {
     let expected =
         common::conv(&g, &case.input, &case.weights, case.zero_point, &case.q, 0..pixels);
     for isa in Isa::available() {
-        let conv = Conv::new(isa, g, &case.weights, case.zero_point, case.q.clone()).unwrap();
+        let conv =
+            Conv::new(isa, g, &case.weights, InputCodes::any(case.zero_point), case.q.clone())
+                .unwrap();
         assert_eq!(conv.kernel(), "pointwise_u8s8_scalar");
         let mut out = vec![0; expected.len()];
         conv.run(&case.input, 0..pixels, &mut out, &mut Scratch::new());
@@ -278,7 +286,7 @@ fn constructors_refuse_what_does_not_fit() {
     let g = ConvGeometry::pointwise(2, 2, 3, 4);
     let q = Random::new(1).requantize(4, 3);
     let good = vec![1i16; 12];
-    let new = |g, w: &[i16], q| Conv::new(Isa::Scalar, g, w, 0, q).map(|_| ());
+    let new = |g, w: &[i16], q| Conv::new(Isa::Scalar, g, w, InputCodes::any(0), q).map(|_| ());
     assert_eq!(new(g, &good, q.clone()), Ok(()));
     let length = |what, expected, actual| Err(KernelError::Length { what, expected, actual });
     assert_eq!(new(g, &good[1..], q.clone()), length("weights", 12, 11));
@@ -310,7 +318,7 @@ fn an_instruction_set_of_another_architecture_is_refused() {
     let g = ConvGeometry::pointwise(2, 2, 3, 4);
     let q = Random::new(1).requantize(4, 3);
     let foreign = if cfg!(target_arch = "x86_64") { Isa::Neon } else { Isa::Avx2 };
-    let error = Conv::new(foreign, g, &[1; 12], 0, q).map(|_| ()).unwrap_err();
+    let error = Conv::new(foreign, g, &[1; 12], InputCodes::any(0), q).map(|_| ()).unwrap_err();
     assert_eq!(error, KernelError::Unavailable { isa: foreign, available: Isa::available() });
 }
 
@@ -318,7 +326,7 @@ fn an_instruction_set_of_another_architecture_is_refused() {
 fn slices_of_the_wrong_length_panic() {
     let g = ConvGeometry::pointwise(2, 2, 3, 4);
     let q = Random::new(1).requantize(4, 3);
-    let conv = Conv::new(Isa::best(), g, &[1; 12], 0, q).unwrap();
+    let conv = Conv::new(Isa::best(), g, &[1; 12], InputCodes::any(0), q).unwrap();
     let run = |input: usize, range: std::ops::Range<usize>, output: usize| {
         let conv = std::panic::AssertUnwindSafe(&conv);
         std::panic::catch_unwind(move || {

@@ -7,7 +7,7 @@ use common::{
     BYTES, Guarded, Random, SYMMETRIC, WIDE, WeightRange, ZERO_POINTS, assert_same, is_of,
 };
 use kinglet_kernels::depthwise::Depthwise;
-use kinglet_kernels::{ConvGeometry, Isa, KernelError, Requantize, Scratch};
+use kinglet_kernels::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
 use proptest::prelude::*;
 
 struct Case {
@@ -44,8 +44,14 @@ impl Case {
             0..rows,
         );
         for isa in Isa::available() {
-            let conv = Depthwise::new(isa, self.g, &self.weights, self.zero_point, self.q.clone())
-                .unwrap();
+            let conv = Depthwise::new(
+                isa,
+                self.g,
+                &self.weights,
+                InputCodes::any(self.zero_point),
+                self.q.clone(),
+            )
+            .unwrap();
             let narrow = self.g.in_c < 16 && conv.kernel().ends_with("_scalar");
             assert!(narrow || is_of(conv.kernel(), isa), "{} on {}", conv.kernel(), isa.name());
             let mut scratch = Scratch::new();
@@ -199,6 +205,6 @@ proptest! {
 fn a_change_of_channels_is_refused() {
     let g = ConvGeometry { out_c: 5, ..square((4, 4), 3, 1, 4) };
     let q = Random::new(1).requantize(5, 9);
-    let result = Depthwise::new(Isa::Scalar, g, &[0; 36], 0, q).map(|_| ());
+    let result = Depthwise::new(Isa::Scalar, g, &[0; 36], InputCodes::any(0), q).map(|_| ());
     assert!(matches!(result, Err(KernelError::Geometry(_))), "{result:?}");
 }

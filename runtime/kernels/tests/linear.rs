@@ -5,14 +5,14 @@ mod common;
 
 use common::{Guarded, Random, WEIGHT_RANGES, ZERO_POINTS, assert_same, is_of};
 use kinglet_kernels::linear::{Linear, LinearOutput};
-use kinglet_kernels::{ConvGeometry, Isa, Requantize, Scratch};
+use kinglet_kernels::{ConvGeometry, InputCodes, Isa, Requantize, Scratch};
 
 fn check(k: usize, n: usize, input: &[u8], weights: &[i16], zero_point: u8, q: &Requantize) {
     let g = ConvGeometry::pointwise(1, 1, k, n);
     let expected = common::conv(&g, input, weights, zero_point, q, 0..1);
     for isa in Isa::available() {
         let output = LinearOutput::Quantized(q.clone());
-        let linear = Linear::new(isa, k, n, weights, zero_point, output).unwrap();
+        let linear = Linear::new(isa, k, n, weights, InputCodes::any(zero_point), output).unwrap();
         assert!(is_of(linear.kernel(), isa), "{} on {}", linear.kernel(), isa.name());
         let mut scratch = Scratch::new();
         for offset in [0, 1] {
@@ -25,7 +25,7 @@ fn check(k: usize, n: usize, input: &[u8], weights: &[i16], zero_point: u8, q: &
         }
 
         let float = LinearOutput::Float { multiplier: q.multiplier.clone(), bias: q.bias.clone() };
-        let linear = Linear::new(isa, k, n, weights, zero_point, float).unwrap();
+        let linear = Linear::new(isa, k, n, weights, InputCodes::any(zero_point), float).unwrap();
         let mut out = vec![0.0; n];
         linear.run_f32(input, &mut out, &mut scratch);
         for (i, &out) in out.iter().enumerate() {
@@ -75,6 +75,6 @@ fn extreme_values_at_all_zero_points() {
 #[should_panic(expected = "float output")]
 fn the_output_type_is_that_of_the_constructor() {
     let float = LinearOutput::Float { multiplier: vec![1.0], bias: vec![0] };
-    let linear = Linear::new(Isa::Scalar, 1, 1, &[1], 0, float).unwrap();
+    let linear = Linear::new(Isa::Scalar, 1, 1, &[1], InputCodes::any(0), float).unwrap();
     linear.run_u8(&[1], &mut [0], &mut Scratch::new());
 }

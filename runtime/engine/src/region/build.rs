@@ -1,6 +1,8 @@
 //! From a step and its shapes to a kernel.
 
-use kinglet_kernels::{Isa, Requantize, add, conv, depthwise, linear, lookup, mul, pool, quantize};
+use kinglet_kernels::{
+    InputCodes, Isa, Requantize, add, conv, depthwise, linear, lookup, mul, pool, quantize,
+};
 
 use super::plan::Kernel;
 use super::shape::{self, Shape};
@@ -139,7 +141,7 @@ fn linear_kernel(
         in_features,
         out_features,
         &weights.codes,
-        input.zero_point,
+        InputCodes::any(input.zero_point),
         result,
     )
     .map_err(|e| e.to_string())?;
@@ -172,8 +174,9 @@ fn conv_kernel(
     let (kernel, name) = if shape.groups > 1 {
         // [channel][tap] to [tap][channel]
         let codes = transpose(&weights.codes, shape.out_c, taps);
-        let zero = input.zero_point;
-        let k = depthwise::Depthwise::new(isa, geometry, &codes, zero, requantize).map_err(text)?;
+        let codes_in = InputCodes::any(input.zero_point);
+        let k =
+            depthwise::Depthwise::new(isa, geometry, &codes, codes_in, requantize).map_err(text)?;
         let name = k.kernel();
         (Kernel::Depthwise(k), name)
     } else {
@@ -183,7 +186,8 @@ fn conv_kernel(
             .chunks_exact(shape.group_c * taps)
             .flat_map(|filter| transpose(filter, shape.group_c, taps))
             .collect();
-        let k = conv::Conv::new(isa, geometry, &codes, input.zero_point, requantize);
+        let k =
+            conv::Conv::new(isa, geometry, &codes, InputCodes::any(input.zero_point), requantize);
         let k = k.map_err(text)?;
         let name = k.kernel();
         (Kernel::Conv(k), name)

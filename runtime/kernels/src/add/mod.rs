@@ -69,7 +69,7 @@ impl Add {
         );
         let body = match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if exact => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
+            Isa::Avx2 | Isa::Avx512Vnni if exact => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon | Isa::NeonDot if exact => Neon::detect().map_or(Body::Scalar, Body::Neon),
             _ => Body::Scalar,

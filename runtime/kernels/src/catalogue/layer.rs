@@ -6,10 +6,7 @@ use crate::conv::Conv;
 use crate::depthwise::Depthwise;
 use crate::linear::{Linear, LinearOutput};
 use crate::pool::GlobalAveragePool;
-use crate::{Isa, KernelError, Requantize, Scratch};
-
-/// Zero point of every input.
-const INPUT_ZERO_POINT: u8 = 128;
+use crate::{InputCodes, Isa, KernelError, Requantize, Scratch};
 
 const ADD: AddParams = AddParams {
     a_zero_point: 3,
@@ -20,6 +17,9 @@ const ADD: AddParams = AddParams {
     min: 0,
     max: 255,
 };
+
+/// Input codes of seven bits, as a model with narrow ranges promises them.
+pub const SEVEN_BITS: InputCodes = InputCodes { zero_point: 64, min: 0, max: 127 };
 
 /// One layer with its weights, input, output and scratch; what is in them never varies.
 pub struct Layer {
@@ -33,18 +33,19 @@ pub struct Layer {
 type Body = Box<dyn Fn(&[u8], &mut [u8], &mut Scratch)>;
 
 impl Layer {
-    /// The layer `entry` describes, on one instruction set, with weights of -127 to 127.
+    /// The layer `entry` describes, on one instruction set, with weights of -127 to 127 and an
+    /// input of all the codes that `codes` allows.
     ///
     /// # Errors
     /// [`KernelError::Unavailable`] if this CPU lacks `isa`.
-    pub fn new(isa: Isa, entry: &Entry) -> Result<Layer, KernelError> {
+    pub fn new(isa: Isa, entry: &Entry, codes: InputCodes) -> Result<Layer, KernelError> {
         let g = entry.geometry;
         let weights = |depth| weights(g.out_c * depth);
         let taps = g.kernel_h * g.kernel_w;
         let (kernel, body): (_, Body) = match entry.op {
             Op::Conv => {
                 let weights = weights(taps * g.in_c);
-                let conv = Conv::new(isa, g, &weights, INPUT_ZERO_POINT, requantize(g.out_c))?;
+                let conv = Conv::new(isa, g, &weights, codes, requantize(g.out_c))?;
                 (
                     conv.kernel(),
                     Box::new(move |i, o, scratch| conv.run(i, 0..conv.pixels(), o, scratch)),
@@ -52,7 +53,7 @@ impl Layer {
             }
             Op::Depthwise => {
                 let (weights, requantize) = (weights(taps), requantize(g.out_c));
-                let conv = Depthwise::new(isa, g, &weights, INPUT_ZERO_POINT, requantize)?;
+                let conv = Depthwise::new(isa, g, &weights, codes, requantize)?;
                 (
                     conv.kernel(),
                     Box::new(move |i, o, scratch| conv.run(i, 0..conv.rows(), o, scratch)),
@@ -61,7 +62,7 @@ impl Layer {
             Op::Linear => {
                 let (weights, output) =
                     (weights(g.in_c), LinearOutput::Quantized(requantize(g.out_c)));
-                let linear = Linear::new(isa, g.in_c, g.out_c, &weights, INPUT_ZERO_POINT, output)?;
+                let linear = Linear::new(isa, g.in_c, g.out_c, &weights, codes, output)?;
                 (linear.kernel(), Box::new(move |i, o, scratch| linear.run_u8(i, o, scratch)))
             }
             Op::Add => {
@@ -75,7 +76,10 @@ impl Layer {
             }
         };
         let outputs = if entry.op == Op::Pool { g.in_c } else { g.output_len() };
-        let (input, output) = (bytes(g.input_len()), vec![0; outputs]);
+        let span = u16::from(codes.max - codes.min) + 1;
+        let code = |byte: u8| codes.min + (u16::from(byte) % span) as u8;
+        let input = bytes(g.input_len()).into_iter().map(code).collect();
+        let output = vec![0; outputs];
         Ok(Layer { kernel, body, input, output, scratch: Scratch::new() })
     }
 
@@ -123,16 +127,18 @@ mod tests {
     #[test]
     fn small_layers_give_the_scalar_bytes_on_every_instruction_set_and_fill_the_output() {
         for entry in efficientnet_lite0().iter().filter(|entry| entry.macs() < 1_500_000) {
-            let run = |isa| {
-                let mut layer = Layer::new(isa, entry).expect("it is available");
-                layer.run();
-                layer.output().to_vec()
-            };
-            let expected = run(Isa::Scalar);
-            let tail = &expected[expected.len() - 16..];
-            assert!(tail.iter().any(|&code| code != 0), "{}: unwritten", entry.name);
-            for isa in Isa::available() {
-                assert_eq!(run(isa), expected, "{} on {}", entry.name, isa.name());
+            for codes in [InputCodes::any(128), SEVEN_BITS] {
+                let run = |isa| {
+                    let mut layer = Layer::new(isa, entry, codes).expect("it is available");
+                    layer.run();
+                    layer.output().to_vec()
+                };
+                let expected = run(Isa::Scalar);
+                let tail = &expected[expected.len() - 16..];
+                assert!(tail.iter().any(|&code| code != 0), "{}: unwritten", entry.name);
+                for isa in Isa::available() {
+                    assert_eq!(run(isa), expected, "{} on {}", entry.name, isa.name());
+                }
             }
         }
     }

@@ -7,10 +7,11 @@
 
 use std::ops::Range;
 
-use super::avx2_tile::{self, Panel, Rows};
+use super::avx2_tile::{self, End, Panel, Rows};
 use super::{Layer, im2col};
 use crate::isa::Avx2;
-use crate::x86::{Clamp, widen};
+use crate::requantize::Reach;
+use crate::x86::widen;
 use crate::{ConvGeometry, Scratch};
 
 /// Bytes of widened activations that one block may take: it stays in the first-level cache.
@@ -25,7 +26,7 @@ pub(super) struct Kernel {
     /// Pixels per block.
     block: usize,
     panels: Vec<Panel>,
-    clamp: Clamp,
+    end: End,
 }
 
 impl Kernel {
@@ -36,12 +37,17 @@ impl Kernel {
         Kernel {
             token,
             geometry: g,
-            input_zero_point: layer.input_zero_point,
+            input_zero_point: layer.input.zero_point,
             depth,
             block: (BLOCK_BYTES / row_bytes / 12 * 12).max(12),
             panels: Panel::pack(layer, depth),
-            clamp: Clamp::new(&layer.output),
+            end: End::new(layer),
         }
+    }
+
+    /// Whether this kernel computes the layer.
+    pub(super) fn takes(layer: &Layer<'_>, reach: Reach) -> bool {
+        reach.converts_exactly && !layer.options.blocked_input
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -56,6 +62,7 @@ impl Kernel {
     pub(super) fn run(
         &self,
         input: &[u8],
+        residual: Option<&[u8]>,
         range: Range<usize>,
         output: &mut [u8],
         scratch: &mut Scratch,
@@ -65,9 +72,10 @@ impl Kernel {
         for (index, out) in output.chunks_mut(self.block * out_c).enumerate() {
             let start = range.start + index * self.block;
             let pixels = start..start + out.len() / out_c;
+            let residual = residual.map(|all| &all[index * self.block * out_c..][..out.len()]);
             let rows = self.widened(input, pixels, stride, scratch);
             for panel in &self.panels {
-                avx2_tile::run(self.token, rows, panel, &self.clamp, out, out_c);
+                avx2_tile::run(self.token, rows, panel, &self.end, residual, out, out_c);
             }
         }
     }

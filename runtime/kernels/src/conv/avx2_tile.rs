@@ -4,6 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::Layer;
+use crate::Residual;
 use crate::isa::Avx2;
 use crate::requantize::folded_bias;
 use crate::scratch::Packed16;
@@ -82,7 +83,7 @@ impl Panel {
         for (slot, c) in slots() {
             panel.bias[slot] = folded_bias(
                 row(c),
-                i32::from(layer.input_zero_point),
+                i32::from(layer.input.zero_point),
                 layer.output.bias[first + c],
             );
             panel.multiplier[slot] = layer.output.multiplier[first + c];
@@ -92,6 +93,19 @@ impl Panel {
 
     pub(super) fn vectors(&self) -> usize {
         self.vectors
+    }
+}
+
+/// From accumulators to activations.
+pub(super) struct End {
+    clamp: Clamp,
+    residual: Residual,
+}
+
+impl End {
+    pub(super) fn new(layer: &Layer<'_>) -> End {
+        let none = Residual { zero_point: 0, multiplier: 0.0 };
+        End { clamp: Clamp::new(&layer.output), residual: layer.options.residual.unwrap_or(none) }
     }
 }
 
@@ -119,10 +133,12 @@ pub(super) fn run(
     _token: Avx2,
     rows: Rows<'_>,
     panel: &Panel,
-    clamp: &Clamp,
+    end: &End,
+    residual: Option<&[u8]>,
     out: &mut [u8],
     out_c: usize,
 ) {
+    assert!(residual.is_none_or(|residual| residual.len() == out.len()));
     assert_eq!(rows.stride, panel.pairs * 2);
     assert_eq!(rows.values.len() / rows.stride * out_c, out.len());
     assert!(panel.first + panel.cols <= out_c);
@@ -130,8 +146,8 @@ pub(super) fn run(
     // SAFETY: the token proves AVX2; the sizes were just checked.
     unsafe {
         match panel.vectors {
-            2 => run_avx2::<6, 2>(rows, panel, clamp, out, out_c),
-            _ => run_avx2::<3, 3>(rows, panel, clamp, out, out_c),
+            2 => run_avx2::<6, 2>(rows, panel, end, residual, out, out_c),
+            _ => run_avx2::<3, 3>(rows, panel, end, residual, out, out_c),
         }
     }
 }
@@ -142,7 +158,8 @@ pub(super) fn run(
 unsafe fn run_avx2<const MR: usize, const NV: usize>(
     rows: Rows<'_>,
     panel: &Panel,
-    clamp: &Clamp,
+    end: &End,
+    residual: Option<&[u8]>,
     out: &mut [u8],
     out_c: usize,
 ) {
@@ -151,15 +168,32 @@ unsafe fn run_avx2<const MR: usize, const NV: usize>(
     let mut row = 0;
     while row < count {
         let step = MR.min(count - row);
-        let tile = Tile { a: &rows.values[row * rows.stride..], stride: rows.stride, panel, clamp };
-        let target = &mut out[row * out_c + panel.first..];
+        let mut tile = Tile {
+            a: &rows.values[row * rows.stride..],
+            stride: rows.stride,
+            panel,
+            end,
+            residual: None,
+        };
+        let at = row * out_c + panel.first;
+        let target = &mut out[at..];
         if whole {
+            tile.residual = residual.map(|all| &all[at..]);
             // SAFETY: `step` rows follow in `values`; each output row has `out_c` elements, of
-            // which those of the panel (all of its columns exist) follow `panel.first`.
+            // which those of the panel (all of its columns exist) follow `panel.first`; so has
+            // each row of the residual.
             unsafe { tile.run::<NV>(step, target.as_mut_ptr(), out_c) };
         } else {
+            let mut added = [0u8; MAX_ROWS * MAX_COLS];
+            if let Some(residual) = residual {
+                let from = residual[at..].chunks(out_c).take(step);
+                for (to, from) in added.chunks_exact_mut(MAX_COLS).zip(from) {
+                    to[..panel.cols].copy_from_slice(&from[..panel.cols]);
+                }
+                tile.residual = Some(&added);
+            }
             let mut whole = [0u8; MAX_ROWS * MAX_COLS];
-            // SAFETY: as above, and the array holds any tile.
+            // SAFETY: as above, and the arrays hold any tile.
             unsafe { tile.run::<NV>(step, whole.as_mut_ptr(), MAX_COLS) };
             for (to, from) in target.chunks_mut(out_c).zip(whole.chunks_exact(MAX_COLS)).take(step)
             {
@@ -175,13 +209,15 @@ struct Tile<'a> {
     a: &'a [i16],
     stride: usize,
     panel: &'a Panel,
-    clamp: &'a Clamp,
+    end: &'a End,
+    /// Rows as far apart as the output's.
+    residual: Option<&'a [u8]>,
 }
 
 impl Tile<'_> {
     /// # Safety
-    /// `rows` rows of `stride` values follow in `a`; `out` can take `rows` rows of `NV * 8` bytes,
-    /// `out_stride` apart; the panel has `NV` vectors.
+    /// `rows` rows of `stride` values follow in `a`; `out` can take (and the residual, if there is
+    /// one, has) `rows` rows of `NV * 8` bytes, `out_stride` apart; the panel has `NV` vectors.
     #[target_feature(enable = "avx2")]
     #[inline]
     unsafe fn run<const NV: usize>(&self, rows: usize, out: *mut u8, out_stride: usize) {
@@ -205,7 +241,12 @@ impl Tile<'_> {
         // SAFETY: passed on.
         let acc = unsafe { self.accumulate::<MR, NV>() };
         // SAFETY: passed on; the panel's multipliers are `MAX_COLS` long.
-        unsafe { self.store::<MR, NV>(acc, out, out_stride) };
+        unsafe {
+            match self.residual {
+                None => self.store::<MR, NV, false>(acc, &[], out, out_stride),
+                Some(residual) => self.store::<MR, NV, true>(acc, residual, out, out_stride),
+            }
+        }
     }
 
     /// # Safety
@@ -265,30 +306,40 @@ impl Tile<'_> {
     }
 
     /// # Safety
-    /// `out` can take `MR` rows of `NV * 8` bytes, `out_stride` apart.
+    /// `out` can take (and `residual`, if `ADD`, has) `MR` rows of `NV * 8` bytes, `out_stride`
+    /// apart.
     #[target_feature(enable = "avx2")]
     #[inline]
-    unsafe fn store<const MR: usize, const NV: usize>(
+    unsafe fn store<const MR: usize, const NV: usize, const ADD: bool>(
         &self,
         acc: [[__m256i; NV]; MR],
+        residual: &[u8],
         out: *mut u8,
         out_stride: usize,
     ) {
         let scaled = |r: usize, v: usize| {
             // A missing partner of the last odd row repeats that row; its half is not stored.
-            let acc = acc[r.min(MR - 1)][v];
+            let r = r.min(MR - 1);
+            let acc = acc[r][v];
             // SAFETY: `v < NV <= 3` vectors of 8 lie within the 24 multipliers.
             let m = unsafe { _mm256_loadu_ps(self.panel.multiplier.as_ptr().add(v * LANES)) };
-            _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(acc), m))
+            let value = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), m);
+            if !ADD {
+                return _mm256_cvtps_epi32(value);
+            }
+            // SAFETY: row `r < MR` of the residual has `NV * 8` bytes.
+            let codes = unsafe { self.residual_codes(residual.as_ptr().add(r * out_stride), v) };
+            let multiplier = _mm256_set1_ps(self.end.residual.multiplier);
+            _mm256_cvtps_epi32(_mm256_add_ps(value, _mm256_mul_ps(codes, multiplier)))
         };
         for r in (0..MR).step_by(2) {
-            let a = self.clamp.offset(_mm256_packs_epi32(scaled(r, 0), scaled(r, 1)));
+            let a = self.end.clamp.offset(_mm256_packs_epi32(scaled(r, 0), scaled(r, 1)));
             let b = if r + 1 < MR {
-                self.clamp.offset(_mm256_packs_epi32(scaled(r + 1, 0), scaled(r + 1, 1)))
+                self.end.clamp.offset(_mm256_packs_epi32(scaled(r + 1, 0), scaled(r + 1, 1)))
             } else {
                 a
             };
-            let bytes = _mm256_permute4x64_epi64::<0b11_01_10_00>(self.clamp.pack(a, b));
+            let bytes = _mm256_permute4x64_epi64::<0b11_01_10_00>(self.end.clamp.pack(a, b));
             // SAFETY: row `r` (and `r + 1` if there is one) takes 16 bytes.
             unsafe {
                 let to = out.add(r * out_stride);
@@ -306,7 +357,7 @@ impl Tile<'_> {
         for r in (0..MR).step_by(4) {
             let ab = _mm256_packs_epi32(scaled(r, NV - 1), scaled(r + 1, NV - 1));
             let cd = _mm256_packs_epi32(scaled(r + 2, NV - 1), scaled(r + 3, NV - 1));
-            let bytes = self.clamp.pack(self.clamp.offset(ab), self.clamp.offset(cd));
+            let bytes = self.end.clamp.pack(self.end.clamp.offset(ab), self.end.clamp.offset(cd));
             let bytes = _mm256_permutevar8x32_epi32(bytes, order);
             let low = _mm256_castsi256_si128(bytes);
             let high = _mm256_extracti128_si256::<1>(bytes);
@@ -316,5 +367,28 @@ impl Tile<'_> {
                 unsafe { _mm_storel_epi64(out.add((r + s) * out_stride + 16).cast(), eight) };
             }
         }
+    }
+
+    /// The residual of vector `v`'s channels less its zero point.
+    ///
+    /// # Safety
+    /// `row` has `v * 8 + 8` bytes, and 16 if `v < 2`.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn residual_codes(&self, row: *const u8, v: usize) -> __m256 {
+        let bytes = if v < 2 {
+            // SAFETY: passed on.
+            let sixteen = unsafe { _mm_loadu_si128(row.cast()) };
+            if v == 0 {
+                _mm_shuffle_epi32::<0b00_00_10_00>(sixteen)
+            } else {
+                _mm_shuffle_epi32::<0b00_00_11_01>(sixteen)
+            }
+        } else {
+            // SAFETY: passed on.
+            unsafe { _mm_loadl_epi64(row.add(v * LANES).cast()) }
+        };
+        let zero_point = _mm256_set1_epi32(i32::from(self.end.residual.zero_point));
+        _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_cvtepu8_epi32(bytes), zero_point))
     }
 }

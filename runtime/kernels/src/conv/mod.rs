@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! acc[p, n] = sum over taps (i, j) and channels c of
-//!             (x[pixel(p, i, j), c] - input_zero_point) * w[n, i, j, c]
+//!             (x[pixel(p, i, j), c] - input.zero_point) * w[n, i, j, c]
 //! ```
 //!
 //! then [`Requantize`]. Start with `scalar.rs`.
@@ -20,28 +20,49 @@ mod neon_tile;
 #[cfg(target_arch = "aarch64")]
 mod neondot_tile;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod vnni;
 
 use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
-use crate::isa::Avx2;
+use crate::isa::{Avx2, Avx512Vnni};
 #[cfg(target_arch = "aarch64")]
 use crate::isa::{Neon, NeonDot};
-use crate::requantize::{Reach, check_accumulators, check_weights};
-use crate::{ConvGeometry, Isa, KernelError, Requantize, Scratch};
+use crate::requantize::{
+    Reach, check_accumulators, check_multiplier, check_weights, converts_exactly,
+};
+use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Residual, Scratch};
+
+/// Channels of one block of a blocked image: `[block][pixel][BLOCK_CHANNELS]`, the last block
+/// filled up.
+pub const BLOCK_CHANNELS: usize = 32;
+
+/// What a convolution may do besides multiplying; the default is nothing.
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+pub struct ConvOptions {
+    /// A second input, of the output's shape, is added before rounding.
+    pub residual: Option<Residual>,
+    /// The input is `[block][pixel][BLOCK_CHANNELS]` instead of NHWC, as
+    /// [`crate::expand_depthwise::ExpandDepthwise`] writes it; pointwise layers only.
+    pub blocked_input: bool,
+}
 
 /// What every instruction set builds its kernel from; checked by [`Conv::new`].
 pub(crate) struct Layer<'a> {
     pub(crate) geometry: ConvGeometry,
     /// `[out_c][kernel_h][kernel_w][in_c]`
     pub(crate) weights: &'a [i16],
-    pub(crate) input_zero_point: u8,
+    /// With the zero point inside the range.
+    pub(crate) input: InputCodes,
     pub(crate) output: Requantize,
+    pub(crate) options: ConvOptions,
 }
 
 /// A dense convolution with its weights packed for one instruction set.
 pub struct Conv {
     geometry: ConvGeometry,
+    options: ConvOptions,
     body: Body,
 }
 
@@ -49,26 +70,40 @@ enum Body {
     Scalar(scalar::Kernel),
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Kernel),
+    #[cfg(target_arch = "x86_64")]
+    Vnni(vnni::Kernel),
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Kernel),
 }
 
 impl Body {
     fn new(isa: Isa, layer: Layer<'_>, reach: Reach) -> Body {
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::Avx512Vnni
+            && reach.converts_exactly
+            && reach.weights_fit_i8
+            && let Some(token) = Avx512Vnni::detect()
+        {
+            return Body::Vnni(vnni::Kernel::new(token, &layer));
+        }
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if reach.converts_exactly => match Avx2::detect() {
-                Some(token) => Body::Avx2(avx2::Kernel::new(token, &layer)),
-                None => Body::Scalar(scalar::Kernel::new(layer)),
-            },
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon | Isa::NeonDot if reach.converts_exactly => match Neon::detect() {
-                Some(neon) => {
-                    let dot = NeonDot::detect().filter(|_| isa == Isa::NeonDot);
-                    Body::Neon(neon::Kernel::new(neon, dot, &layer, reach))
+            Isa::Avx2 | Isa::Avx512Vnni if avx2::Kernel::takes(&layer, reach) => {
+                match Avx2::detect() {
+                    Some(token) => Body::Avx2(avx2::Kernel::new(token, &layer)),
+                    None => Body::Scalar(scalar::Kernel::new(layer)),
                 }
-                None => Body::Scalar(scalar::Kernel::new(layer)),
-            },
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon | Isa::NeonDot if neon::Kernel::takes(&layer, reach) => {
+                match Neon::detect() {
+                    Some(neon) => {
+                        let dot = NeonDot::detect().filter(|_| isa == Isa::NeonDot);
+                        Body::Neon(neon::Kernel::new(neon, dot, &layer, reach))
+                    }
+                    None => Body::Scalar(scalar::Kernel::new(layer)),
+                }
+            }
             _ => Body::Scalar(scalar::Kernel::new(layer)),
         }
     }
@@ -78,7 +113,7 @@ impl Conv {
     /// Packs a convolution.
     ///
     /// `weights` are `[out_c][kernel_h][kernel_w][in_c]`, each in -255..=255 with the weights'
-    /// zero point already subtracted. Reading outside the image yields `input_zero_point`.
+    /// zero point already subtracted. Reading outside the image yields `input.zero_point`.
     /// A layer whose results could leave the range of an `i32` before clamping gets the scalar
     /// kernel whatever `isa` says; [`Conv::kernel`] tells.
     ///
@@ -89,8 +124,24 @@ impl Conv {
         isa: Isa,
         geometry: ConvGeometry,
         weights: &[i16],
-        input_zero_point: u8,
+        input: InputCodes,
         output: Requantize,
+    ) -> Result<Conv, KernelError> {
+        Conv::with_options(isa, geometry, weights, input, output, ConvOptions::default())
+    }
+
+    /// [`Conv::new`] with a residual or a blocked input.
+    ///
+    /// # Errors
+    /// As [`Conv::new`]; also if the residual's multiplier is negative or not finite, or a layer
+    /// with a blocked input is not pointwise.
+    pub fn with_options(
+        isa: Isa,
+        geometry: ConvGeometry,
+        weights: &[i16],
+        input: InputCodes,
+        output: Requantize,
+        options: ConvOptions,
     ) -> Result<Conv, KernelError> {
         isa.check()?;
         geometry.check()?;
@@ -98,10 +149,19 @@ impl Conv {
         check_weights(weights, geometry.out_c * depth)?;
         output.check(geometry.out_c)?;
         let channel = |n: usize| weights[n * depth..(n + 1) * depth].iter();
-        let reach =
-            check_accumulators(channel, input_zero_point, &output.multiplier, &output.bias)?;
-        let layer = Layer { geometry, weights, input_zero_point, output };
-        Ok(Conv { geometry, body: Body::new(isa, layer, reach) })
+        let mut reach =
+            check_accumulators(channel, input.zero_point, &output.multiplier, &output.bias)?;
+        if let Some(residual) = options.residual {
+            check_multiplier("residual multiplier", residual.multiplier)?;
+            reach.converts_exactly &= converts_exactly(255.0 * f64::from(residual.multiplier));
+        }
+        if options.blocked_input && !geometry.is_pointwise() {
+            let why = "only a pointwise layer reads blocks of channels";
+            return Err(KernelError::Geometry(format!("{why}: {geometry:?}")));
+        }
+        let input = input.including_zero_point();
+        let layer = Layer { geometry, weights, input, output, options };
+        Ok(Conv { geometry, options, body: Body::new(isa, layer, reach) })
     }
 
     /// The shape this convolution was built for.
@@ -116,6 +176,8 @@ impl Conv {
             Body::Scalar(_) => "conv_u8s8_scalar",
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(kernel) => kernel.name(),
+            #[cfg(target_arch = "x86_64")]
+            Body::Vnni(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.name(),
         }
@@ -126,25 +188,58 @@ impl Conv {
         self.geometry.out_h * self.geometry.out_w
     }
 
-    /// Computes the output pixels `range` (row-major over `out_h * out_w`).
+    /// Elements of the input: `in_h * in_w * in_c`, the channels rounded up to whole blocks where
+    /// the input is blocked.
+    pub fn input_len(&self) -> usize {
+        let g = &self.geometry;
+        if self.options.blocked_input {
+            g.in_h * g.in_w * g.in_c.next_multiple_of(BLOCK_CHANNELS)
+        } else {
+            g.input_len()
+        }
+    }
+
+    /// Computes the output pixels `range` (row-major over `out_h * out_w`) of a layer without
+    /// residual.
     ///
     /// `input` is the whole image `[in_h][in_w][in_c]`; `output` is `[range.len()][out_c]`.
     /// The result does not depend on how an image is split into ranges.
     ///
     /// # Panics
-    /// If `input` or `output` has another length, or `range` is reversed or ends beyond
-    /// [`Conv::pixels`].
+    /// If `input` or `output` has another length, `range` is reversed or ends beyond
+    /// [`Conv::pixels`], or the layer has a residual.
     pub fn run(&self, input: &[u8], range: Range<usize>, output: &mut [u8], scratch: &mut Scratch) {
-        assert_eq!(input.len(), self.geometry.input_len(), "input length");
+        self.run_adding(input, None, range, output, scratch);
+    }
+
+    /// [`Conv::run`] with the residual `[range.len()][out_c]`, which a layer with a residual needs
+    /// and no other takes.
+    ///
+    /// # Panics
+    /// As [`Conv::run`]; also if there is a residual and should not be, or the reverse, or its
+    /// length is not the output's.
+    pub fn run_adding(
+        &self,
+        input: &[u8],
+        residual: Option<&[u8]>,
+        range: Range<usize>,
+        output: &mut [u8],
+        scratch: &mut Scratch,
+    ) {
+        assert_eq!(input.len(), self.input_len(), "input length");
         assert!(range.start <= range.end && range.end <= self.pixels(), "pixel range {range:?}");
         assert_eq!(output.len(), range.len() * self.geometry.out_c, "output length");
+        assert_eq!(residual.is_some(), self.options.residual.is_some(), "residual");
+        assert!(residual.is_none_or(|r| r.len() == output.len()), "residual length");
         if range.is_empty() {
             return;
         }
         match &self.body {
-            Body::Scalar(kernel) => kernel.run(input, range, output),
+            Body::Scalar(kernel) => kernel.run(input, residual, range, output),
             #[cfg(target_arch = "x86_64")]
-            Body::Avx2(kernel) => kernel.run(input, range, output, scratch),
+            Body::Avx2(kernel) => kernel.run(input, residual, range, output, scratch),
+            #[cfg(target_arch = "x86_64")]
+            Body::Vnni(kernel) => kernel.run(input, residual, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.run(input, range, output, scratch),
         }

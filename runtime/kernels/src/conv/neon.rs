@@ -46,13 +46,18 @@ impl Kernel {
         Kernel {
             form,
             geometry: g,
-            input_zero_point: layer.input_zero_point,
+            input_zero_point: layer.input.zero_point,
             depth,
             stride,
             block: (BLOCK_BYTES / stride / 12 * 12).max(12),
             panels: Panel::pack(form, layer, depth),
             clamp: Clamp::new(layer.output.zero_point, layer.output.min, layer.output.max),
         }
+    }
+
+    /// Whether this kernel computes the layer.
+    pub(super) fn takes(layer: &Layer<'_>, reach: Reach) -> bool {
+        reach.converts_exactly && layer.options == ConvOptions::default()
     }
 
     pub(super) fn name(&self) -> &'static str {

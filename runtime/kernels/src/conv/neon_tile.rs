@@ -117,7 +117,7 @@ impl Panel {
             bias: [0; MAX_COLS],
             multiplier: [0.0; MAX_COLS],
         };
-        let zero_point = i32::from(layer.input_zero_point) - form.offset();
+        let zero_point = i32::from(layer.input.zero_point) - form.offset();
         for c in 0..cols {
             let n = first + c;
             panel.bias[c] = folded_bias(row(c), zero_point, layer.output.bias[n]);

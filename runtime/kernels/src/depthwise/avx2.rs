@@ -54,7 +54,7 @@ impl Kernel {
         Kernel {
             token,
             geometry: g,
-            input_zero_point: layer.input_zero_point,
+            input_zero_point: layer.input.zero_point,
             pairs,
             // The last vector ends with the last channel and may overlap the one before.
             vectors: (0..count)
@@ -191,7 +191,7 @@ fn pack(layer: &Layer<'_>, pairs: usize, first: usize) -> Vector {
     let mut multiplier = [0.0; LANES];
     for c in 0..LANES {
         bias[c] =
-            folded_bias(taps(c), i32::from(layer.input_zero_point), layer.output.bias[first + c]);
+            folded_bias(taps(c), i32::from(layer.input.zero_point), layer.output.bias[first + c]);
         multiplier[c] = layer.output.multiplier[first + c];
     }
     let pack_shifted = |shift: usize| {

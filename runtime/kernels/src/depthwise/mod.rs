@@ -1,7 +1,7 @@
 //! Depthwise convolution of one NHWC image: each channel has its own filter.
 //!
 //! ```text
-//! acc[p, c] = sum over taps (i, j) of (x[pixel(p, i, j), c] - input_zero_point) * w[i, j, c]
+//! acc[p, c] = sum over taps (i, j) of (x[pixel(p, i, j), c] - input.zero_point) * w[i, j, c]
 //! ```
 //!
 //! then [`Requantize`]. Start with `scalar.rs`.
@@ -23,14 +23,15 @@ use crate::isa::Avx2;
 #[cfg(target_arch = "aarch64")]
 use crate::isa::Neon;
 use crate::requantize::{Reach, check_accumulators, check_weights};
-use crate::{ConvGeometry, Isa, KernelError, Requantize, Scratch};
+use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
 
 /// What every instruction set builds its kernel from; checked by [`Depthwise::new`].
 pub(crate) struct Layer<'a> {
     pub(crate) geometry: ConvGeometry,
     /// `[kernel_h][kernel_w][channels]`
     pub(crate) weights: &'a [i16],
-    pub(crate) input_zero_point: u8,
+    /// With the zero point inside the range.
+    pub(crate) input: InputCodes,
     pub(crate) output: Requantize,
 }
 
@@ -78,7 +79,7 @@ impl Depthwise {
     /// Packs a depthwise convolution; `geometry.in_c` equals `geometry.out_c`.
     ///
     /// `weights` are `[kernel_h][kernel_w][channels]`, each in -255..=255 with the weights' zero
-    /// point already subtracted. Reading outside the image yields `input_zero_point`.
+    /// point already subtracted. Reading outside the image yields `input.zero_point`.
     /// A layer whose results could leave the range of an `i32` before clamping gets the scalar
     /// kernel whatever `isa` says; [`Depthwise::kernel`] tells.
     ///
@@ -89,7 +90,7 @@ impl Depthwise {
         isa: Isa,
         geometry: ConvGeometry,
         weights: &[i16],
-        input_zero_point: u8,
+        input: InputCodes,
         output: Requantize,
     ) -> Result<Depthwise, KernelError> {
         isa.check()?;
@@ -104,8 +105,9 @@ impl Depthwise {
         output.check(channels)?;
         let channel = |n: usize| weights[n..].iter().step_by(channels);
         let reach =
-            check_accumulators(channel, input_zero_point, &output.multiplier, &output.bias)?;
-        let layer = Layer { geometry, weights, input_zero_point, output };
+            check_accumulators(channel, input.zero_point, &output.multiplier, &output.bias)?;
+        let input = input.including_zero_point();
+        let layer = Layer { geometry, weights, input, output };
         Ok(Depthwise { geometry, body: Body::new(isa, layer, reach) })
     }
 

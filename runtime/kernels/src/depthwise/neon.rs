@@ -49,7 +49,7 @@ impl Kernel {
         Kernel {
             token,
             geometry: g,
-            input_zero_point: layer.input_zero_point,
+            input_zero_point: layer.input.zero_point,
             // The last vector ends with the last channel and may overlap the one before.
             vectors: (0..count).map(|v| pack(layer, (v * LANES).min(g.in_c - LANES))).collect(),
             block: count.div_ceil(blocks),
@@ -169,7 +169,7 @@ impl Kernel {
 fn pack(layer: &Layer<'_>, first: usize) -> Vector {
     let g = &layer.geometry;
     let taps = |c: usize| layer.weights[first + c..].iter().step_by(g.in_c);
-    let zero_point = i32::from(layer.input_zero_point);
+    let zero_point = i32::from(layer.input.zero_point);
     let rows = layer.weights.chunks_exact(g.in_c);
     Vector {
         first,

@@ -17,7 +17,7 @@ impl Kernel {
         Kernel {
             geometry: layer.geometry,
             weights: layer.weights.to_vec(),
-            input_zero_point: layer.input_zero_point,
+            input_zero_point: layer.input.zero_point,
             output: layer.output,
         }
     }

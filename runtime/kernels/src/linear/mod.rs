@@ -1,6 +1,6 @@
 //! Fully connected layer on one feature vector.
 //!
-//! `acc[n] = sum over k of (x[k] - input_zero_point) * w[n, k]`, then [`LinearOutput`]. Start
+//! `acc[n] = sum over k of (x[k] - input.zero_point) * w[n, k]`, then [`LinearOutput`]. Start
 //! with `scalar.rs`.
 
 #[cfg(target_arch = "x86_64")]
@@ -16,7 +16,7 @@ use crate::isa::Avx2;
 #[cfg(target_arch = "aarch64")]
 use crate::isa::{Neon, NeonDot};
 use crate::requantize::{check_accumulators, check_len, check_multipliers, check_weights};
-use crate::{Isa, KernelError, Requantize, Scratch};
+use crate::{InputCodes, Isa, KernelError, Requantize, Scratch};
 
 /// What a fully connected layer ends with.
 #[derive(Clone, PartialEq, Debug)]
@@ -109,13 +109,14 @@ impl Linear {
         in_features: usize,
         out_features: usize,
         weights: &[i16],
-        input_zero_point: u8,
+        input: InputCodes,
         output: LinearOutput,
     ) -> Result<Linear, KernelError> {
         isa.check()?;
         crate::ConvGeometry::pointwise(1, 1, in_features, out_features).check()?;
         check_weights(weights, in_features * out_features)?;
         output.check(out_features)?;
+        let input_zero_point = input.zero_point;
         let channel = |n: usize| weights[n * in_features..(n + 1) * in_features].iter();
         let reach =
             check_accumulators(channel, input_zero_point, output.multiplier(), output.bias())?;
@@ -124,7 +125,7 @@ impl Linear {
         let wide = !reach.weights_fit_i8;
         let body = match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Avx2::detect().map_or_else(scalar, |token| {
+            Isa::Avx2 | Isa::Avx512Vnni => Avx2::detect().map_or_else(scalar, |token| {
                 let (zero_point, output) = (input_zero_point, &output);
                 Body::Avx2(avx2::Kernel::new(token, in_features, weights, zero_point, output, wide))
             }),

@@ -62,7 +62,7 @@ impl Mul {
         let exact = converts_exactly(255.0 * 255.0 * f64::from(params.multiplier));
         let body = match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if exact => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
+            Isa::Avx2 | Isa::Avx512Vnni if exact => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon | Isa::NeonDot if exact => Neon::detect().map_or(Body::Scalar, Body::Neon),
             _ => Body::Scalar,

@@ -67,7 +67,7 @@ impl GlobalAveragePool {
         check_multiplier("multiplier", multiplier)?;
         let body = match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
+            Isa::Avx2 | Isa::Avx512Vnni => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon | Isa::NeonDot => Neon::detect().map_or(Body::Scalar, Body::Neon),
             _ => Body::Scalar,

@@ -216,6 +216,8 @@ pub fn is_of(kernel: &str, isa: Isa) -> bool {
     match isa {
         Isa::Scalar => kernel.ends_with("_scalar"),
         Isa::Avx2 => kernel.contains("_avx2_"),
+        // Where the dot product does not help, the AVX2 kernel is the one to use.
+        Isa::Avx512Vnni => kernel.contains("_vnni_") || kernel.contains("_avx2_"),
         // Where the dot product does not help, the plain NEON kernel is the one to use.
         Isa::Neon => kernel.contains("_neon_"),
         _ => kernel.contains("_neondot_") || kernel.contains("_neon_"),
