@@ -57,7 +57,7 @@ impl Kernel {
 
     /// Whether this kernel computes the layer.
     pub(super) fn takes(layer: &Layer<'_>, reach: Reach) -> bool {
-        reach.converts_exactly && layer.options == ConvOptions::default()
+        reach.converts_exactly && layer.options == super::ConvOptions::default()
     }
 
     pub(super) fn name(&self) -> &'static str {
