@@ -35,6 +35,7 @@ mod isa;
 pub mod linear;
 pub mod lookup;
 pub mod mul;
+pub mod peak;
 pub mod pool;
 pub mod quantize;
 mod requantize;
