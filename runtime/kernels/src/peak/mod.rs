@@ -39,7 +39,18 @@ pub struct Loop {
     body: unsafe fn(rounds: u64),
 }
 
+/// Whether this CPU has the instructions, name, multiply-accumulates of each accumulator a round
+/// (lanes of the vector by products of a lane), and the loop itself.
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+type Candidate = (bool, &'static str, u64, unsafe fn(u64));
+
 impl Loop {
+    /// The loop, if this CPU can run it.
+    #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+    fn there((there, name, macs, body): Candidate, accumulators: u64) -> Option<Loop> {
+        there.then_some(Loop { name, macs_per_round: accumulators * macs, body })
+    }
+
     /// Every loop that this CPU can run.
     pub fn available() -> Vec<Loop> {
         native::loops()

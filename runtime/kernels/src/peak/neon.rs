@@ -3,7 +3,7 @@
 use std::arch::asm;
 use std::arch::is_aarch64_feature_detected as has;
 
-use super::{Loop, READ_BLOCK};
+use super::{Candidate, Loop, READ_BLOCK};
 
 /// Accumulators of each loop: registers 0 to 9. Two units of latency 4 need eight.
 const ACCUMULATORS: u64 = 10;
@@ -58,18 +58,14 @@ repeated!(sdot, "neon,dotprod": r"sdot v\a\().4s, v30.16b, v31.16b");
 
 pub(super) fn loops() -> Vec<Loop> {
     let neon = has!("neon");
-    // Multiply-accumulates of each accumulator a round.
-    let table: [(bool, _, _, unsafe fn(u64)); 5] = [
+    let table: [Candidate; 5] = [
         (neon, "f32_fmla_neon", 4, fmla_f32),
         (neon && has!("fp16"), "f16_fmla_neon", 8, fmla_f16),
         (neon, "i16_smlal_neon", 8, smlal_i16),
         (neon, "i8_smlal_neon", 16, smlal_i8),
         (neon && has!("dotprod"), "i8_sdot_neon", 16, sdot),
     ];
-    let there = table.into_iter().filter(|(there, ..)| *there);
-    there
-        .map(|(_, name, macs, body)| Loop { name, macs_per_round: ACCUMULATORS * macs, body })
-        .collect()
+    table.into_iter().filter_map(|one| Loop::there(one, ACCUMULATORS)).collect()
 }
 
 /// `bytes` is not empty and has whole blocks.

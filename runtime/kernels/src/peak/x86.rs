@@ -3,7 +3,7 @@
 use std::arch::asm;
 use std::arch::is_x86_feature_detected as has;
 
-use super::{Loop, READ_BLOCK};
+use super::{Candidate, Loop, READ_BLOCK};
 
 /// Accumulators of each loop: registers 0 to 11. Two FMA units of latency 4 need eight.
 const ACCUMULATORS: u64 = 12;
@@ -60,8 +60,7 @@ pub(super) fn loops() -> Vec<Loop> {
     let avx512 = avx2 && has!("avx512f");
     let avx512bw = avx512 && has!("avx512bw");
     let vnni = avx512 && has!("avx512vnni");
-    // Multiply-accumulates of each accumulator a round: lanes of the vector by products of a lane.
-    let table: [(bool, _, _, unsafe fn(u64)); 9] = [
+    let table: [Candidate; 9] = [
         (fma, "f32_fma_avx2", 8, fma_256),
         (avx512, "f32_fma_avx512", 16, fma_512),
         (avx2, "i16_vpmaddwd_avx2", 16, maddwd_256),
@@ -72,10 +71,7 @@ pub(super) fn loops() -> Vec<Loop> {
         (avx2 && has!("avxvnni"), "i8_vpdpbusd_avxvnni", 32, dpbusd_vex),
         (vnni, "i8_vpdpbusd_avx512", 64, dpbusd_512),
     ];
-    let there = table.into_iter().filter(|(there, ..)| *there);
-    there
-        .map(|(_, name, macs, body)| Loop { name, macs_per_round: ACCUMULATORS * macs, body })
-        .collect()
+    table.into_iter().filter_map(|one| Loop::there(one, ACCUMULATORS)).collect()
 }
 
 /// `bytes` is not empty and has whole blocks.
