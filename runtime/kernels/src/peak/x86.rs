@@ -92,7 +92,7 @@ pub(super) fn read(bytes: &[u8]) {
 
 /// Loads at the given offsets, which are one block, then goes on to the next.
 macro_rules! reader {
-    ($name:ident: $count:literal, $load:literal) => {
+    ($name:ident: $count:literal, $load:literal, $end:literal) => {
         /// # Safety
         /// The CPU has the instruction; `blocks` blocks, at least one, can be read from `from`.
         unsafe fn $name(from: *const u8, blocks: usize) {
@@ -105,9 +105,13 @@ macro_rules! reader {
                     ".endr",
                     "dec {blocks}",
                     "jnz 2b",
+                    $end,
                     from = inout(reg) from => _,
                     blocks = inout(reg) blocks => _,
                     out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+                    out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+                    out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+                    out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
                     options(readonly, nostack),
                 );
             }
@@ -119,14 +123,14 @@ reader!(read_by_64: 2, "vmovups zmm0, [{from}]
     vmovups zmm1, [{from} + 64]
     vmovups zmm2, [{from} + 128]
     vmovups zmm3, [{from} + 192]
-    add {from}, 256");
+    add {from}, 256", "vzeroupper");
 reader!(read_by_32: 4, "vmovups ymm0, [{from}]
     vmovups ymm1, [{from} + 32]
     vmovups ymm2, [{from} + 64]
     vmovups ymm3, [{from} + 96]
-    add {from}, 128");
+    add {from}, 128", "vzeroupper");
 reader!(read_by_16: 8, "movups xmm0, [{from}]
     movups xmm1, [{from} + 16]
     movups xmm2, [{from} + 32]
     movups xmm3, [{from} + 48]
-    add {from}, 64");
+    add {from}, 64", "");
