@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::exit::{Done, Outcome};
 use crate::inspect;
-use crate::load::ModelArgs;
+use crate::load::{self, ModelArgs};
 
 /// Options of `bench`.
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,7 @@ struct Measured {
     median: f64,
     p90: f64,
     p99: f64,
-    /// From the start of loading to the first result, ms.
+    /// From the start of `main` to the first result, ms.
     load: f64,
     /// Peak resident memory of the process, MiB.
     rss: f64,
@@ -50,17 +50,17 @@ struct Measured {
 
 /// Runs `bench`.
 pub(crate) fn run(args: &Args) -> Outcome {
-    let before = Board::read();
     let picture = args.image.as_deref().map(Picture::read).transpose()?;
-    let start = Instant::now();
     let (path, mut session) = args.model.load()?;
     let input = session.sample_input();
+    let mut outputs = Vec::new();
     let mut once = || match &picture {
-        Some(picture) => session.outputs(picture).map(drop),
-        None => session.run(&input).map(drop),
+        Some(picture) => session.outputs_into(picture, &mut outputs),
+        None => session.run_into(&input, &mut outputs),
     };
     once()?;
-    let load = start.elapsed();
+    let load = load::since_start();
+    let before = Board::read();
     // Warm-up: at least five runs and a fifth of a second, so that clocks have risen.
     let warm = Instant::now();
     let mut warm_runs = 0;
@@ -99,7 +99,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         "min {:.2} ms   median {:.2} ms   p90 {:.2} ms   p99 {:.2} ms",
         measured.min, measured.median, measured.p90, measured.p99
     );
-    println!("load to first result {:.1} ms   peak memory {:.1} MiB", measured.load, measured.rss);
+    println!("start to first result {:.1} ms   peak memory {:.1} MiB", measured.load, measured.rss);
     for warning in before.disturbances(&Board::read()) {
         println!("note: {warning}");
     }

@@ -1,11 +1,25 @@
 //! Options that say which model to load and how; shared by all subcommands.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use kinglet_engine::{Isa, Options, Session};
 
 use crate::default_model;
+
+static STARTED: OnceLock<Instant> = OnceLock::new();
+
+/// Called first in `main`.
+pub(crate) fn start_clock() {
+    STARTED.get_or_init(Instant::now);
+}
+
+/// Time since `main` began. What comes before it, the loading of the program itself, is not counted.
+pub(crate) fn since_start() -> Duration {
+    STARTED.get_or_init(Instant::now).elapsed()
+}
 
 /// Which model, and how it runs.
 #[derive(Debug, Clone, clap::Args)]
@@ -22,7 +36,7 @@ pub(crate) struct ModelArgs {
     /// Refuse the model when any convolution would run in float.
     #[arg(long)]
     pub require_int8: bool,
-    /// Do not run the model's self-test at load.
+    /// Do not run the first sample of the model's self-test at load (`verify` runs all).
     #[arg(long)]
     pub no_self_test: bool,
 }

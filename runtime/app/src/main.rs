@@ -13,6 +13,7 @@ mod pictures;
 mod verify;
 
 fn main() -> std::process::ExitCode {
+    load::start_clock();
     exit::quiet_tract();
     let cli = <cli::Cli as clap::Parser>::parse();
     exit::report(cli.run())

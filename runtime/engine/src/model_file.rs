@@ -13,6 +13,7 @@ use crate::onnx;
 
 pub(crate) mod check;
 mod external;
+mod stream;
 
 /// Largest model file that is read, bytes. EfficientNetV2-L in f32 is 475 MB.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;
@@ -39,10 +40,12 @@ impl OnnxFile {
     /// [`ModelError`] saying what is wrong with the file.
     pub fn read(path: &Path) -> Result<Self, ModelError> {
         let read = |source| ModelError::Read { path: path.to_owned(), source };
-        let info = std::fs::metadata(path).map_err(read)?;
-        if !info.is_file() {
+        // Before it is opened: opening a pipe waits for a writer.
+        if !std::fs::metadata(path).map_err(read)?.is_file() {
             return Err(read(std::io::Error::other("not a regular file")));
         }
+        let mut opened = std::fs::File::open(path).map_err(read)?;
+        let info = opened.metadata().map_err(read)?;
         if info.len() > MAX_FILE_BYTES {
             return Err(ModelError::Limit {
                 what: "size of the model file in bytes".into(),
@@ -50,12 +53,10 @@ impl OnnxFile {
                 limit: MAX_FILE_BYTES,
             });
         }
-        let bytes = std::fs::read(path).map_err(read)?;
+        let decoded = stream::decode(&mut opened, info.len()).map_err(read)?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let mut file = Self::decode(&bytes, Some(folder))?;
-        file.path = Some(path.to_owned());
-        Ok(file)
+        Self::checked(decoded?, Some(folder), Some(path), info.len())
     }
 
     /// Checks a model held in memory. External data is refused: there is no folder to find it in.
@@ -63,28 +64,29 @@ impl OnnxFile {
     /// # Errors
     /// [`ModelError`] saying what is wrong with the bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
-        Self::decode(bytes, None)
+        let len = bytes.len() as u64;
+        let decoded = stream::decode(&mut &*bytes, len);
+        let decoded = decoded.map_err(|e| ModelError::NotOnnx { why: e.to_string() })?;
+        Self::checked(decoded?, None, None, len)
     }
 
     /// Checks a model built in memory.
     ///
     /// # Errors
     /// [`ModelError`] saying what is wrong with it.
-    pub fn from_proto(mut proto: onnx::ModelProto) -> Result<Self, ModelError> {
-        external::read_in(&mut proto, None)?;
-        check::check(&proto)?;
-        Ok(Self { proto, path: None, bytes: 0 })
+    pub fn from_proto(proto: onnx::ModelProto) -> Result<Self, ModelError> {
+        Self::checked(proto, None, None, 0)
     }
 
-    fn decode(bytes: &[u8], folder: Option<&Path>) -> Result<Self, ModelError> {
-        if bytes.is_empty() {
-            return Err(ModelError::NotOnnx { why: "the file is empty".into() });
-        }
-        let mut proto = onnx::ModelProto::decode(bytes)
-            .map_err(|e| ModelError::NotOnnx { why: format!("{e}; is the file complete?") })?;
+    fn checked(
+        mut proto: onnx::ModelProto,
+        folder: Option<&Path>,
+        path: Option<&Path>,
+        bytes: u64,
+    ) -> Result<Self, ModelError> {
         external::read_in(&mut proto, folder)?;
         check::check(&proto)?;
-        Ok(Self { proto, path: None, bytes: bytes.len() as u64 })
+        Ok(Self { proto, path: path.map(Path::to_owned), bytes })
     }
 
     /// The graph.

@@ -1,9 +1,10 @@
 //! What several NEON kernels share: the end of requantization, and moving activations.
 
-//!
 use std::arch::aarch64::*;
 
+use crate::Requantize;
 use crate::isa::Neon;
+use crate::requantize::Reach;
 
 /// The last steps from rounded `i32` values to activations.
 ///
@@ -29,6 +30,27 @@ impl Clamp {
             zero_point: vdupq_n_s16(self.zero_point),
             min: vdupq_n_u8(self.min),
             max: vdupq_n_u8(self.max),
+        }
+    }
+}
+
+/// The fewest instructions that end a layer exactly; a constant parameter of the functions that do.
+pub(crate) struct Ending;
+
+impl Ending {
+    /// For every layer.
+    pub(crate) const SATURATING: u8 = 0;
+    /// Where all results fit an `i16` ([`Reach::results_fit_i16`]): narrowing takes the low halves.
+    pub(crate) const FITTING: u8 = 1;
+    /// The same where the zero point is 0 and all codes are allowed: nothing to add or clamp.
+    pub(crate) const PLAIN: u8 = 2;
+
+    /// The one for a layer.
+    pub(crate) fn of(output: &Requantize, reach: Reach) -> u8 {
+        match (output.zero_point, output.min, output.max) {
+            _ if !reach.results_fit_i16 => Ending::SATURATING,
+            (0, 0, 255) => Ending::PLAIN,
+            _ => Ending::FITTING,
         }
     }
 }
@@ -65,6 +87,44 @@ impl ClampVectors {
     }
 }
 
+impl ClampVectors {
+    /// Two vectors of results to 16 bits, the zero point added.
+    #[target_feature(enable = "neon")]
+    #[inline]
+    fn words<const END: u8>(&self, low: int32x4_t, high: int32x4_t) -> int16x8_t {
+        if END == Ending::SATURATING {
+            let words = vqmovn_high_s32(vqmovn_s32(low), high);
+            return vqaddq_s16(words, self.zero_point);
+        }
+        let words = vuzp1q_s16(vreinterpretq_s16_s32(low), vreinterpretq_s16_s32(high));
+        if END == Ending::PLAIN { words } else { vaddq_s16(words, self.zero_point) }
+    }
+
+    /// Ends eight results as an [`Ending`] says.
+    #[target_feature(enable = "neon")]
+    #[inline]
+    pub(crate) fn end_eight<const END: u8>(&self, low: int32x4_t, high: int32x4_t) -> uint8x8_t {
+        let bytes = vqmovun_s16(self.words::<END>(low, high));
+        if END == Ending::PLAIN {
+            return bytes;
+        }
+        vmin_u8(vmax_u8(bytes, vget_low_u8(self.min)), vget_low_u8(self.max))
+    }
+
+    /// Ends sixteen results as an [`Ending`] says.
+    #[target_feature(enable = "neon")]
+    #[inline]
+    pub(crate) fn end_sixteen<const END: u8>(&self, values: [int32x4_t; 4]) -> uint8x16_t {
+        let [a, b, c, d] = values;
+        let low = vqmovun_s16(self.words::<END>(a, b));
+        let bytes = vqmovun_high_s16(low, self.words::<END>(c, d));
+        if END == Ending::PLAIN {
+            return bytes;
+        }
+        vminq_u8(vmaxq_u8(bytes, self.min), self.max)
+    }
+}
+
 /// `round_half_even(sum as f32 * multiplier)`.
 #[target_feature(enable = "neon")]
 #[inline]
@@ -86,6 +146,28 @@ pub(crate) fn load_i32(from: &[i32; 4]) -> int32x4_t {
 pub(crate) fn load_f32(from: &[f32; 4]) -> float32x4_t {
     // SAFETY: four values.
     unsafe { vld1q_f32(from.as_ptr()) }
+}
+
+/// Eight consecutive values, in one instruction. The compiler cannot see what it loads: it would
+/// rather keep accumulators' first values in registers and copy them, which takes two.
+///
+/// # Safety
+/// Eight values are readable.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(crate) unsafe fn load_pair(from: *const i32) -> [int32x4_t; 2] {
+    let (low, high): (int32x4_t, int32x4_t);
+    // SAFETY: passed on.
+    unsafe {
+        std::arch::asm!(
+            "ldp {low:q}, {high:q}, [{from}]",
+            low = lateout(vreg) low,
+            high = lateout(vreg) high,
+            from = in(reg) from,
+            options(readonly, nostack, preserves_flags),
+        );
+    }
+    [low, high]
 }
 
 /// Sixteen consecutive values.
@@ -178,28 +260,6 @@ pub(crate) fn map2(
     // SAFETY: a store of sixteen bytes.
     unsafe { vst1q_u8(out_last.as_mut_ptr(), f(load_u8(&a_last), load_u8(&b_last))) };
     out_tail.copy_from_slice(&out_last[..out_tail.len()]);
-}
-
-/// `acc[i] += w[4 * i..4 * i + 4] . x[4 * LANE..4 * LANE + 4]`, all signed bytes.
-#[target_feature(enable = "neon,dotprod")]
-#[inline]
-pub(crate) fn sdot_lane<const LANE: i32>(
-    mut acc: int32x4_t,
-    w: int8x16_t,
-    x: int8x16_t,
-) -> int32x4_t {
-    // SAFETY: one instruction on registers, of the extension this function is compiled for.
-    unsafe {
-        std::arch::asm!(
-            "sdot {acc:v}.4s, {w:v}.16b, {x:v}.4b[{lane}]",
-            acc = inout(vreg) acc,
-            w = in(vreg) w,
-            x = in(vreg) x,
-            lane = const LANE,
-            options(pure, nomem, nostack, preserves_flags),
-        );
-    }
-    acc
 }
 
 /// `acc[i] += w[4 * i..4 * i + 4] . x[4 * i..4 * i + 4]`, all signed bytes.

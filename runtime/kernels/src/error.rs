@@ -11,8 +11,8 @@ use crate::Isa;
 pub enum KernelError {
     /// The name of an instruction set is not one this crate knows.
     #[error(
-        "unknown instruction set {name:?}; known names: scalar, avx2, avx512-vnni, neon, neon-dot; \
-         available on this CPU: {}",
+        "unknown instruction set {name:?}; known names: scalar, avx2, avx512-vnni, neon, neon-dot, \
+         neon-fp16; available on this CPU: {}",
         names(available)
     )]
     UnknownIsa {
@@ -62,6 +62,14 @@ pub enum KernelError {
         index: usize,
         /// The value.
         value: f32,
+    },
+    /// The bounds of a float activation are not numbers, or the lower exceeds the upper.
+    #[error("activation bounds: min {min}, max {max} must be numbers, min not above max")]
+    ActivationRange {
+        /// Lower bound.
+        min: f32,
+        /// Upper bound.
+        max: f32,
     },
     /// The output's lower bound exceeds its upper bound.
     #[error("output range is empty: min {min} > max {max}")]

@@ -21,10 +21,24 @@ pub enum Isa {
     Neon,
     /// aarch64 with the dot-product extension (Raspberry Pi 5).
     NeonDot,
+    /// aarch64 with half-precision arithmetic (Raspberry Pi 5 too): `f16` layers of [`crate::float`]
+    /// compute in `f16`. Integer kernels are those of `NeonDot`, or of `Neon` on a CPU without
+    /// dot product.
+    NeonFp16,
 }
 
 impl Isa {
-    const ALL: [Isa; 5] = [Isa::Scalar, Isa::Avx2, Isa::Avx512Vnni, Isa::Neon, Isa::NeonDot];
+    const ALL: [Isa; 6] =
+        [Isa::Scalar, Isa::Avx2, Isa::Avx512Vnni, Isa::Neon, Isa::NeonDot, Isa::NeonFp16];
+
+    /// The instruction set whose integer kernels this one uses.
+    pub(crate) fn for_integers(self) -> Isa {
+        match self {
+            Isa::NeonFp16 if Isa::NeonDot.is_available() => Isa::NeonDot,
+            Isa::NeonFp16 => Isa::Neon,
+            other => other,
+        }
+    }
 
     /// What this CPU can run, worst first, best last. Never empty: `Scalar` is always there.
     pub fn available() -> Vec<Isa> {
@@ -37,7 +51,8 @@ impl Isa {
     }
 
     /// [`Isa::best`], unless the environment variable `KINGLET_ISA` names another one
-    /// (`scalar`, `avx2`, `avx512-vnni`, `neon` or `neon-dot`; empty counts as unset).
+    /// (`scalar`, `avx2`, `avx512-vnni`, `neon`, `neon-dot` or `neon-fp16`; empty counts as
+    /// unset).
     ///
     /// # Errors
     /// [`KernelError::UnknownIsa`] for another name, [`KernelError::Unavailable`] if this CPU
@@ -67,6 +82,7 @@ impl Isa {
             Isa::Avx512Vnni => "avx512-vnni",
             Isa::Neon => "neon",
             Isa::NeonDot => "neon-dot",
+            Isa::NeonFp16 => "neon-fp16",
         }
     }
 
@@ -81,6 +97,8 @@ impl Isa {
             Isa::Neon => Neon::detect().is_some(),
             #[cfg(target_arch = "aarch64")]
             Isa::NeonDot => NeonDot::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonFp16 => NeonFp16::detect().is_some(),
             #[allow(unreachable_patterns)]
             _ => false,
         }
@@ -149,6 +167,20 @@ impl NeonDot {
         (std::arch::is_aarch64_feature_detected!("neon")
             && std::arch::is_aarch64_feature_detected!("dotprod"))
         .then_some(NeonDot(()))
+    }
+}
+
+/// Proof that this CPU has NEON with half-precision arithmetic (`fmla.8h`).
+#[cfg(target_arch = "aarch64")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NeonFp16(());
+
+#[cfg(target_arch = "aarch64")]
+impl NeonFp16 {
+    pub(crate) fn detect() -> Option<NeonFp16> {
+        (std::arch::is_aarch64_feature_detected!("neon")
+            && std::arch::is_aarch64_feature_detected!("fp16"))
+        .then_some(NeonFp16(()))
     }
 }
 

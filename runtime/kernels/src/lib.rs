@@ -1,11 +1,13 @@
-//! Integer kernels for image classifiers, on NHWC slices of one image.
+//! Integer and float kernels for image classifiers, on NHWC slices of one image.
 //!
 //! For what: the operations where a quantized classifier spends its time, for Raspberry Pi class
-//! boards (aarch64) and for PCs (x86-64). Not for: graphs, files, threads. This crate knows no
-//! model; a caller splits an image by the `range` argument of `run` to use several threads.
+//! boards (aarch64) and for PCs (x86-64). Not for: graphs, files. This crate knows no model; a
+//! caller splits an image by the `range` argument of `run` to use several threads ([`Workers`]),
+//! and no kernel starts any.
 //!
 //! Every operation is built once, from checked parameters and an [`Isa`], and then run many
-//! times; running allocates nothing once the [`Scratch`] it borrows has grown. Activations are
+//! times; running allocates nothing once the [`Scratch`] it borrows has grown. The same operations
+//! in `f32` and `f16` are in [`float`]. What follows is about the integer ones: activations are
 //! `u8` with a zero point, accumulators `i32`, and results end with the rule of [`Requantize`].
 //! For the same input all instruction sets give the same bytes: the scalar files are the
 //! specification, and the tests hold the others to it.
@@ -16,6 +18,7 @@
 //! |---|---|
 //! | dense convolution, pointwise included | [`conv::Conv`] |
 //! | depthwise convolution | [`depthwise::Depthwise`] |
+//! | a dense and a depthwise convolution in one | [`expand_depthwise::ExpandDepthwise`] |
 //! | fully connected | [`linear::Linear`] |
 //! | addition, product of two tensors | [`add::Add`], [`mul::Mul`] |
 //! | any function of one activation | [`lookup::Lookup`] |
@@ -29,6 +32,8 @@ pub mod catalogue;
 pub mod conv;
 pub mod depthwise;
 mod error;
+pub mod expand_depthwise;
+pub mod float;
 mod geometry;
 mod input;
 mod isa;
@@ -40,6 +45,7 @@ pub mod pool;
 pub mod quantize;
 mod requantize;
 mod scratch;
+mod workers;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -49,3 +55,4 @@ pub use input::InputCodes;
 pub use isa::Isa;
 pub use requantize::{Requantize, Residual};
 pub use scratch::Scratch;
+pub use workers::Workers;

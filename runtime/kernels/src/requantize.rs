@@ -1,7 +1,7 @@
 //! From a 32-bit accumulator to an activation: the rule all integer kernels end with, and the
 //! proofs that let vector code apply it without special cases.
 
-use crate::KernelError;
+use crate::{InputCodes, KernelError};
 
 /// How accumulators become `u8` activations; one multiplier and one bias per output channel.
 ///
@@ -123,6 +123,10 @@ pub(crate) fn check_scale(value: f32) -> Result<(), KernelError> {
 /// Refuses weights outside -255..=255.
 pub(crate) fn check_weights(weights: &[i16], expected: usize) -> Result<(), KernelError> {
     check_len("weights", expected, weights.len())?;
+    // Whole first: without an early exit it is vector code.
+    if weights.iter().fold(true, |fit, w| fit & (-255..=255).contains(w)) {
+        return Ok(());
+    }
     match weights.iter().position(|w| !(-255..=255).contains(w)) {
         None => Ok(()),
         Some(index) => Err(KernelError::Weight { index, value: weights[index] }),
@@ -151,30 +155,47 @@ pub(crate) struct Reach {
     pub(crate) converts_exactly: bool,
     /// Every weight lies in -128..=127.
     pub(crate) weights_fit_i8: bool,
+    /// Rounded results with any zero point added fit an `i16` in every channel, for all inputs in
+    /// the promised range.
+    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
+    pub(crate) results_fit_i16: bool,
 }
+
+/// Largest magnitude of `(acc + bias) * multiplier` with which [`Reach::results_fit_i16`] holds.
+const I16_RESULTS: f64 = 32_000.0;
 
 /// Bounds the accumulators of a layer; `channel(n)` yields the weights of output channel `n`.
 ///
-/// `|sum((x - zero_point) * w) + bias| <= max(zero_point, 255 - zero_point) * sum(|w|) + |bias|`
+/// `|sum((x - zero_point) * w) + bias| <= max(zero_point, 255 - zero_point) * sum(|w|) + |bias|`,
+/// whatever range of codes was promised: nothing overflows even if the promise is broken.
 pub(crate) fn check_accumulators<'a, I: Iterator<Item = &'a i16>>(
     channel: impl Fn(usize) -> I,
-    input_zero_point: u8,
+    input: InputCodes,
     multiplier: &[f32],
     bias: &[i32],
 ) -> Result<Reach, KernelError> {
-    let largest_input = i64::from(input_zero_point.max(255 - input_zero_point));
-    let mut reach = Reach { converts_exactly: true, weights_fit_i8: true };
+    let largest_input = i64::from(input.zero_point.max(255 - input.zero_point));
+    let promised = input.including_zero_point();
+    let above = i64::from(promised.max) - i64::from(promised.zero_point);
+    let below = i64::from(promised.zero_point) - i64::from(promised.min);
+    let mut reach = Reach { converts_exactly: true, weights_fit_i8: true, results_fit_i16: true };
     for (n, (&multiplier, &bias)) in multiplier.iter().zip(bias).enumerate() {
-        let mut sum = 0i64;
+        let (mut positive, mut negative) = (0i64, 0i64);
         for &w in channel(n) {
-            sum += i64::from(w.unsigned_abs());
+            positive += i64::from(w.max(0));
+            negative += i64::from(w.min(0).unsigned_abs());
             reach.weights_fit_i8 &= (-128..=127).contains(&w);
         }
+        let sum = positive + negative;
         let bound = largest_input * sum + i64::from(bias).abs();
         if bound > i64::from(i32::MAX) {
             return Err(KernelError::AccumulatorOverflow { channel: n, bound });
         }
         reach.converts_exactly &= converts_exactly(bound as f64 * f64::from(multiplier));
+        let most = above * positive + below * negative + i64::from(bias);
+        let least = i64::from(bias) - above * negative - below * positive;
+        let furthest = most.unsigned_abs().max(least.unsigned_abs()) as f64;
+        reach.results_fit_i16 &= furthest * f64::from(multiplier) <= I16_RESULTS;
     }
     Ok(reach)
 }
@@ -200,13 +221,31 @@ mod tests {
     fn bounds_are_per_channel() {
         let weights = [1i16, -2, 255, -255];
         let channel = |n: usize| weights[2 * n..2 * n + 2].iter();
-        let reach = check_accumulators(channel, 0, &[1.0, 1.0], &[5, -5]).expect("small");
+        let reach =
+            check_accumulators(channel, InputCodes::any(0), &[1.0, 1.0], &[5, -5]).expect("small");
         assert!(reach.converts_exactly);
         assert!(!reach.weights_fit_i8);
-        let error = check_accumulators(channel, 0, &[1.0, 1.0], &[0, i32::MIN + 1]);
+        let error =
+            check_accumulators(channel, InputCodes::any(0), &[1.0, 1.0], &[0, i32::MIN + 1]);
         let bound = 255 * 510 + i64::from(i32::MAX);
         assert_eq!(error.err(), Some(KernelError::AccumulatorOverflow { channel: 1, bound }));
-        let reach = check_accumulators(channel, 0, &[1e9, 1.0], &[0, 0]).expect("fits");
+        let reach =
+            check_accumulators(channel, InputCodes::any(0), &[1e9, 1.0], &[0, 0]).expect("fits");
         assert!(!reach.converts_exactly);
+    }
+
+    #[test]
+    fn results_fit_16_bits_up_to_the_bound() {
+        let weights = [100i16, -28];
+        let fits = |zero_point, min, max, multiplier| {
+            let input = InputCodes { zero_point, min, max };
+            let reach = check_accumulators(|_| weights.iter(), input, &[multiplier], &[0]);
+            reach.expect("small").results_fit_i16
+        };
+        // At zero point 0 the sum reaches 255 * 100, and 127 * 100 when the input is 7 bits.
+        assert!(fits(0, 0, 255, 1.25) && !fits(0, 0, 255, 1.26));
+        assert!(fits(0, 0, 127, 2.5) && !fits(0, 0, 127, 2.6));
+        // In the middle, 127 * 100 + 128 * 28 = 16284; 128 * 100 + 127 * 28 = 16356 the other way.
+        assert!(fits(128, 0, 255, 1.95) && !fits(128, 0, 255, 1.96));
     }
 }

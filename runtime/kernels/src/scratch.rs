@@ -42,6 +42,14 @@ impl Scratch {
         &mut all[..len]
     }
 
+    /// Two pieces of bytes with arbitrary (initialised) content, both aligned to 64.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    pub(crate) fn two(&mut self, first: usize, second: usize) -> (&mut [u8], &mut [u8]) {
+        let offset = first.next_multiple_of(size_of::<Line>());
+        let (a, b) = self.bytes(offset + second).split_at_mut(offset);
+        (&mut a[..first], b)
+    }
+
     /// `len` values of 16 bits with arbitrary (initialised) content, aligned to 64.
     pub(crate) fn i16s(&mut self, len: usize) -> &mut [i16] {
         self.bytes_and_i16s(0, len).1

@@ -104,6 +104,11 @@ fn the_kernel_depends_on_the_weights() {
         let expected = match isa {
             Isa::Scalar => ["pointwise_u8s8_scalar"; 3],
             Isa::Avx2 => ["pointwise_u8s16_avx2_6x16"; 3],
+            Isa::Avx512Vnni => [
+                "pointwise_u8s8_vnni_12x32",
+                "pointwise_u8s8_vnni_12x32",
+                "pointwise_u8s16_avx2_6x16",
+            ],
             Isa::Neon => {
                 ["pointwise_u8s8_neon_4x4", "pointwise_u8s16_neon_4x8", "pointwise_u8s16_neon_4x8"]
             }

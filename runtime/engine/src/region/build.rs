@@ -1,12 +1,16 @@
 //! From a step and its shapes to a kernel.
 
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
 use kinglet_kernels::{
-    InputCodes, Isa, Requantize, add, conv, depthwise, linear, lookup, mul, pool, quantize,
+    ConvGeometry, InputCodes, Isa, Requantize, Residual, add, conv, depthwise, expand_depthwise,
+    linear, lookup, mul, pool, quantize,
 };
 
 use super::plan::Kernel;
 use super::shape::{self, Shape};
-use super::step::{ConvShape, Quantization, QuantizedOutput, Step, StepKind, Weights};
+use super::step::{Quantization, QuantizedOutput, Region, Step, StepKind, Weights};
 
 /// A kernel and what the report says of it.
 pub(super) struct Built {
@@ -16,8 +20,49 @@ pub(super) struct Built {
     pub parameters: u64,
 }
 
-/// Builds the kernel of a step for inputs of these shapes (codes, NHWC).
-pub(super) fn kernel(step: &Step, inputs: &[&Shape], isa: Isa) -> Result<Built, String> {
+/// What the kernels of a region depend on besides their own step.
+pub(super) struct Context<'a> {
+    pub isa: Isa,
+    pub threads: usize,
+    /// Smallest and largest code of each value that a step writes.
+    pub ranges: HashMap<&'a str, (u8, u8)>,
+    /// Values that lie in blocks of channels.
+    pub blocked: HashSet<&'a str>,
+}
+
+impl Context<'_> {
+    /// The codes that a value may hold.
+    fn codes_of(&self, name: &str, quantization: Quantization) -> InputCodes {
+        let (min, max) = self.ranges.get(name).copied().unwrap_or((0, 255));
+        InputCodes { zero_point: quantization.zero_point, min, max }
+    }
+}
+
+/// Smallest and largest code of each value that a region's steps write.
+pub(super) fn ranges(region: &Region) -> HashMap<&str, (u8, u8)> {
+    let range = |step: &Step| match &step.kind {
+        StepKind::Conv { output, .. }
+        | StepKind::Add { output, .. }
+        | StepKind::Mul { output, .. }
+        | StepKind::GlobalAveragePool { output, .. } => Some((output.min, output.max)),
+        StepKind::Lookup { table, .. } => {
+            table.iter().min().copied().zip(table.iter().max().copied())
+        }
+        _ => None,
+    };
+    let known = region.steps.iter().filter_map(|s| Some((s.output.as_str(), range(s)?)));
+    known.collect()
+}
+
+/// Builds the kernel of a step for inputs of these shapes (codes, NHWC). `codes` are its weights',
+/// widened, if it has any.
+pub(super) fn kernel(
+    step: &Step,
+    codes: &[i16],
+    inputs: &[&Shape],
+    context: &Context<'_>,
+) -> Result<Built, String> {
+    let isa = context.isa;
     let text = |e: kinglet_kernels::KernelError| e.to_string();
     let first = inputs[0];
     let plain = |kernel: Kernel, name| Built { kernel, name, macs: 0, parameters: 0 };
@@ -90,11 +135,10 @@ pub(super) fn kernel(step: &Step, inputs: &[&Shape], isa: Isa) -> Result<Built, 
             plain(Kernel::Pool(k), name)
         }
         StepKind::Linear { in_features, weights, input, output } => {
-            linear_kernel(*in_features, weights, *input, output.as_ref(), isa)?
+            let read = context.codes_of(&step.inputs[0], *input);
+            linear_kernel(*in_features, weights, codes, *input, read, output.as_ref(), isa)?
         }
-        StepKind::Conv { shape, weights, input, output } => {
-            conv_kernel(shape, weights, *input, output, first, isa)?
-        }
+        StepKind::Conv { .. } => conv_kernel(&conv_part(step, codes, first, context)?, context)?,
     })
 }
 
@@ -124,7 +168,9 @@ fn requantize(weights: &Weights, input: Quantization, output: &QuantizedOutput) 
 fn linear_kernel(
     in_features: usize,
     weights: &Weights,
+    codes: &[i16],
     input: Quantization,
+    read: InputCodes,
     output: Option<&QuantizedOutput>,
     isa: Isa,
 ) -> Result<Built, String> {
@@ -136,58 +182,98 @@ fn linear_kernel(
             bias: weights.bias.clone(),
         },
     };
-    let kernel = linear::Linear::new(
-        isa,
-        in_features,
-        out_features,
-        &weights.codes,
-        InputCodes::any(input.zero_point),
-        result,
-    )
-    .map_err(|e| e.to_string())?;
+    let kernel = linear::Linear::new(isa, in_features, out_features, codes, read, result)
+        .map_err(|e| e.to_string())?;
     Ok(Built {
         name: kernel.kernel(),
         macs: (in_features * out_features) as u64,
-        parameters: (weights.codes.len() + 4 * out_features) as u64,
+        parameters: (codes.len() + 4 * out_features) as u64,
         kernel: Kernel::Linear(kernel),
     })
 }
 
-fn conv_kernel(
-    shape: &ConvShape,
-    weights: &Weights,
-    input: Quantization,
-    output: &QuantizedOutput,
+/// A convolution's parameters as kernels take them.
+struct ConvPart<'a> {
+    geometry: ConvGeometry,
+    depthwise: bool,
+    /// `[out][tap][in]`, or `[tap][channel]`.
+    codes: Cow<'a, [i16]>,
+    input: InputCodes,
+    output: Requantize,
+    options: conv::ConvOptions,
+    macs: u64,
+    parameters: u64,
+}
+
+impl ConvPart<'_> {
+    fn as_part(&self) -> expand_depthwise::Part<'_> {
+        expand_depthwise::Part {
+            geometry: self.geometry,
+            weights: &self.codes,
+            input: self.input,
+            output: self.output.clone(),
+        }
+    }
+}
+
+fn conv_part<'a>(
+    step: &Step,
+    codes: &'a [i16],
     input_shape: &Shape,
-    isa: Isa,
-) -> Result<Built, String> {
+    context: &Context<'_>,
+) -> Result<ConvPart<'a>, String> {
+    let StepKind::Conv { shape, weights, input, output, residual } = &step.kind else {
+        return Err("not a convolution".into());
+    };
     let &[_, h, w, c] = input_shape.as_slice() else {
         return Err(format!("expected four axes, got shape {input_shape:?}"));
     };
     let geometry = shape::conv_geometry(shape, [h, w, c])?;
-    let requantize = requantize(weights, input, output);
     let taps = shape.kernel[0] * shape.kernel[1];
     let pixels = (geometry.out_h * geometry.out_w) as u64;
-    let macs = pixels * (shape.out_c * shape.group_c * taps) as u64;
-    let parameters = (weights.codes.len() + 4 * shape.out_c) as u64;
-    let text = |e: kinglet_kernels::KernelError| e.to_string();
-    let (kernel, name) = if shape.groups > 1 {
+    let depthwise = shape.groups > 1;
+    let mut moved = Vec::new();
+    if depthwise {
         // [channel][tap] to [tap][channel]
-        let codes = transpose(&weights.codes, shape.out_c, taps);
-        let codes_in = InputCodes::any(input.zero_point);
-        let k =
-            depthwise::Depthwise::new(isa, geometry, &codes, codes_in, requantize).map_err(text)?;
+        moved.reserve_exact(codes.len());
+        transpose(codes, shape.out_c, taps, &mut moved);
+    } else if taps > 1 {
+        // [out][in][tap] to [out][tap][in]
+        moved.reserve_exact(codes.len());
+        for filter in codes.chunks_exact(shape.group_c * taps) {
+            transpose(filter, shape.group_c, taps, &mut moved);
+        }
+    }
+    let residual = residual.map(|added| Residual {
+        zero_point: added.zero_point,
+        multiplier: added.scale / output.quantization.scale,
+    });
+    Ok(ConvPart {
+        geometry,
+        depthwise,
+        codes: if depthwise || taps > 1 { Cow::Owned(moved) } else { Cow::Borrowed(codes) },
+        input: context.codes_of(&step.inputs[0], *input),
+        output: requantize(weights, *input, output),
+        options: conv::ConvOptions {
+            residual,
+            blocked_input: context.blocked.contains(step.inputs[0].as_str()),
+        },
+        macs: pixels * (shape.out_c * shape.group_c * taps) as u64,
+        parameters: (codes.len() + 4 * shape.out_c) as u64,
+    })
+}
+
+fn conv_kernel(part: &ConvPart<'_>, context: &Context<'_>) -> Result<Built, String> {
+    let &ConvPart { geometry, input, options, macs, parameters, .. } = part;
+    let (isa, output) = (context.isa, part.output.clone());
+    let text = |e: kinglet_kernels::KernelError| e.to_string();
+    let (kernel, name) = if part.depthwise {
+        let k = depthwise::Depthwise::new(isa, geometry, &part.codes, input, output);
+        let k = k.map_err(text)?;
         let name = k.kernel();
         (Kernel::Depthwise(k), name)
     } else {
-        // [out][in][tap] to [out][tap][in]
-        let codes: Vec<i16> = weights
-            .codes
-            .chunks_exact(shape.group_c * taps)
-            .flat_map(|filter| transpose(filter, shape.group_c, taps))
-            .collect();
-        let k =
-            conv::Conv::new(isa, geometry, &codes, InputCodes::any(input.zero_point), requantize);
+        let k = conv::Conv::with_options(isa, geometry, &part.codes, input, output, options);
         let k = k.map_err(text)?;
         let name = k.kernel();
         (Kernel::Conv(k), name)
@@ -195,6 +281,31 @@ fn conv_kernel(
     Ok(Built { kernel, name, macs, parameters })
 }
 
-fn transpose(codes: &[i16], rows: usize, columns: usize) -> Vec<i16> {
-    (0..columns).flat_map(|c| (0..rows).map(move |r| codes[r * columns + c])).collect()
+/// Builds the kernel of a dense and a depthwise convolution in one; `None` where there is none.
+pub(super) fn pair(
+    steps: [&Step; 2],
+    codes: [&[i16]; 2],
+    inputs: [&Shape; 2],
+    context: &Context<'_>,
+) -> Result<Option<Built>, String> {
+    let first = conv_part(steps[0], codes[0], inputs[0], context)?;
+    let second = conv_part(steps[1], codes[1], inputs[1], context)?;
+    let (isa, threads) = (context.isa, context.threads);
+    let kernel =
+        expand_depthwise::ExpandDepthwise::new(isa, threads, first.as_part(), second.as_part());
+    Ok(kernel.map_err(|e| e.to_string())?.map(|kernel| Built {
+        name: kernel.kernel(),
+        macs: first.macs + second.macs,
+        parameters: first.parameters + second.parameters,
+        kernel: Kernel::ExpandDepthwise(kernel),
+    }))
+}
+
+/// Appends `codes[rows][columns]` as `[columns][rows]`; nothing where their number is another.
+fn transpose(codes: &[i16], rows: usize, columns: usize, to: &mut Vec<i16>) {
+    if codes.len() == rows * columns {
+        for column in 0..columns {
+            to.extend(codes[column..].iter().step_by(columns));
+        }
+    }
 }

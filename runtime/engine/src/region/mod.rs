@@ -6,15 +6,17 @@
 
 mod arena;
 mod build;
+mod codes;
+mod fuse;
 mod op;
 mod plan;
 mod run;
 mod shape;
 mod step;
 
+pub(crate) use codes::{Codes, Stored};
 pub(crate) use op::{PlannedRegion, RegionOp};
 pub(crate) use plan::StepInfo;
-pub(crate) use run::Workers;
 pub(crate) use step::{
     ConvShape, Padding, Quantization, QuantizedOutput, Region, Step, StepKind, Weights,
 };

@@ -1,30 +1,45 @@
 //! tract's view of a region: one operator.
 
+use std::mem::take;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kinglet_kernels::Isa;
+use kinglet_kernels::{Isa, Workers};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::*;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::expandable::Expansion;
 
+use super::codes::Codes;
+use super::fuse;
 use super::plan::{self, Export, Plan};
-use super::run::{Given, RunState, Workers};
+use super::run::{Given, RunState};
 use super::shape;
 use super::step::Region;
+use crate::preprocess::InputTensor;
 
 /// A region before its input shapes are known.
 #[derive(Debug, Clone)]
 pub(crate) struct RegionOp {
-    /// The steps.
-    pub region: Arc<Region>,
-    /// Instruction set of the kernels.
-    pub isa: Isa,
-    /// Threads to run on.
-    pub workers: Arc<Workers>,
+    /// The steps, their weights' codes taken out.
+    region: Arc<Region>,
+    /// The codes of each step, until the kernels are built from them.
+    codes: Arc<Mutex<Vec<Codes>>>,
+    isa: Isa,
+    workers: Arc<Workers>,
 }
 
 impl RegionOp {
+    /// A region that will run in kernels of this instruction set on these threads.
+    pub(crate) fn new(mut region: Region, isa: Isa, workers: Arc<Workers>) -> Self {
+        fuse::residuals(&mut region);
+        let codes = region
+            .steps
+            .iter_mut()
+            .map(|s| s.kind.weights_mut().map_or_else(Codes::default, |w| take(&mut w.codes)))
+            .collect();
+        Self { region: Arc::new(region), codes: Arc::new(Mutex::new(codes)), isa, workers }
+    }
+
     fn input_type(&self, at: usize) -> DatumType {
         let f32_input = plan::is_f32_input(&self.region, &self.region.inputs[at]);
         if f32_input { f32::datum_type() } else { u8::datum_type() }
@@ -96,7 +111,9 @@ impl Expansion for RegionOp {
             .iter()
             .map(|i| concrete(&model.outlet_fact(*i)?.shape.to_tvec()))
             .collect::<TractResult<Vec<_>>>()?;
-        let plan = Plan::new(&self.region, &shapes, self.isa).map_err(|e| format_err!("{e}"))?;
+        let codes = take(&mut *self.codes.lock().unwrap_or_else(PoisonError::into_inner));
+        let plan = Plan::new(&self.region, codes, &shapes, self.isa, self.workers.threads())
+            .map_err(|e| format_err!("{e}"))?;
         let planned = PlannedRegion {
             plan: Arc::new(plan),
             workers: self.workers.clone(),
@@ -119,6 +136,28 @@ pub(crate) struct PlannedRegion {
     workers: Arc<Workers>,
     /// Buffers, and the times of the last run.
     pub state: Arc<Mutex<RunState>>,
+}
+
+impl PlannedRegion {
+    /// Whether the region gives one value and that in f32, so that [`Self::run_alone`] can run it.
+    pub(crate) fn gives_one_f32(&self) -> bool {
+        matches!(self.plan.exports[..], [Export::F32(_)])
+    }
+
+    /// Runs a region that is the whole graph: no tensors of tract, and once warm no allocation.
+    ///
+    /// # Panics
+    /// For a region that [`Self::gives_one_f32`] denies, or an input of another length.
+    pub(crate) fn run_alone(&self, input: &InputTensor, output: &mut Vec<f32>) {
+        let [Export::F32(shape)] = &self.plan.exports[..] else { panic!("gives one f32 value") };
+        output.resize(shape.iter().product(), 0.0);
+        let given = match input {
+            InputTensor::U8(codes) => Given::Codes(codes),
+            InputTensor::F32(real) => Given::F32(real),
+        };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.plan.run(&self.workers, &mut state, &[given], std::slice::from_mut(output));
+    }
 }
 
 impl std::fmt::Debug for RunState {

@@ -1,12 +1,16 @@
 //! A region made ready for one input shape: kernels built, values placed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use kinglet_kernels::{Isa, add, conv, depthwise, linear, lookup, mul, pool, quantize};
+use kinglet_kernels::{
+    Isa, add, conv, depthwise, expand_depthwise, linear, lookup, mul, pool, quantize,
+};
 
 use super::arena::{self, Life};
-use super::build;
+use super::build::{self, Built, Context};
+use super::codes::Codes;
+use super::fuse::{self, Triple};
 use super::shape::{self, Shape};
 use super::step::{Region, Step};
 
@@ -27,6 +31,7 @@ pub(super) enum Kernel {
     Dequantize(quantize::Dequantize),
     Conv(conv::Conv),
     Depthwise(depthwise::Depthwise),
+    ExpandDepthwise(expand_depthwise::ExpandDepthwise),
     Linear(linear::Linear),
     Add(add::Add),
     Mul(mul::Mul),
@@ -115,19 +120,49 @@ pub(super) fn is_f32_input(region: &Region, name: &str) -> bool {
 }
 
 impl Plan {
-    /// Builds the kernels of a region for inputs of these shapes.
-    pub(super) fn new(region: &Region, inputs: &[Shape], isa: Isa) -> Result<Self, String> {
+    /// Builds the kernels of a region for inputs of these shapes. `codes` are the weights' of its
+    /// steps in their order; each is freed as soon as its kernel is ready.
+    pub(super) fn new(
+        region: &Region,
+        mut codes: Vec<Codes>,
+        inputs: &[Shape],
+        isa: Isa,
+        threads: usize,
+    ) -> Result<Self, String> {
         let shapes = shapes(region, inputs)?;
         let batch = inputs.first().and_then(|s| s.first()).copied().unwrap_or(1).max(1);
         if shapes.values().any(|s| s.first() != Some(&batch)) {
             return Err("values of different batch sizes in one region".into());
         }
-        let places = places(region, &shapes);
-        let steps = region
-            .steps
-            .iter()
-            .map(|step| planned(step, &shapes, &places.by_name, batch, isa))
-            .collect::<Result<_, _>>()?;
+        codes.resize_with(region.steps.len(), Codes::default);
+        let mut context =
+            Context { isa, threads, ranges: build::ranges(region), blocked: HashSet::new() };
+        let mut fused = fused(region, &mut codes, &shapes, &mut context)?;
+        let absent: HashSet<usize> = fused.iter().map(|f| f.at.expand).collect();
+        let places = places(region, &shapes, &fused);
+        // The largest first: its weights lie in memory three times for a moment, and then the other
+        // layers' are not yet packed.
+        let mut order: Vec<usize> = (0..region.steps.len()).collect();
+        order.sort_by_key(|&at| std::cmp::Reverse(codes[at].len()));
+        let mut steps: Vec<Option<PlannedStep>> = Vec::new();
+        steps.resize_with(order.len(), || None);
+        for at in order {
+            if absent.contains(&at) {
+                continue;
+            }
+            let found = fused.iter().position(|f| f.at.depthwise == at);
+            steps[at] = Some(match found.map(|i| fused.swap_remove(i)) {
+                Some(f) => pair_planned(region, f, &shapes, &places.by_name, batch),
+                None => {
+                    let stored = std::mem::take(&mut codes[at]);
+                    let codes = stored.widened();
+                    drop(stored);
+                    let step = &region.steps[at];
+                    planned(step, &codes, &shapes, &places.by_name, batch, &context)?
+                }
+            });
+        }
+        let steps = steps.into_iter().flatten().collect();
         let exports = region
             .outputs
             .iter()
@@ -153,20 +188,91 @@ impl Plan {
     }
 }
 
+/// Two steps that one kernel runs.
+struct Fused {
+    at: Triple,
+    built: Built,
+    /// Bytes of one image's result.
+    output_len: usize,
+}
+
+/// Builds the kernels that run two steps each, and notes which values lie in blocks for it.
+fn fused<'a>(
+    region: &'a Region,
+    codes: &mut [Codes],
+    shapes: &HashMap<&str, Shape>,
+    context: &mut Context<'a>,
+) -> Result<Vec<Fused>, String> {
+    let mut fused = Vec::new();
+    for at in fuse::triples(region) {
+        let steps = [at.expand, at.depthwise].map(|i| &region.steps[i]);
+        let widened = [at.expand, at.depthwise].map(|i| codes[i].widened());
+        let inputs = steps.map(|step| &shapes[step.inputs[0].as_str()]);
+        let built = build::pair(steps, [&widened[0], &widened[1]], inputs, context)
+            .map_err(|why| format!("step '{}' and '{}': {why}", steps[0].name, steps[1].name))?;
+        let Some(built) = built else { continue };
+        let Kernel::ExpandDepthwise(kernel) = &built.kernel else { continue };
+        let output_len = kernel.output_len();
+        codes[at.expand] = Codes::default();
+        codes[at.depthwise] = Codes::default();
+        context.blocked.insert(&steps[1].output);
+        fused.push(Fused { at, built, output_len });
+    }
+    Ok(fused)
+}
+
+/// The name without what comes before its last dot or slash.
+fn last_part(name: &str) -> &str {
+    name.rsplit(['.', '/']).next().unwrap_or(name)
+}
+
+fn pair_planned(
+    region: &Region,
+    fused: Fused,
+    shapes: &HashMap<&str, Shape>,
+    places: &HashMap<&str, Place>,
+    batch: usize,
+) -> PlannedStep {
+    let [expand, depthwise] = [fused.at.expand, fused.at.depthwise].map(|i| &region.steps[i]);
+    let input = expand.inputs[0].as_str();
+    PlannedStep {
+        inputs: vec![places[input].clone()],
+        output: places[depthwise.output.as_str()].clone(),
+        input_lens: vec![shapes[input].iter().skip(1).product()],
+        output_len: fused.output_len,
+        about: StepInfo {
+            name: format!("{} + {}", expand.name, last_part(&depthwise.name)),
+            operation: match expand.kind.operation() {
+                "pointwise" => "pointwise + depthwise",
+                _ => "conv + depthwise",
+            },
+            kernel: fused.built.name,
+            shape: shapes[depthwise.output.as_str()].clone(),
+            macs: fused.built.macs * batch as u64,
+            parameters: fused.built.parameters,
+        },
+        kernel: fused.built.kernel,
+    }
+}
+
 struct Places<'a> {
     by_name: HashMap<&'a str, Place>,
     bytes: usize,
 }
 
-fn places<'a>(region: &'a Region, shapes: &HashMap<&str, Shape>) -> Places<'a> {
+fn places<'a>(region: &'a Region, shapes: &HashMap<&str, Shape>, fused: &[Fused]) -> Places<'a> {
     let mut by_name: HashMap<&str, Place> = HashMap::new();
     for (at, name) in region.inputs.iter().enumerate() {
         by_name.insert(name, Place::Input(at));
     }
     let mut last: HashMap<&str, usize> = HashMap::new();
     for (at, step) in region.steps.iter().enumerate() {
+        // What an expansion reads is read when the depthwise convolution runs.
+        let fused = fused.iter().find(|f| f.at.expand == at);
+        let at = fused.map_or(at, |f| f.at.depthwise);
         for input in &step.inputs {
-            last.insert(input, at);
+            let last = last.entry(input).or_default();
+            *last = at.max(*last);
         }
     }
     for name in &region.outputs {
@@ -176,12 +282,18 @@ fn places<'a>(region: &'a Region, shapes: &HashMap<&str, Shape>) -> Places<'a> {
     let mut lives = Vec::new();
     for (at, step) in region.steps.iter().enumerate() {
         let name = step.output.as_str();
+        if fused.iter().any(|f| f.at.expand == at) {
+            // Never a whole value.
+            continue;
+        }
         if shape::is_f32_output(step) {
             let position = region.outputs.iter().position(|o| o == name);
             by_name.insert(name, Place::Output(position.unwrap_or(usize::MAX)));
         } else {
             names.push(name);
-            let bytes = shapes[name].iter().product();
+            let one = fused.iter().find(|f| f.at.depthwise == at).map(|f| f.output_len);
+            let batch = shapes[name].first().copied().unwrap_or(1);
+            let bytes = one.map_or_else(|| shapes[name].iter().product(), |one| one * batch);
             lives.push(Life { bytes, first: at, last: last.get(name).copied().unwrap_or(at) });
         }
     }
@@ -192,20 +304,27 @@ fn places<'a>(region: &'a Region, shapes: &HashMap<&str, Shape>) -> Places<'a> {
 
 fn planned(
     step: &Step,
+    codes: &[i16],
     shapes: &HashMap<&str, Shape>,
     places: &HashMap<&str, Place>,
     batch: usize,
-    isa: Isa,
+    context: &Context<'_>,
 ) -> Result<PlannedStep, String> {
     let inputs: Vec<&Shape> = step.inputs.iter().map(|i| &shapes[i.as_str()]).collect();
     let shape = &shapes[step.output.as_str()];
-    let built = build::kernel(step, &inputs, isa)
+    let built = build::kernel(step, codes, &inputs, context)
         .map_err(|why| format!("step '{}' ({}): {why}", step.name, step.kind.operation()))?;
     let one = |s: &Shape| s.iter().skip(1).product::<usize>();
     Ok(PlannedStep {
         inputs: step.inputs.iter().map(|i| places[i.as_str()].clone()).collect(),
         output: places[step.output.as_str()].clone(),
-        input_lens: inputs.iter().map(|s| one(s)).collect(),
+        input_lens: match &built.kernel {
+            Kernel::Conv(k) => {
+                let first = std::iter::once(k.input_len());
+                first.chain(inputs.iter().skip(1).map(|s| one(s))).collect()
+            }
+            _ => inputs.iter().map(|s| one(s)).collect(),
+        },
         output_len: one(shape),
         about: StepInfo {
             name: step.name.clone(),

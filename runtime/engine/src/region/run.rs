@@ -3,74 +3,32 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use kinglet_kernels::Scratch;
-use rayon::prelude::*;
+use kinglet_kernels::{Scratch, Workers};
 
 use super::plan::{Kernel, Place, Plan, PlannedStep};
 
 /// Outputs smaller than this are not worth waking other threads for, bytes.
 const MIN_PARALLEL: usize = 8 << 10;
+/// Pieces a thread: with more than one, a thread that came late or lost its core holds up less.
+const PIECES: usize = 2;
 
-/// The threads that work on one picture.
-pub(crate) struct Workers {
-    threads: usize,
-    pool: Option<rayon::ThreadPool>,
-}
-
-impl std::fmt::Debug for Workers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Workers({})", self.threads)
+/// Divides `units` of work, `unit_len` outputs each, among the threads.
+fn split(
+    workers: &Workers,
+    units: usize,
+    output: &mut [u8],
+    scratches: &mut [Scratch],
+    work: impl Fn(Range<usize>, &mut [u8], &mut Scratch) + Sync,
+) {
+    if workers.threads() == 1 || output.len() < MIN_PARALLEL || units < 2 {
+        return work(0..units, output, &mut scratches[0]);
     }
-}
-
-impl Workers {
-    /// Starts `threads` threads; one means the caller's own.
-    pub(crate) fn new(threads: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
-        let threads = threads.max(1);
-        let pool = (threads > 1)
-            .then(|| {
-                rayon::ThreadPoolBuilder::new()
-                    .num_threads(threads)
-                    .thread_name(|i| format!("kinglet-{i}"))
-                    .build()
-            })
-            .transpose()?;
-        Ok(Self { threads, pool })
-    }
-
-    /// How many there are.
-    pub(crate) fn threads(&self) -> usize {
-        self.threads
-    }
-
-    /// Runs `work` on the pool's threads, so that splits inside it cost no hand-over.
-    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        match &self.pool {
-            Some(pool) => pool.install(work),
-            None => work(),
-        }
-    }
-
-    /// Splits `units` of work, `unit_len` outputs each, evenly over the threads.
-    fn split(
-        &self,
-        units: usize,
-        output: &mut [u8],
-        scratches: &mut [Scratch],
-        work: impl Fn(Range<usize>, &mut [u8], &mut Scratch) + Sync,
-    ) {
-        if self.threads == 1 || output.len() < MIN_PARALLEL || units < 2 {
-            return work(0..units, output, &mut scratches[0]);
-        }
-        let unit_len = output.len() / units;
-        let share = units.div_ceil(self.threads);
-        output.par_chunks_mut(share * unit_len).zip(scratches.par_iter_mut()).enumerate().for_each(
-            |(i, (part, scratch))| {
-                let start = i * share;
-                work(start..start + part.len() / unit_len, part, scratch);
-            },
-        );
-    }
+    let unit_len = output.len() / units;
+    let share = units.div_ceil(workers.threads() * PIECES);
+    workers.split(output, share * unit_len, scratches, |piece, part, scratch| {
+        let start = piece * share;
+        work(start..start + part.len() / unit_len, part, scratch);
+    });
 }
 
 /// Buffers of one running region, kept between runs.
@@ -104,17 +62,15 @@ impl Plan {
         if let Some(times) = times {
             times.clear();
         }
-        workers.inside(|| {
-            for step in &self.steps {
-                let start = times.as_ref().map(|_| Instant::now());
-                for image in 0..self.batch {
-                    step.run(image, workers, arena, scratches, given, f32_outputs);
-                }
-                if let (Some(times), Some(start)) = (times.as_mut(), start) {
-                    times.push(start.elapsed());
-                }
+        for step in &self.steps {
+            let start = times.as_ref().map(|_| Instant::now());
+            for image in 0..self.batch {
+                step.run(image, workers, arena, scratches, given, f32_outputs);
             }
-        });
+            if let (Some(times), Some(start)) = (times.as_mut(), start) {
+                times.push(start.elapsed());
+            }
+        }
     }
 }
 
@@ -185,11 +141,20 @@ impl PlannedStep {
         out: &mut [u8],
     ) {
         match &self.kernel {
-            Kernel::Conv(k) => workers.split(k.pixels(), out, scratches, |range, part, scratch| {
-                k.run(a, range, part, scratch);
-            }),
+            Kernel::Conv(k) => {
+                let out_c = k.geometry().out_c;
+                split(workers, k.pixels(), out, scratches, |range, part, scratch| {
+                    let added = k.adds().then(|| &b[range.start * out_c..range.end * out_c]);
+                    k.run_adding(a, added, range, part, scratch);
+                });
+            }
+            Kernel::ExpandDepthwise(k) => {
+                workers.split_uneven(out, k.unit_ends(), scratches, |unit, part, scratch| {
+                    k.run(a, unit, part, scratch);
+                });
+            }
             Kernel::Depthwise(k) => {
-                workers.split(k.rows(), out, scratches, |range, part, scratch| {
+                split(workers, k.rows(), out, scratches, |range, part, scratch| {
                     k.run(a, range, part, scratch);
                 });
             }

@@ -77,10 +77,14 @@ pub(super) fn output_shape(step: &Step, inputs: &[&[usize]]) -> Result<Shape, St
             }
             vec![batch, weights.scale.len()]
         }
-        StepKind::Conv { shape, .. } => {
+        StepKind::Conv { shape, residual, .. } => {
             let (n, h, w, c) = map()?;
             let geometry = conv_geometry(shape, [h, w, c])?;
-            vec![n, geometry.out_h, geometry.out_w, geometry.out_c]
+            let output = vec![n, geometry.out_h, geometry.out_w, geometry.out_c];
+            if residual.is_some() && inputs.get(1) != Some(&output.as_slice()) {
+                return Err(format!("cannot add {:?} to shape {output:?}", inputs.get(1)));
+            }
+            output
         }
     })
 }

@@ -3,6 +3,8 @@
 //! Values inside a region are `u8` with one scale and zero point each, NHWC where they have four
 //! axes; int8 tensors of the model are shifted by 128 to get there, which changes no result.
 
+use super::codes::Codes;
+
 /// How `u8` codes stand for real numbers: real = (code - zero_point) * scale.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Quantization {
@@ -39,8 +41,8 @@ pub(crate) struct QuantizedOutput {
 /// Constant weights of a convolution or a fully connected layer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Weights {
-    /// Codes minus their zero point, in the model's order: `[out][in/group][kh][kw]`, or `[out][in]`.
-    pub codes: Vec<i16>,
+    /// `[out][in/group][kh][kw]`, or `[out][in]` or `[in][out]` as its shape says.
+    pub codes: Codes,
     /// Scale of each output channel.
     pub scale: Vec<f32>,
     /// Bias of each output channel in units of input scale times weight scale.
@@ -77,6 +79,17 @@ pub(crate) struct ConvShape {
     pub padding: Padding,
 }
 
+impl ConvShape {
+    /// One pixel in, one pixel out.
+    pub(crate) fn is_pointwise(&self) -> bool {
+        let padded = match self.padding {
+            Padding::Explicit(pads) => pads != [0; 4],
+            Padding::SameUpper | Padding::SameLower => false,
+        };
+        self.kernel == [1, 1] && self.stride == [1, 1] && !padded
+    }
+}
+
 /// What a step computes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum StepKind {
@@ -94,6 +107,8 @@ pub(crate) enum StepKind {
         input: Quantization,
         /// Of the output.
         output: QuantizedOutput,
+        /// Of the second input, which is added before rounding, if there is one.
+        residual: Option<Quantization>,
     },
     /// Fully connected layer on a pooled value. `output: None` gives f32.
     Linear {
@@ -139,13 +154,25 @@ pub(crate) enum StepKind {
 }
 
 impl StepKind {
+    /// The step's weights, if it has any.
+    pub(crate) fn weights_mut(&mut self) -> Option<&mut Weights> {
+        match self {
+            Self::Conv { weights, .. } | Self::Linear { weights, .. } => Some(weights),
+            _ => None,
+        }
+    }
+
     /// Name of the operation in reports.
     pub(crate) fn operation(&self) -> &'static str {
         match self {
             Self::Quantize(_) => "quantize",
             Self::Dequantize(_) => "dequantize",
             Self::Conv { shape, .. } if shape.groups > 1 => "depthwise",
+            Self::Conv { shape, residual: Some(_), .. } if shape.kernel == [1, 1] => {
+                "pointwise + add"
+            }
             Self::Conv { shape, .. } if shape.kernel == [1, 1] => "pointwise",
+            Self::Conv { residual: Some(_), .. } => "conv + add",
             Self::Conv { .. } => "conv",
             Self::Linear { .. } => "linear",
             Self::Add { .. } => "add",

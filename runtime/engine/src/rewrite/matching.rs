@@ -299,7 +299,7 @@ fn conv_step(
     let weights = weights.settle(known.quantization, Some(&output))?;
     let pointwise = shape.kernel == [1, 1] && shape.padding == Padding::Explicit([0; 4]);
     Ok(Matched {
-        kind: StepKind::Conv { shape, weights, input: known.quantization, output },
+        kind: StepKind::Conv { shape, weights, input: known.quantization, output, residual: None },
         inputs: vec![source.to_owned()],
         // One pixel stays one pixel: the gates of squeeze-and-excite.
         form: if pointwise && known.form == Form::Pooled { Form::Pooled } else { Form::Map },
@@ -317,14 +317,8 @@ fn linear_step(
     let &[rows, columns] = weights.dims.as_slice() else {
         return Err("its weights are not a matrix".into());
     };
-    let mut weights = weights.settle(known.quantization, output.as_ref())?;
+    let weights = weights.settle(known.quantization, output.as_ref())?;
     let in_features = if transposed { columns } else { rows };
-    if !transposed {
-        weights.codes = (0..columns)
-            .flat_map(|c| (0..rows).map(move |r| (r, c)))
-            .map(|(r, c)| weights.codes[r * columns + c])
-            .collect();
-    }
     Ok(Matched {
         kind: StepKind::Linear { in_features, weights, input: known.quantization, output },
         inputs: vec![source.to_owned()],

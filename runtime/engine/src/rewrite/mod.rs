@@ -10,7 +10,7 @@ use crate::error::ModelError;
 use crate::graph::{GraphIndex, input};
 use crate::model_file::check::node_name;
 use crate::onnx::{GraphProto, ModelProto, NodeProto, tensor_proto::DataType};
-use crate::region::{Quantization, Region, Step, StepKind};
+use crate::region::{Quantization, Region, Step, StepKind, Stored};
 
 mod constants;
 mod half_precision;
@@ -302,6 +302,7 @@ fn assemble(
         .map(|t| t.name.clone())
         .filter(|n| !nested && !read.contains(n.as_str()) && !outputs.contains(n.as_str()))
         .collect();
+    move_codes(&mut graph, &mut regions, &dead);
     graph.initializer.retain(|t| !dead.contains(&t.name));
     graph.input.retain(|i| !dead.contains(&i.name));
     graph.value_info.clear();
@@ -312,6 +313,32 @@ fn assemble(
         }
     }
     (graph, regions)
+}
+
+/// Moves the weights of the regions' steps out of the graph; what is still read there is copied.
+fn move_codes(
+    graph: &mut GraphProto,
+    regions: &mut HashMap<String, Region>,
+    dead: &HashSet<String>,
+) {
+    let mut wanted: HashMap<String, Vec<&mut Stored>> = HashMap::new();
+    for step in regions.values_mut().flat_map(|r| &mut r.steps) {
+        if let Some(weights) = step.kind.weights_mut()
+            && let Stored::Initializer(name) = &weights.codes.stored
+        {
+            wanted.entry(name.clone()).or_default().push(&mut weights.codes.stored);
+        }
+    }
+    for tensor in &mut graph.initializer {
+        let Some(mut places) = wanted.remove(&tensor.name) else { continue };
+        let last = if dead.contains(&tensor.name) { places.pop() } else { None };
+        for place in places {
+            *place = Stored::Here(tensor.raw_data.clone());
+        }
+        if let Some(place) = last {
+            *place = Stored::Here(std::mem::take(&mut tensor.raw_data));
+        }
+    }
 }
 
 /// Turns an input's type from f32 NCHW into uint8 NHWC.

@@ -2,7 +2,7 @@
 
 use crate::graph::{GraphIndex, input, int};
 use crate::onnx::{NodeProto, TensorProto, tensor_proto::DataType};
-use crate::region::{Quantization, QuantizedOutput, Weights};
+use crate::region::{Codes, Quantization, QuantizedOutput, Stored, Weights};
 use crate::tensor;
 
 /// Why a node cannot run in int8; shown in the report.
@@ -34,25 +34,27 @@ pub(super) fn activation(
     }
 }
 
-/// Constant weights in codes minus zero point, with a scale an output channel.
-struct Codes {
-    codes: Vec<i16>,
-    dims: Vec<usize>,
-    scale: Vec<f32>,
-}
-
+/// Constant weights as stored, with a scale an output channel.
 fn codes(
-    tensor: &TensorProto,
+    index: &GraphIndex<'_>,
+    name: &str,
     scale: &TensorProto,
     zero_point: Option<&TensorProto>,
     axis: i64,
     channel_axis: usize,
-) -> Result<Codes, Why> {
-    if !matches!(tensor::data_type(tensor), Ok(DataType::Int8 | DataType::Uint8)) {
-        return Err("the weights are neither int8 nor uint8".into());
-    }
+) -> Result<RawWeights, Why> {
+    let tensor = index.constant(name).ok_or("the weights are not constant")?;
+    let signed = match tensor::data_type(tensor) {
+        Ok(DataType::Int8) => true,
+        Ok(DataType::Uint8) => false,
+        _ => return Err("the weights are neither int8 nor uint8".into()),
+    };
+    tensor::check(tensor).map_err(|e| e.to_string())?;
     let (dims, elements) = tensor::shape(tensor).map_err(|e| e.to_string())?;
     let channels = *dims.get(channel_axis).ok_or("the weights have too few axes")?;
+    if elements == 0 {
+        return Err("the weights are empty".into());
+    }
     let scales = tensor::to_f32(scale).map_err(|e| e.to_string())?;
     let axis = if axis < 0 { axis + dims.len() as i64 } else { axis };
     if scales.len() != 1 && (scales.len() != channels || axis != channel_axis as i64) {
@@ -71,16 +73,28 @@ fn codes(
     if zeros.len() != 1 && zeros.len() != channels {
         return Err(format!("the weights have {} zero points", zeros.len()));
     }
-    let raw = tensor::to_i64(tensor).map_err(|e| e.to_string())?;
-    let inner: usize = dims[channel_axis + 1..].iter().product();
-    let codes = (0..elements)
-        .map(|i| {
-            let channel = i / inner.max(1) % channels;
-            (raw[i] - zeros[if zeros.len() == 1 { 0 } else { channel }]) as i16
-        })
-        .collect();
+    if let Some(bad) = zeros.iter().find(|z| !(-128..=255).contains(*z)) {
+        return Err(format!("a zero point of the weights is {bad}"));
+    }
+    let shape = [
+        dims[..channel_axis].iter().product(),
+        channels,
+        dims[channel_axis + 1..].iter().product(),
+    ];
+    let typed: Vec<u8>;
+    let (bytes, stored) = if tensor.raw_data.is_empty() {
+        typed = tensor.int32_data.iter().map(|&code| code as u8).collect();
+        (&typed, Stored::Here(typed.clone()))
+    } else if index.producer(name).is_some() {
+        (&tensor.raw_data, Stored::Here(tensor.raw_data.clone()))
+    } else {
+        (&tensor.raw_data, Stored::Initializer(name.to_owned()))
+    };
+    let zero_points = zeros.into_iter().map(|z| z as i16).collect();
+    let codes = Codes { stored, signed, zero_points, shape, silent: Vec::new() };
+    let magnitudes = codes.magnitudes(bytes);
     let scale = if scales.len() == 1 { vec![scales[0]; channels] } else { scales };
-    Ok(Codes { codes, dims, scale })
+    Ok(RawWeights { codes, magnitudes, scale, bias: Vec::new(), dims })
 }
 
 /// The bias in units of `input_scale * weight scale`, from int32 codes or from floats.
@@ -107,16 +121,24 @@ fn bias(
 
 /// Weights as read: the bias may still be too large for 32-bit sums.
 pub(super) struct RawWeights {
-    codes: Vec<i16>,
+    codes: Codes,
+    /// Sum of the absolute codes of each output channel.
+    magnitudes: Vec<u64>,
     scale: Vec<f32>,
     bias: Vec<f64>,
     /// Dimensions of the weight tensor.
     pub dims: Vec<usize>,
-    channel_axis: usize,
 }
 
 impl RawWeights {
-    /// Weights whose sums fit 32 bits, `[out][…]`.
+    fn with_bias(self, bias: Vec<f64>) -> Result<Self, Why> {
+        match bias.iter().find(|b| b.is_nan()) {
+            Some(bad) => Err(format!("a bias is {bad}")),
+            None => Ok(Self { bias, ..self }),
+        }
+    }
+
+    /// Weights whose sums fit 32 bits.
     ///
     /// Quantizers give channels that have (almost) no weights tiny scales and so huge biases. As
     /// long as such a channel's output is one and the same code for every input, it becomes
@@ -126,14 +148,9 @@ impl RawWeights {
         input: Quantization,
         output: Option<&QuantizedOutput>,
     ) -> Result<Weights, Why> {
-        let channels = self.scale.len();
-        let inner: usize = self.dims[self.channel_axis + 1..].iter().product();
-        let mut reach = vec![0_f64; channels];
-        for (i, code) in self.codes.iter().enumerate() {
-            reach[i / inner.max(1) % channels] += 255.0 * f64::from(code.unsigned_abs());
-        }
-        let mut bias = Vec::with_capacity(channels);
-        for (channel, reach) in reach.into_iter().enumerate() {
+        let mut bias = Vec::with_capacity(self.magnitudes.len());
+        for (channel, magnitude) in self.magnitudes.into_iter().enumerate() {
+            let reach = 255.0 * magnitude as f64;
             let code = self.bias[channel];
             if code.abs() + reach < f64::from(1 << 30) {
                 bias.push(code as i32);
@@ -150,11 +167,7 @@ impl RawWeights {
             })?;
             bias.push(i32::from(value) - i32::from(quantization.zero_point));
             self.scale[channel] = quantization.scale / input.scale;
-            for (i, code) in self.codes.iter_mut().enumerate() {
-                if i / inner.max(1) % channels == channel {
-                    *code = 0;
-                }
-            }
+            self.codes.silent.push(channel);
         }
         Ok(Weights { codes: self.codes, scale: self.scale, bias })
     }
@@ -202,17 +215,11 @@ pub(super) fn dequantized_weights(
         None => None,
     };
     let axis = int(node, "axis").unwrap_or(1);
-    finish(
-        codes(
-            constant(0).ok_or(not_int8)?,
-            constant(1).ok_or("the weights' scale is not constant")?,
-            zero,
-            axis,
-            channel_axis,
-        )?,
-        channel_axis,
-        |scale| bias(index, bias_name, input_scale, scale, bias_factor),
-    )
+    let name = input(node, 0).filter(|name| index.constant(name).is_some()).ok_or(not_int8)?;
+    let scale = constant(1).ok_or("the weights' scale is not constant")?;
+    let raw = codes(index, name, scale, zero, axis, channel_axis)?;
+    let bias = bias(index, bias_name, input_scale, &raw.scale, bias_factor)?;
+    raw.with_bias(bias)
 }
 
 /// Weights given directly to a QLinear operator: inputs `at`, `at + 1` and `at + 2` of the node are
@@ -229,36 +236,18 @@ pub(super) fn qlinear_weights(
             .and_then(|name| index.constant(name))
             .ok_or_else(|| format!("the weights' {what} is not constant"))
     };
-    let parsed = codes(
-        constant(at, "tensor")?,
-        constant(at + 1, "scale")?,
-        Some(constant(at + 2, "zero point")?),
-        channel_axis as i64,
-        channel_axis,
-    )?;
-    finish(parsed, channel_axis, |scale| match bias_at.and_then(|i| input(node, i)) {
-        None => Ok(vec![0.0; scale.len()]),
-        Some(name) => {
-            let tensor = index.constant(name).ok_or("the bias is not constant")?;
-            let bias: Vec<f64> = tensor::to_i64(tensor)
-                .map_err(|e| e.to_string())?
-                .into_iter()
-                .map(|b| b as f64)
-                .collect();
-            if bias.len() == scale.len() { Ok(bias) } else { Err("the bias's length".into()) }
-        }
-    })
-}
-
-fn finish(
-    codes: Codes,
-    channel_axis: usize,
-    bias: impl FnOnce(&[f32]) -> Result<Vec<f64>, Why>,
-) -> Result<RawWeights, Why> {
-    let bias = bias(&codes.scale)?;
-    if let Some(bad) = bias.iter().find(|b| b.is_nan()) {
-        return Err(format!("a bias is {bad}"));
+    let name = input(node, at).ok_or("the weights' tensor is missing")?;
+    let scale = constant(at + 1, "scale")?;
+    let zero = constant(at + 2, "zero point")?;
+    let raw = codes(index, name, scale, Some(zero), channel_axis as i64, channel_axis)?;
+    let channels = raw.scale.len();
+    let Some(name) = bias_at.and_then(|i| input(node, i)) else {
+        return raw.with_bias(vec![0.0; channels]);
+    };
+    let tensor = index.constant(name).ok_or("the bias is not constant")?;
+    let bias = tensor::to_i64(tensor).map_err(|e| e.to_string())?;
+    if bias.len() != channels {
+        return Err("the bias's length".into());
     }
-    let Codes { codes, dims, scale } = codes;
-    Ok(RawWeights { codes, scale, bias, dims, channel_axis })
+    raw.with_bias(bias.into_iter().map(|b| b as f64).collect())
 }

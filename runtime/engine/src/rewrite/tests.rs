@@ -120,7 +120,7 @@ fn a_channel_that_is_constant_keeps_its_value_exactly() {
     // 1.5 in units of 0.1 * 1e-9 is far outside 32 bits; the channel's weight reaches 2.6e-8.
     let found = Builder::new().conv(tensor::from_f32("b", &[2], &[0.0, 1.5])).rewrite("y");
     let (weights, output) = conv_weights(only_region(&found));
-    assert_eq!(weights.codes[3..], [0, 0, 0]);
+    assert_eq!(weights.codes.widened()[3..], [0, 0, 0]);
     let code = f64::from(weights.bias[1]) * 0.1 * f64::from(weights.scale[1])
         / f64::from(output.quantization.scale);
     assert_eq!(code.round() + 10.0, 25.0);

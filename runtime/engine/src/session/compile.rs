@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use kinglet_kernels::Isa;
+use kinglet_kernels::{Isa, Workers};
 use tract_onnx::Onnx;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::Cost;
@@ -17,7 +17,7 @@ use crate::error::ModelError;
 use crate::metadata::Metadata;
 use crate::onnx::ModelProto;
 use crate::preprocess::{InputKind, InputTensor};
-use crate::region::{PlannedRegion, RegionOp, Workers};
+use crate::region::{PlannedRegion, RegionOp};
 use crate::report::{Layer, Report};
 use crate::rewrite::{self, REGION_OP, Rewritten};
 
@@ -29,6 +29,8 @@ type State = TypedSimpleState;
 /// A tract plan with our regions in it, and its interface.
 pub(super) struct Compiled {
     state: State,
+    /// The region, where it is the whole graph: it runs without tract then.
+    alone: Option<PlannedRegion>,
     isa: Isa,
     workers: Arc<Workers>,
     float_convs: Vec<(String, String)>,
@@ -82,12 +84,14 @@ pub(super) fn compile(
     let rewritten = rewrite::rewrite(proto)?;
     let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     check_operators(&onnx, &rewritten)?;
-    let Rewritten { model, regions, input_codes, float_convs, stored_f16 } = rewritten;
-    let state = guarded("planning the model", || {
+    let Rewritten { mut model, regions, input_codes, float_convs, stored_f16 } = rewritten;
+    // tract would keep a copy.
+    model.metadata_props.clear();
+    let (state, alone) = guarded("planning the model", || {
         let mut inference = onnx.parse(&model, None)?.model;
         drop(model);
         for (name, region) in regions {
-            let op = RegionOp { region: Arc::new(region), isa, workers: workers.clone() };
+            let op = RegionOp::new(region, isa, workers.clone());
             let node = inference.nodes.iter_mut().find(|n| n.name == name);
             let node = node.ok_or_else(|| TractError::msg("a region was lost"))?;
             node.op = expand(op);
@@ -97,6 +101,7 @@ pub(super) fn compile(
     let classes = output_classes(&state)?;
     Ok(Compiled {
         state,
+        alone,
         isa,
         workers,
         float_convs,
@@ -111,13 +116,26 @@ pub(super) fn compile(
     })
 }
 
-fn plan(mut inference: InferenceModel) -> TractResult<State> {
+fn plan(mut inference: InferenceModel) -> TractResult<(State, Option<PlannedRegion>)> {
     inference.analyse(false)?;
-    let model = inference.into_typed()?;
+    let mut model = inference.into_typed()?;
     check_sizes(&model)?;
-    let model = model.into_optimized()?;
-    check_sizes(&model)?;
-    TypedSimplePlan::new(model)?.spawn()
+    let alone = whole_graph(&model).cloned();
+    // In a graph that is one region there is nothing for tract to optimise.
+    if alone.is_none() {
+        model = model.into_optimized()?;
+        check_sizes(&model)?;
+    }
+    Ok((TypedSimplePlan::new(model)?.spawn()?, alone))
+}
+
+/// The region that takes the model's only input and gives its only output.
+fn whole_graph(model: &TypedModel) -> Option<&PlannedRegion> {
+    let &[output] = model.output_outlets().ok()? else { return None };
+    let node = model.node(output.node);
+    let region = node.op_as::<PlannedRegion>()?;
+    let whole = model.input_outlets().ok()? == &node.inputs[..] && node.inputs.len() == 1;
+    (whole && region.gives_one_f32()).then_some(region)
 }
 
 /// Refuses a plan in which a value would be larger than [`MAX_ELEMENTS`] or has no fixed shape.
@@ -181,7 +199,7 @@ impl Compiled {
         Some(ModelError::NotInt8 { count, node: node.clone(), why: why.clone() })
     }
 
-    fn input(&self, input: &InputTensor) -> Result<TVec<TValue>, ModelError> {
+    fn check_input(&self, input: &InputTensor) -> Result<(), ModelError> {
         let [h, w] = self.input_size;
         let (codes, length) = match input {
             InputTensor::F32(v) => (false, v.len()),
@@ -196,6 +214,12 @@ impl Compiled {
                 ),
             });
         }
+        Ok(())
+    }
+
+    fn input(&self, input: &InputTensor) -> Result<TVec<TValue>, ModelError> {
+        self.check_input(input)?;
+        let [h, w] = self.input_size;
         let tensor = match input {
             InputTensor::F32(v) => Tensor::from_shape(&[1, 3, h, w], v),
             InputTensor::U8(v) => Tensor::from_shape(&[1, h, w, 3], v),
@@ -203,10 +227,23 @@ impl Compiled {
         Ok(tvec!(tensor.map_err(|e| tract_error("making the input", e))?.into_tvalue()))
     }
 
-    pub(super) fn run(&mut self, input: &InputTensor) -> Result<Vec<f32>, ModelError> {
+    /// Runs the model; `output` gets its first output.
+    pub(super) fn run(
+        &mut self,
+        input: &InputTensor,
+        output: &mut Vec<f32>,
+    ) -> Result<(), ModelError> {
+        if let Some(region) = &self.alone {
+            self.check_input(input)?;
+            return guarded("running the model", || {
+                region.run_alone(input, output);
+                Ok(())
+            });
+        }
         let input = self.input(input)?;
         let state = &mut self.state;
-        guarded("running the model", || to_f32(&state.run(input)?[0]))
+        *output = guarded("running the model", || to_f32(&state.run(input)?[0]))?;
+        Ok(())
     }
 
     pub(super) fn run_all(&mut self, input: &InputTensor) -> Result<Vec<ShapedOutput>, ModelError> {

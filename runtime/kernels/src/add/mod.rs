@@ -67,7 +67,7 @@ impl Add {
         let exact = converts_exactly(
             255.0 * (f64::from(params.a_multiplier) + f64::from(params.b_multiplier)),
         );
-        let body = match isa {
+        let body = match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512Vnni if exact => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
             #[cfg(target_arch = "aarch64")]

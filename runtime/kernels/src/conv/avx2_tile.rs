@@ -74,9 +74,16 @@ impl Panel {
         };
         let row = |c: usize| &layer.weights[(first + c) * depth..][..depth];
         panel.weights = Packed16::new(pairs * vectors * LANES * 2, |packed| {
-            for (slot, c) in slots() {
-                for (k, &w) in row(c).iter().enumerate() {
-                    packed[(k / 2 * vectors * LANES + slot) * 2 + k % 2] = w;
+            // Along the packed weights, not along the rows: each is written once, in order.
+            let mut rows: [&[i16]; MAX_COLS] = [&[]; MAX_COLS];
+            slots().for_each(|(slot, c)| rows[slot] = row(c));
+            for (pair, group) in packed.chunks_exact_mut(vectors * LANES * 2).enumerate() {
+                for (to, row) in group.as_chunks_mut::<2>().0.iter_mut().zip(rows) {
+                    match row.get(pair * 2..) {
+                        Some(&[a, b, ..]) => *to = [a, b],
+                        Some(&[a]) => to[0] = a,
+                        _ => {}
+                    }
                 }
             }
         });

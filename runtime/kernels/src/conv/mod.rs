@@ -18,6 +18,8 @@ mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_tile;
 #[cfg(target_arch = "aarch64")]
+mod neondot;
+#[cfg(target_arch = "aarch64")]
 mod neondot_tile;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -48,7 +50,7 @@ pub struct ConvOptions {
     pub blocked_input: bool,
 }
 
-/// What every instruction set builds its kernel from; checked by [`Conv::new`].
+/// What every instruction set builds its kernel from; checked by [`Layer::new`].
 pub(crate) struct Layer<'a> {
     pub(crate) geometry: ConvGeometry,
     /// `[out_c][kernel_h][kernel_w][in_c]`
@@ -57,6 +59,34 @@ pub(crate) struct Layer<'a> {
     pub(crate) input: InputCodes,
     pub(crate) output: Requantize,
     pub(crate) options: ConvOptions,
+}
+
+impl<'a> Layer<'a> {
+    /// Checks everything that [`Conv::with_options`] promises to check but the instruction set.
+    pub(crate) fn new(
+        geometry: ConvGeometry,
+        weights: &'a [i16],
+        input: InputCodes,
+        output: Requantize,
+        options: ConvOptions,
+    ) -> Result<(Layer<'a>, Reach), KernelError> {
+        geometry.check()?;
+        let depth = geometry.taps() * geometry.in_c;
+        check_weights(weights, geometry.out_c * depth)?;
+        output.check(geometry.out_c)?;
+        let channel = |n: usize| weights[n * depth..(n + 1) * depth].iter();
+        let mut reach = check_accumulators(channel, input, &output.multiplier, &output.bias)?;
+        if let Some(residual) = options.residual {
+            check_multiplier("residual multiplier", residual.multiplier)?;
+            reach.converts_exactly &= converts_exactly(255.0 * f64::from(residual.multiplier));
+        }
+        if options.blocked_input && !geometry.is_pointwise() {
+            let why = "only a pointwise layer reads blocks of channels";
+            return Err(KernelError::Geometry(format!("{why}: {geometry:?}")));
+        }
+        let input = input.including_zero_point();
+        Ok((Layer { geometry, weights, input, output, options }, reach))
+    }
 }
 
 /// A dense convolution with its weights packed for one instruction set.
@@ -74,6 +104,8 @@ enum Body {
     Vnni(vnni::Kernel),
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Kernel),
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(neondot::Kernel),
 }
 
 impl Body {
@@ -86,7 +118,7 @@ impl Body {
         {
             return Body::Vnni(vnni::Kernel::new(token, &layer));
         }
-        match isa {
+        match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512Vnni if avx2::Kernel::takes(&layer, reach) => {
                 match Avx2::detect() {
@@ -95,12 +127,14 @@ impl Body {
                 }
             }
             #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot if neondot::Kernel::takes(&layer, reach) => match NeonDot::detect() {
+                Some(token) => Body::NeonDot(neondot::Kernel::new(token, &layer, reach)),
+                None => Body::Scalar(scalar::Kernel::new(layer)),
+            },
+            #[cfg(target_arch = "aarch64")]
             Isa::Neon | Isa::NeonDot if neon::Kernel::takes(&layer, reach) => {
                 match Neon::detect() {
-                    Some(neon) => {
-                        let dot = NeonDot::detect().filter(|_| isa == Isa::NeonDot);
-                        Body::Neon(neon::Kernel::new(neon, dot, &layer, reach))
-                    }
+                    Some(token) => Body::Neon(neon::Kernel::new(token, &layer, reach)),
                     None => Body::Scalar(scalar::Kernel::new(layer)),
                 }
             }
@@ -144,23 +178,7 @@ impl Conv {
         options: ConvOptions,
     ) -> Result<Conv, KernelError> {
         isa.check()?;
-        geometry.check()?;
-        let depth = geometry.taps() * geometry.in_c;
-        check_weights(weights, geometry.out_c * depth)?;
-        output.check(geometry.out_c)?;
-        let channel = |n: usize| weights[n * depth..(n + 1) * depth].iter();
-        let mut reach =
-            check_accumulators(channel, input.zero_point, &output.multiplier, &output.bias)?;
-        if let Some(residual) = options.residual {
-            check_multiplier("residual multiplier", residual.multiplier)?;
-            reach.converts_exactly &= converts_exactly(255.0 * f64::from(residual.multiplier));
-        }
-        if options.blocked_input && !geometry.is_pointwise() {
-            let why = "only a pointwise layer reads blocks of channels";
-            return Err(KernelError::Geometry(format!("{why}: {geometry:?}")));
-        }
-        let input = input.including_zero_point();
-        let layer = Layer { geometry, weights, input, output, options };
+        let (layer, reach) = Layer::new(geometry, weights, input, output, options)?;
         Ok(Conv { geometry, options, body: Body::new(isa, layer, reach) })
     }
 
@@ -180,12 +198,19 @@ impl Conv {
             Body::Vnni(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.name(),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonDot(kernel) => kernel.name(),
         }
     }
 
     /// Output pixels, `out_h * out_w`: the upper end of the ranges `run` takes.
     pub fn pixels(&self) -> usize {
         self.geometry.out_h * self.geometry.out_w
+    }
+
+    /// Whether the layer has a residual.
+    pub fn adds(&self) -> bool {
+        self.options.residual.is_some()
     }
 
     /// Elements of the input: `in_h * in_w * in_c`, the channels rounded up to whole blocks where
@@ -242,6 +267,8 @@ impl Conv {
             Body::Vnni(kernel) => kernel.run(input, residual, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.run(input, range, output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonDot(kernel) => kernel.run(input, range, output, scratch),
         }
     }
 }

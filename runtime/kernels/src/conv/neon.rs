@@ -7,9 +7,9 @@
 use std::ops::Range;
 
 use super::neon_tile::{Form, Panel, Rows, run_panel};
-use super::{Layer, im2col};
+use super::{ConvOptions, Layer, im2col};
 use crate::arm::{Clamp, to_signed, widen};
-use crate::isa::{Neon, NeonDot};
+use crate::isa::Neon;
 use crate::requantize::Reach;
 use crate::scratch::{as_bytes, as_bytes_mut};
 use crate::{ConvGeometry, Scratch};
@@ -34,9 +34,8 @@ pub(super) struct Kernel {
 impl Kernel {
     /// Chooses the fastest exact form: two products of bytes fit 16 bits unless a weight is -128,
     /// and weights beyond `i8` need 16-bit products whatever the CPU.
-    pub(super) fn new(neon: Neon, dot: Option<NeonDot>, layer: &Layer<'_>, reach: Reach) -> Kernel {
-        let form = match dot {
-            Some(token) if reach.weights_fit_i8 => Form::Dot(token),
+    pub(super) fn new(neon: Neon, layer: &Layer<'_>, reach: Reach) -> Kernel {
+        let form = match neon {
             _ if reach.weights_fit_i8 && !layer.weights.contains(&-128) => Form::Narrow(neon),
             _ => Form::Wide(neon),
         };
@@ -57,15 +56,13 @@ impl Kernel {
 
     /// Whether this kernel computes the layer.
     pub(super) fn takes(layer: &Layer<'_>, reach: Reach) -> bool {
-        reach.converts_exactly && layer.options == super::ConvOptions::default()
+        reach.converts_exactly && layer.options == ConvOptions::default()
     }
 
     pub(super) fn name(&self) -> &'static str {
         match (self.form, self.geometry.is_pointwise()) {
             (Form::Narrow(_), true) => "pointwise_u8s8_neon_4x4",
             (Form::Narrow(_), false) => "conv_u8s8_neon_4x4",
-            (Form::Dot(_), true) => "pointwise_u8s8_neondot_6x16",
-            (Form::Dot(_), false) => "conv_u8s8_neondot_6x16",
             (Form::Wide(_), true) => "pointwise_u8s16_neon_4x8",
             (Form::Wide(_), false) => "conv_u8s16_neon_4x8",
         }

@@ -1,11 +1,11 @@
 //! The inner loops of dense convolution for NEON: a few pixels times a few channels, all
-//! accumulators in registers. The dot-product form is in `neondot_tile.rs`.
+//! accumulators in registers.
 
 use std::arch::aarch64::*;
 
-use super::{Layer, neondot_tile};
+use super::Layer;
 use crate::arm::{Clamp, ClampVectors, load_f32, load_i32, scale};
-use crate::isa::{Neon, NeonDot};
+use crate::isa::Neon;
 use crate::requantize::folded_bias;
 use crate::scratch::{Packed16, as_bytes_mut};
 
@@ -15,8 +15,6 @@ pub(super) enum Form {
     /// Signed bytes, weights in -127..=127: two products at a time in 16 bits (`smull`, `smlal`),
     /// then pairs into 32 bits (`sadalp`). 4 channels, 16 values of depth a step.
     Narrow(Neon),
-    /// Signed bytes: four products at a time in 32 bits (`sdot`). 16 or 8 channels.
-    Dot(NeonDot),
     /// 16-bit values (`smlal`), for any weights. 8 channels, 8 values of depth a step.
     Wide(Neon),
 }
@@ -35,11 +33,10 @@ impl Form {
         }
     }
 
-    /// Vectors of four channels in a panel, when `left` channels remain.
-    fn vectors(self, left: usize) -> usize {
+    /// Vectors of four channels in a panel.
+    fn vectors(self) -> usize {
         match self {
             Form::Narrow(_) => 1,
-            Form::Dot(_) if left > 8 => 4,
             _ => 2,
         }
     }
@@ -57,8 +54,6 @@ impl Form {
         match self {
             // `[k / 16][channel][16]`
             Form::Narrow(_) => (k / 16 * cols + c) * 16 + k % 16,
-            // `[k / 4][channel][4]`
-            Form::Dot(_) => (k / 4 * cols + c) * 4 + k % 4,
             // `[k][channel]`
             Form::Wide(_) => k * cols + c,
         }
@@ -85,7 +80,7 @@ impl Panel {
         let mut panels = Vec::new();
         let mut first = 0;
         while first < layer.geometry.out_c {
-            let vectors = form.vectors(layer.geometry.out_c - first);
+            let vectors = form.vectors();
             panels.push(Panel::new(form, layer, depth, first, vectors));
             first += vectors * 4;
         }
@@ -173,8 +168,6 @@ pub(super) fn run_panel(
         match (form, panel.vectors) {
             (Form::Narrow(_), _) => narrow::run::<4, 1>(&tiles, out, out_c),
             (Form::Wide(_), _) => wide::run::<4, 2>(&tiles, out, out_c),
-            (Form::Dot(_), 2) => dot::run::<6, 2>(&tiles, out, out_c),
-            (Form::Dot(_), _) => dot::run::<6, 4>(&tiles, out, out_c),
         }
     }
 }
@@ -287,7 +280,6 @@ macro_rules! form {
 
 form!(narrow, "neon", super::narrow_sums);
 form!(wide, "neon", super::wide_sums);
-form!(dot, "neon,dotprod", super::neondot_tile::sums);
 
 /// The sums of [`Form::Narrow`].
 ///

@@ -1,83 +1,364 @@
-//! The inner loop of dense convolution for NEON with the dot-product extension. The intrinsic is
-//! not stable, so `sdot` is written as inline assembly, one instruction at a time.
+//! The inner loop of dense convolution for NEON with the dot-product extension: up to 6 pixels
+//! times 16 channels, all 24 accumulators in registers.
+//!
+//! The intrinsic is not stable, so the whole loop over depth is inline assembly, which also lets
+//! one instruction load up to four registers. Every function below is the same program for
+//! another number of pixels or channels.
 
 use std::arch::aarch64::*;
+use std::arch::asm;
 
-use crate::arm::sdot_lane;
+use crate::arm::{ClampVectors, load_f32, scale};
+use crate::isa::NeonDot;
 
-/// The sums of `MR` pixels and `NV * 4` channels.
+/// Most channels in one panel.
+pub(super) const MAX_COLS: usize = 16;
+/// Most pixels in one tile.
+pub(super) const MAX_ROWS: usize = 6;
+
+/// Pixels in the next tile when `left` remain.
+pub(super) fn next_rows(left: usize) -> usize {
+    match left {
+        6.. => 6,
+        4.. => 4,
+        2.. => 2,
+        _ => 1,
+    }
+}
+
+/// Bytes of one packed tile: 8 values of depth of two pixels at a time.
+pub(super) fn tile_bytes(rows: usize, pairs: usize) -> usize {
+    rows.div_ceil(2) * 16 * pairs
+}
+
+/// Packs a tile: `to[depth / 8][pixel / 2][pixel % 2][8]`, each value less 128 as a signed byte.
+/// What pads the depth meets zero weights; what pads an odd number of pixels is not looked at.
 ///
-/// # Safety
-/// `a` is `MR` rows of `stride` bytes, `w` a panel of `NV` vectors; both hold `depth` values
-/// rounded up to a multiple of 16.
-#[target_feature(enable = "neon,dotprod")]
-#[inline]
-pub(super) unsafe fn sums<const MR: usize, const NV: usize>(
-    a: *const u8,
-    stride: usize,
-    w: *const u8,
-    depth: usize,
-    bias: &[int32x4_t; NV],
-) -> [[int32x4_t; NV]; MR] {
-    let mut acc = [*bias; MR];
-    let groups = depth.div_ceil(4);
-    let (steps, rest) = (groups / 4, groups % 4);
-    // SAFETY: passed on, for every step and each of its groups.
+/// # Panics
+/// If the lengths do not agree.
+pub(super) fn pack_tile(_token: NeonDot, from: &[u8], depth: usize, rows: usize, to: &mut [u8]) {
+    assert_eq!(from.len(), rows * depth);
+    assert_eq!(to.len(), tile_bytes(rows, depth.div_ceil(8)));
+    let pixel = |p: usize| from[p.min(rows - 1) * depth..][..depth].as_ptr();
+    // SAFETY: the token proves NEON; each pointer has `depth` bytes, and `to` room for the tile.
     unsafe {
-        for step in 0..steps {
-            let x = activations::<MR>(a.add(step * 16), stride);
-            let w = w.add(step * 4 * NV * 16);
-            group::<MR, NV, 0>(w, &x, &mut acc);
-            group::<MR, NV, 1>(w, &x, &mut acc);
-            group::<MR, NV, 2>(w, &x, &mut acc);
-            group::<MR, NV, 3>(w, &x, &mut acc);
-        }
-        if rest > 0 {
-            let x = activations::<MR>(a.add(steps * 16), stride);
-            let w = w.add(steps * 4 * NV * 16);
-            group::<MR, NV, 0>(w, &x, &mut acc);
-            if rest > 1 {
-                group::<MR, NV, 1>(w, &x, &mut acc);
-            }
-            if rest > 2 {
-                group::<MR, NV, 2>(w, &x, &mut acc);
-            }
+        match rows {
+            5.. => pack_pairs(std::array::from_fn::<_, 6, _>(pixel), depth, to.as_mut_ptr()),
+            3.. => pack_pairs(std::array::from_fn::<_, 4, _>(pixel), depth, to.as_mut_ptr()),
+            _ => pack_pairs(std::array::from_fn::<_, 2, _>(pixel), depth, to.as_mut_ptr()),
         }
     }
-    acc
 }
 
-/// 16 values of depth of each row.
-///
 /// # Safety
-/// 16 bytes are readable in each of `MR` rows.
-#[target_feature(enable = "neon,dotprod")]
-#[inline]
-unsafe fn activations<const MR: usize>(a: *const u8, stride: usize) -> [int8x16_t; MR] {
-    let mut x = [vdupq_n_s8(0); MR];
-    for (r, x) in x.iter_mut().enumerate() {
-        // SAFETY: passed on.
-        *x = unsafe { vld1q_s8(a.add(r * stride).cast()) };
+/// `depth` bytes are readable at each pointer, and `to` can take `N * 8` bytes for each 8 of them,
+/// the last ones rounded up.
+#[target_feature(enable = "neon")]
+unsafe fn pack_pairs<const N: usize>(from: [*const u8; N], depth: usize, to: *mut u8) {
+    let sign = vdupq_n_u8(0x80);
+    let (sixteens, rest) = (depth / 16, depth % 16);
+    let mut to = to;
+    for step in 0..sixteens {
+        // SAFETY: 16 values of depth remain, and room for them.
+        unsafe {
+            let x = from.map(|from| veorq_u8(vld1q_u8(from.add(step * 16)), sign));
+            for p in (0..N).step_by(2) {
+                let (a, b) = (vreinterpretq_u64_u8(x[p]), vreinterpretq_u64_u8(x[p + 1]));
+                vst1q_u64(to.add(p * 8).cast(), vzip1q_u64(a, b));
+                vst1q_u64(to.add((N + p) * 8).cast(), vzip2q_u64(a, b));
+            }
+            to = to.add(N * 16);
+        }
     }
-    x
+    let mut done = sixteens * 16;
+    if rest >= 8 {
+        for (p, from) in from.iter().enumerate() {
+            // SAFETY: 8 values of depth remain, and room for them.
+            unsafe {
+                let x = veor_u8(vld1_u8(from.add(done)), vget_low_u8(sign));
+                vst1_u8(to.add(p * 8), x);
+            }
+        }
+        // SAFETY: at most one past the end.
+        to = unsafe { to.add(N * 8) };
+        done += 8;
+    }
+    for (p, from) in from.iter().enumerate() {
+        for k in done..depth {
+            // SAFETY: the last values of depth, fewer than 8, and room for them.
+            unsafe { *to.add(p * 8 + k - done) = *from.add(k) ^ 0x80 };
+        }
+    }
 }
 
-/// Four values of depth, number `LANE` of a step.
+/// `sdot` of one pixel (a lane of register `$x`) into its accumulators.
+macro_rules! dots {
+    ($x:literal, $lane:literal, [$($w:literal $acc:tt),+]) => {
+        concat!($("sdot ", $acc, ".4s, ", $w, ".16b, ", $x, ".4b[", $lane, "]\n"),+)
+    };
+}
+
+/// The sums of `$rows` pixels times `4 * $vectors` channels.
+///
+/// For each pixel: the register with its activations, its lanes for the first and the second four
+/// values of depth, and for each accumulator the register of its weights and its own.
+macro_rules! sums {
+    ($name:ident, $rows:literal, $vectors:literal,
+     activations $load_x:literal, weights $load_w:literal,
+     $($r:literal: $x:literal $even:literal $odd:literal
+       [$($v:literal: $w:literal $acc:tt),+]),+) => {
+        /// # Safety
+        /// `x` is a tile of `pairs * 8` values of depth as [`pack_tile`] writes it, `w` the same
+        /// depth of a panel, `bias` as many values as the panel has channels.
+        #[target_feature(enable = "neon,dotprod")]
+        #[inline]
+        unsafe fn $name(
+            x: *const u8,
+            w: *const u8,
+            bias: *const i32,
+            pairs: usize,
+        ) -> [[int32x4_t; $vectors]; $rows] {
+            let mut acc = [[vdupq_n_s32(0); $vectors]; $rows];
+            // SAFETY: reads `pairs` steps of the tile and of the panel, and the bias.
+            unsafe {
+                asm!(
+                    $(concat!(
+                        "ld1 {{", sums!(@list "4s" $($acc),+), "}}, [{bias}]"
+                    ),)+
+                    "lsr {n}, {pairs}, #1",
+                    "cbz {n}, 3f",
+                    "2:",
+                    $load_x,
+                    $load_w,
+                    $(dots!($x, $even, [$($w $acc),+]),)+
+                    $load_w,
+                    $(dots!($x, $odd, [$($w $acc),+]),)+
+                    $load_x,
+                    $load_w,
+                    $(dots!($x, $even, [$($w $acc),+]),)+
+                    $load_w,
+                    $(dots!($x, $odd, [$($w $acc),+]),)+
+                    "subs {n}, {n}, #1",
+                    "b.ne 2b",
+                    "3:",
+                    "tbz {pairs}, #0, 4f",
+                    $load_x,
+                    $load_w,
+                    $(dots!($x, $even, [$($w $acc),+]),)+
+                    $load_w,
+                    $(dots!($x, $odd, [$($w $acc),+]),)+
+                    "4:",
+                    x = inout(reg) x => _,
+                    w = inout(reg) w => _,
+                    bias = in(reg) bias,
+                    pairs = in(reg) pairs,
+                    n = out(reg) _,
+                    $($(out($acc) acc[$r][$v],)+)+
+                    out("v24") _, out("v25") _, out("v26") _,
+                    out("v28") _, out("v29") _, out("v30") _, out("v31") _,
+                    options(nostack, readonly),
+                );
+            }
+            acc
+        }
+    };
+    (@list $kind:literal $first:tt $(, $acc:tt)*) => {
+        concat!($first, ".", $kind $(, ", ", $acc, ".", $kind)*)
+    };
+}
+
+sums!(six_by_16, 6, 4,
+    activations "ld1 {{v24.16b, v25.16b, v26.16b}}, [{x}], #48",
+    weights "ld1 {{v28.16b, v29.16b, v30.16b, v31.16b}}, [{w}], #64",
+    0: "v24" "0" "1" [0: "v28" "v0", 1: "v29" "v1", 2: "v30" "v2", 3: "v31" "v3"],
+    1: "v24" "2" "3" [0: "v28" "v4", 1: "v29" "v5", 2: "v30" "v6", 3: "v31" "v7"],
+    2: "v25" "0" "1" [0: "v28" "v8", 1: "v29" "v9", 2: "v30" "v10", 3: "v31" "v11"],
+    3: "v25" "2" "3" [0: "v28" "v12", 1: "v29" "v13", 2: "v30" "v14", 3: "v31" "v15"],
+    4: "v26" "0" "1" [0: "v28" "v16", 1: "v29" "v17", 2: "v30" "v18", 3: "v31" "v19"],
+    5: "v26" "2" "3" [0: "v28" "v20", 1: "v29" "v21", 2: "v30" "v22", 3: "v31" "v23"]);
+
+sums!(four_by_16, 4, 4,
+    activations "ld1 {{v24.16b, v25.16b}}, [{x}], #32",
+    weights "ld1 {{v28.16b, v29.16b, v30.16b, v31.16b}}, [{w}], #64",
+    0: "v24" "0" "1" [0: "v28" "v0", 1: "v29" "v1", 2: "v30" "v2", 3: "v31" "v3"],
+    1: "v24" "2" "3" [0: "v28" "v4", 1: "v29" "v5", 2: "v30" "v6", 3: "v31" "v7"],
+    2: "v25" "0" "1" [0: "v28" "v8", 1: "v29" "v9", 2: "v30" "v10", 3: "v31" "v11"],
+    3: "v25" "2" "3" [0: "v28" "v12", 1: "v29" "v13", 2: "v30" "v14", 3: "v31" "v15"]);
+
+sums!(two_by_16, 2, 4,
+    activations "ld1 {{v24.16b}}, [{x}], #16",
+    weights "ld1 {{v28.16b, v29.16b, v30.16b, v31.16b}}, [{w}], #64",
+    0: "v24" "0" "1" [0: "v28" "v0", 1: "v29" "v1", 2: "v30" "v2", 3: "v31" "v3"],
+    1: "v24" "2" "3" [0: "v28" "v4", 1: "v29" "v5", 2: "v30" "v6", 3: "v31" "v7"]);
+
+sums!(one_by_16, 1, 4,
+    activations "ld1 {{v24.16b}}, [{x}], #16",
+    weights "ld1 {{v28.16b, v29.16b, v30.16b, v31.16b}}, [{w}], #64",
+    0: "v24" "0" "1" [0: "v28" "v0", 1: "v29" "v1", 2: "v30" "v2", 3: "v31" "v3"]);
+
+sums!(six_by_8, 6, 2,
+    activations "ld1 {{v24.16b, v25.16b, v26.16b}}, [{x}], #48",
+    weights "ld1 {{v28.16b, v29.16b}}, [{w}], #32",
+    0: "v24" "0" "1" [0: "v28" "v0", 1: "v29" "v1"],
+    1: "v24" "2" "3" [0: "v28" "v2", 1: "v29" "v3"],
+    2: "v25" "0" "1" [0: "v28" "v4", 1: "v29" "v5"],
+    3: "v25" "2" "3" [0: "v28" "v6", 1: "v29" "v7"],
+    4: "v26" "0" "1" [0: "v28" "v8", 1: "v29" "v9"],
+    5: "v26" "2" "3" [0: "v28" "v10", 1: "v29" "v11"]);
+
+sums!(four_by_8, 4, 2,
+    activations "ld1 {{v24.16b, v25.16b}}, [{x}], #32",
+    weights "ld1 {{v28.16b, v29.16b}}, [{w}], #32",
+    0: "v24" "0" "1" [0: "v28" "v0", 1: "v29" "v1"],
+    1: "v24" "2" "3" [0: "v28" "v2", 1: "v29" "v3"],
+    2: "v25" "0" "1" [0: "v28" "v4", 1: "v29" "v5"],
+    3: "v25" "2" "3" [0: "v28" "v6", 1: "v29" "v7"]);
+
+sums!(two_by_8, 2, 2,
+    activations "ld1 {{v24.16b}}, [{x}], #16",
+    weights "ld1 {{v28.16b, v29.16b}}, [{w}], #32",
+    0: "v24" "0" "1" [0: "v28" "v0", 1: "v29" "v1"],
+    1: "v24" "2" "3" [0: "v28" "v2", 1: "v29" "v3"]);
+
+sums!(one_by_8, 1, 2,
+    activations "ld1 {{v24.16b}}, [{x}], #16",
+    weights "ld1 {{v28.16b, v29.16b}}, [{w}], #32",
+    0: "v24" "0" "1" [0: "v28" "v0", 1: "v29" "v1"]);
+
+/// One panel of weights, and how its sums become activations.
+pub(super) struct PanelRef<'a> {
+    /// `[depth / 4][channel][4]`, depth padded to 8.
+    pub(super) weights: &'a [u8],
+    pub(super) bias: &'a [i32; MAX_COLS],
+    pub(super) multiplier: &'a [f32; MAX_COLS],
+    pub(super) vectors: usize,
+    pub(super) clamp: ClampVectors,
+}
+
+/// Multiplies packed tiles of `count` pixels by one panel, and writes all its channels to each
+/// pixel of `out`, `out_stride` bytes apart. `END` is an [`crate::arm::Ending`].
 ///
 /// # Safety
-/// `w` is a step of a panel of `NV` vectors.
-#[target_feature(enable = "neon,dotprod")]
-#[inline]
-unsafe fn group<const MR: usize, const NV: usize, const LANE: i32>(
-    w: *const u8,
-    x: &[int8x16_t; MR],
-    acc: &mut [[int32x4_t; NV]; MR],
+/// `out` can take the panel's channels in each pixel.
+///
+/// # Panics
+/// If the lengths do not agree.
+pub(super) unsafe fn run<const END: u8>(
+    _token: NeonDot,
+    tiles: &[u8],
+    pairs: usize,
+    count: usize,
+    panel: &PanelRef<'_>,
+    out: *mut u8,
+    out_stride: usize,
 ) {
-    for v in 0..NV {
-        // SAFETY: each of the four groups has `NV` vectors.
-        let w = unsafe { vld1q_s8(w.add((LANE as usize * NV + v) * 16).cast()) };
-        for (acc, &x) in acc.iter_mut().zip(x) {
-            acc[v] = sdot_lane::<LANE>(acc[v], w, x);
+    assert_eq!(panel.weights.len(), pairs * 8 * panel.vectors * 4);
+    let rest = count % MAX_ROWS;
+    let parts = [rest & 4, rest & 2, rest & 1];
+    let bytes = |rows: usize| tile_bytes(rows, pairs);
+    let needed = count / MAX_ROWS * bytes(MAX_ROWS) + parts.map(bytes).iter().sum::<usize>();
+    assert_eq!(tiles.len(), needed);
+    // SAFETY: the token proves the dot product; tiles and panel were just checked, and the caller
+    // promises the output.
+    unsafe {
+        match panel.vectors {
+            4 => run_16::<END>(tiles.as_ptr(), pairs, count, panel, out, out_stride),
+            2 => run_8::<END>(tiles.as_ptr(), pairs, count, panel, out, out_stride),
+            vectors => unreachable!("a panel of {vectors} vectors"),
         }
+    }
+}
+
+/// The loop over tiles for panels of one width.
+macro_rules! run_panel {
+    ($name:ident, $vectors:literal, $store:ident, $six:ident, $four:ident, $two:ident, $one:ident) => {
+        /// # Safety
+        /// As [`run`], whose checks hold.
+        #[target_feature(enable = "neon,dotprod")]
+        unsafe fn $name<const END: u8>(
+            tiles: *const u8,
+            pairs: usize,
+            count: usize,
+            panel: &PanelRef<'_>,
+            out: *mut u8,
+            out_stride: usize,
+        ) {
+            let (w, bias) = (panel.weights.as_ptr(), panel.bias.as_ptr());
+            let (multiplier, _) = panel.multiplier.as_chunks::<4>();
+            let multiplier = std::array::from_fn(|v| load_f32(&multiplier[v]));
+            let clamp = panel.clamp;
+            let (mut x, mut out, mut left) = (tiles, out, count);
+            // SAFETY: each tile is as long as `run` checked, and its pixels exist.
+            unsafe {
+                while left >= 6 {
+                    let sums = $six(x, w, bias, pairs);
+                    $store::<END, 6>(sums, &multiplier, &clamp, out, out_stride);
+                    x = x.add(tile_bytes(6, pairs));
+                    out = out.add(6 * out_stride);
+                    left -= 6;
+                }
+                if left >= 4 {
+                    let sums = $four(x, w, bias, pairs);
+                    $store::<END, 4>(sums, &multiplier, &clamp, out, out_stride);
+                    x = x.add(tile_bytes(4, pairs));
+                    out = out.add(4 * out_stride);
+                    left -= 4;
+                }
+                if left >= 2 {
+                    let sums = $two(x, w, bias, pairs);
+                    $store::<END, 2>(sums, &multiplier, &clamp, out, out_stride);
+                    x = x.add(tile_bytes(2, pairs));
+                    out = out.add(2 * out_stride);
+                    left -= 2;
+                }
+                if left > 0 {
+                    let sums = $one(x, w, bias, pairs);
+                    $store::<END, 1>(sums, &multiplier, &clamp, out, out_stride);
+                }
+            }
+        }
+    };
+}
+
+run_panel!(run_16, 4, store_16, six_by_16, four_by_16, two_by_16, one_by_16);
+run_panel!(run_8, 2, store_8, six_by_8, four_by_8, two_by_8, one_by_8);
+
+/// Requantizes, and writes 16 channels of each pixel.
+///
+/// # Safety
+/// `out` can take 16 bytes in each of `MR` pixels, `out_stride` apart.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn store_16<const END: u8, const MR: usize>(
+    sums: [[int32x4_t; 4]; MR],
+    multiplier: &[float32x4_t; 4],
+    clamp: &ClampVectors,
+    out: *mut u8,
+    out_stride: usize,
+) {
+    for (r, sums) in sums.iter().enumerate() {
+        let scaled = std::array::from_fn(|v| scale(sums[v], multiplier[v]));
+        // SAFETY: passed on.
+        unsafe { vst1q_u8(out.add(r * out_stride), clamp.end_sixteen::<END>(scaled)) };
+    }
+}
+
+/// Requantizes, and writes 8 channels of each pixel.
+///
+/// # Safety
+/// `out` can take 8 bytes in each of `MR` pixels, `out_stride` apart.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn store_8<const END: u8, const MR: usize>(
+    sums: [[int32x4_t; 2]; MR],
+    multiplier: &[float32x4_t; 2],
+    clamp: &ClampVectors,
+    out: *mut u8,
+    out_stride: usize,
+) {
+    for (r, sums) in sums.iter().enumerate() {
+        let [a, b] = std::array::from_fn(|v| scale(sums[v], multiplier[v]));
+        // SAFETY: passed on.
+        unsafe { vst1_u8(out.add(r * out_stride), clamp.end_eight::<END>(a, b)) };
     }
 }

@@ -14,18 +14,24 @@ mod avx2_tile;
 mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_tile;
+#[cfg(target_arch = "aarch64")]
+mod neondot;
+#[cfg(target_arch = "aarch64")]
+mod neondot_tile;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod vnni;
 
 use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
-use crate::isa::Avx2;
+use crate::isa::{Avx2, Avx512Vnni};
 #[cfg(target_arch = "aarch64")]
-use crate::isa::Neon;
+use crate::isa::{Neon, NeonDot};
 use crate::requantize::{Reach, check_accumulators, check_weights};
 use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
 
-/// What every instruction set builds its kernel from; checked by [`Depthwise::new`].
+/// What every instruction set builds its kernel from; checked by [`Layer::new`].
 pub(crate) struct Layer<'a> {
     pub(crate) geometry: ConvGeometry,
     /// `[kernel_h][kernel_w][channels]`
@@ -33,6 +39,30 @@ pub(crate) struct Layer<'a> {
     /// With the zero point inside the range.
     pub(crate) input: InputCodes,
     pub(crate) output: Requantize,
+}
+
+impl<'a> Layer<'a> {
+    /// Checks everything that [`Depthwise::new`] promises to check but the instruction set.
+    pub(crate) fn new(
+        geometry: ConvGeometry,
+        weights: &'a [i16],
+        input: InputCodes,
+        output: Requantize,
+    ) -> Result<(Layer<'a>, Reach), KernelError> {
+        geometry.check()?;
+        if geometry.in_c != geometry.out_c {
+            return Err(KernelError::Geometry(format!(
+                "a depthwise convolution has as many outputs as inputs: {geometry:?}"
+            )));
+        }
+        let channels = geometry.in_c;
+        check_weights(weights, geometry.taps() * channels)?;
+        output.check(channels)?;
+        let channel = |n: usize| weights[n..].iter().step_by(channels);
+        let reach = check_accumulators(channel, input, &output.multiplier, &output.bias)?;
+        let input = input.including_zero_point();
+        Ok((Layer { geometry, weights, input, output }, reach))
+    }
 }
 
 /// A depthwise convolution with its weights packed for one instruction set.
@@ -45,19 +75,39 @@ enum Body {
     Scalar(scalar::Kernel),
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Kernel),
+    #[cfg(target_arch = "x86_64")]
+    Vnni(vnni::Kernel),
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Kernel),
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(neondot::Kernel),
 }
 
 impl Body {
     fn new(isa: Isa, layer: Layer<'_>, reach: Reach) -> Body {
-        match isa {
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::Avx512Vnni
+            && vnni::Rows::takes(&layer, reach)
+            && let Some(token) = Avx512Vnni::detect()
+        {
+            return Body::Vnni(vnni::Kernel::new(token, &layer));
+        }
+        match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2
+            Isa::Avx2 | Isa::Avx512Vnni
                 if reach.converts_exactly && layer.geometry.in_c >= avx2::Kernel::MIN_CHANNELS =>
             {
                 match Avx2::detect() {
                     Some(token) => Body::Avx2(avx2::Kernel::new(token, &layer)),
+                    None => Body::Scalar(scalar::Kernel::new(layer)),
+                }
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot
+                if reach.converts_exactly && neondot::Kernel::handles(&layer.geometry, reach) =>
+            {
+                match NeonDot::detect() {
+                    Some(token) => Body::NeonDot(neondot::Kernel::new(token, &layer, reach)),
                     None => Body::Scalar(scalar::Kernel::new(layer)),
                 }
             }
@@ -94,20 +144,7 @@ impl Depthwise {
         output: Requantize,
     ) -> Result<Depthwise, KernelError> {
         isa.check()?;
-        geometry.check()?;
-        if geometry.in_c != geometry.out_c {
-            return Err(KernelError::Geometry(format!(
-                "a depthwise convolution has as many outputs as inputs: {geometry:?}"
-            )));
-        }
-        let channels = geometry.in_c;
-        check_weights(weights, geometry.taps() * channels)?;
-        output.check(channels)?;
-        let channel = |n: usize| weights[n..].iter().step_by(channels);
-        let reach =
-            check_accumulators(channel, input.zero_point, &output.multiplier, &output.bias)?;
-        let input = input.including_zero_point();
-        let layer = Layer { geometry, weights, input, output };
+        let (layer, reach) = Layer::new(geometry, weights, input, output)?;
         Ok(Depthwise { geometry, body: Body::new(isa, layer, reach) })
     }
 
@@ -122,8 +159,12 @@ impl Depthwise {
             Body::Scalar(_) => "depthwise_u8s8_scalar",
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(kernel) => kernel.name(),
+            #[cfg(target_arch = "x86_64")]
+            Body::Vnni(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.name(),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonDot(kernel) => kernel.name(),
         }
     }
 
@@ -153,8 +194,12 @@ impl Depthwise {
             Body::Scalar(kernel) => kernel.run(input, range, output),
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(kernel) => kernel.run(input, range, output, scratch),
+            #[cfg(target_arch = "x86_64")]
+            Body::Vnni(kernel) => kernel.run(input, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.run(input, range, output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonDot(kernel) => kernel.run(input, range, output, scratch),
         }
     }
 }

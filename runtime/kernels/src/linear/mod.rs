@@ -118,12 +118,11 @@ impl Linear {
         output.check(out_features)?;
         let input_zero_point = input.zero_point;
         let channel = |n: usize| weights[n * in_features..(n + 1) * in_features].iter();
-        let reach =
-            check_accumulators(channel, input_zero_point, output.multiplier(), output.bias())?;
+        let reach = check_accumulators(channel, input, output.multiplier(), output.bias())?;
         let scalar =
             || Body::Scalar(scalar::Kernel::new(in_features, weights, input_zero_point, &output));
         let wide = !reach.weights_fit_i8;
-        let body = match isa {
+        let body = match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512Vnni => Avx2::detect().map_or_else(scalar, |token| {
                 let (zero_point, output) = (input_zero_point, &output);
@@ -131,7 +130,7 @@ impl Linear {
             }),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon | Isa::NeonDot => Neon::detect().map_or_else(scalar, |token| {
-                let dot = NeonDot::detect().filter(|_| isa == Isa::NeonDot);
+                let dot = NeonDot::detect().filter(|_| isa.for_integers() == Isa::NeonDot);
                 Body::Neon(neon::Kernel::new(
                     token,
                     dot,

@@ -34,13 +34,13 @@ impl Packed {
         let slots = rows.len().div_ceil(ROWS) * steps * ROWS * STEP;
         let packed = Packed16::new(if wide { slots } else { slots / 2 }, |packed| {
             for (n, row) in rows.clone().enumerate() {
-                for (k, &w) in row.iter().enumerate() {
-                    let step = (n / ROWS * steps + k / STEP) * ROWS + n % ROWS;
-                    let slot = step * STEP + k % STEP;
+                for (step, values) in row.chunks(STEP).enumerate() {
+                    let slot = ((n / ROWS * steps + step) * ROWS + n % ROWS) * STEP;
                     if wide {
-                        packed[slot] = w;
+                        packed[slot..][..values.len()].copy_from_slice(values);
                     } else {
-                        as_bytes_mut(packed)[slot] = w as i8 as u8;
+                        let bytes = &mut as_bytes_mut(packed)[slot..];
+                        bytes.iter_mut().zip(values).for_each(|(byte, &w)| *byte = w as i8 as u8);
                     }
                 }
             }

@@ -34,7 +34,7 @@ impl Lookup {
     /// [`KernelError::Unavailable`] if this CPU lacks `isa`.
     pub fn new(isa: Isa, table: [u8; 256]) -> Result<Lookup, KernelError> {
         isa.check()?;
-        let body = match isa {
+        let body = match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512Vnni => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
             #[cfg(target_arch = "aarch64")]

@@ -60,7 +60,7 @@ impl Mul {
         check_range(params.min, params.max)?;
         check_multiplier("multiplier", params.multiplier)?;
         let exact = converts_exactly(255.0 * 255.0 * f64::from(params.multiplier));
-        let body = match isa {
+        let body = match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512Vnni if exact => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
             #[cfg(target_arch = "aarch64")]

@@ -105,7 +105,7 @@ pub fn bound_of(kernel: &str) -> Option<&'static str> {
         (&["_f32_", "_neon_"], "f32_fmla_neon"),
         (&["_f16_", "_neon_"], "f32_fmla_neon"),
     ];
-    let multiplies = ["conv", "pointwise", "depthwise", "linear"];
+    let multiplies = ["conv", "pointwise", "depthwise", "linear", "expand"];
     let first = kernel.split('_').next()?;
     let rule = RULES.iter().find(|(parts, _)| parts.iter().all(|part| kernel.contains(part)))?;
     multiplies.contains(&first).then_some(rule.1)

@@ -65,7 +65,7 @@ impl GlobalAveragePool {
         }
         check_range(min, max)?;
         check_multiplier("multiplier", multiplier)?;
-        let body = match isa {
+        let body = match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512Vnni => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
             #[cfg(target_arch = "aarch64")]

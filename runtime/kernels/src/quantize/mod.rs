@@ -50,7 +50,7 @@ enum Body {
 
 impl Body {
     fn new(isa: Isa) -> Body {
-        match isa {
+        match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512Vnni => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
             #[cfg(target_arch = "aarch64")]

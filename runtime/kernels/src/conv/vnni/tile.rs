@@ -56,10 +56,10 @@ pub(crate) fn run(
     // SAFETY: the token proves the instruction set; the sizes were just checked.
     unsafe {
         match panel.vectors() {
-            1 => block.run::<1>(out),
-            2 => block.run::<2>(out),
-            3 => block.run::<3>(out),
-            _ => block.run::<4>(out),
+            1 => block.any::<1>(out),
+            2 => block.any::<2>(out),
+            3 => block.any::<3>(out),
+            _ => block.any::<4>(out),
         }
     }
 }
@@ -77,7 +77,21 @@ impl Block<'_> {
     /// # Safety
     /// The checks in [`run`] hold, and the panel has `NV` vectors.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    unsafe fn run<const NV: usize>(&self, out: &mut [u8]) {
+    unsafe fn any<const NV: usize>(&self, out: &mut [u8]) {
+        // SAFETY: passed on; the residual has the output's shape.
+        unsafe {
+            match self.residual {
+                None => self.run::<NV, false>(&[], out),
+                Some(residual) => self.run::<NV, true>(residual, out),
+            }
+        }
+    }
+
+    /// # Safety
+    /// The checks in [`run`] hold, and the panel has `NV` vectors; if `ADD`, `residual` is as long
+    /// as `out`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    unsafe fn run<const NV: usize, const ADD: bool>(&self, residual: &[u8], out: &mut [u8]) {
         let count = self.rows.count;
         // Tiles of nearly one size: a small last one would use few accumulators.
         let tiles = count.div_ceil(max_rows(NV));
@@ -85,23 +99,24 @@ impl Block<'_> {
             let (row, end) = (tile * count / tiles, (tile + 1) * count / tiles);
             let at = row * self.out_c + self.panel.first();
             let to = out[at..].as_mut_ptr();
+            let add = if ADD { residual[at..].as_ptr() } else { std::ptr::null() };
             // SAFETY: `end - row` rows follow, see `run`; each has the panel's channels.
             unsafe {
                 match end - row {
-                    1 => self.tile::<1, NV>(row, to),
-                    2 => self.tile::<2, NV>(row, to),
-                    3 => self.tile::<3, NV>(row, to),
-                    4 => self.tile::<4, NV>(row, to),
-                    5 => self.tile::<5, NV>(row, to),
-                    6 => self.tile::<6, NV>(row, to),
-                    7 if NV < 4 => self.tile::<7, NV>(row, to),
-                    8 if NV < 4 => self.tile::<8, NV>(row, to),
-                    9 if NV < 3 => self.tile::<9, NV>(row, to),
-                    10 if NV < 3 => self.tile::<10, NV>(row, to),
-                    11 if NV < 3 => self.tile::<11, NV>(row, to),
-                    12 if NV < 3 => self.tile::<12, NV>(row, to),
-                    13 if NV < 2 => self.tile::<13, NV>(row, to),
-                    _ if NV < 2 => self.tile::<14, NV>(row, to),
+                    1 => self.tile::<1, NV, ADD>(row, add, to),
+                    2 => self.tile::<2, NV, ADD>(row, add, to),
+                    3 => self.tile::<3, NV, ADD>(row, add, to),
+                    4 => self.tile::<4, NV, ADD>(row, add, to),
+                    5 => self.tile::<5, NV, ADD>(row, add, to),
+                    6 => self.tile::<6, NV, ADD>(row, add, to),
+                    7 if NV < 4 => self.tile::<7, NV, ADD>(row, add, to),
+                    8 if NV < 4 => self.tile::<8, NV, ADD>(row, add, to),
+                    9 if NV < 3 => self.tile::<9, NV, ADD>(row, add, to),
+                    10 if NV < 3 => self.tile::<10, NV, ADD>(row, add, to),
+                    11 if NV < 3 => self.tile::<11, NV, ADD>(row, add, to),
+                    12 if NV < 3 => self.tile::<12, NV, ADD>(row, add, to),
+                    13 if NV < 2 => self.tile::<13, NV, ADD>(row, add, to),
+                    _ if NV < 2 => self.tile::<14, NV, ADD>(row, add, to),
                     rows => unreachable!("a tile of {rows} rows"),
                 }
             }
@@ -109,21 +124,20 @@ impl Block<'_> {
     }
 
     /// # Safety
-    /// `MR` rows from `row` on exist; `to` can take the panel's channels of each.
+    /// `MR` rows from `row` on exist; `to` (and `residual` if `ADD`) has the panel's channels of
+    /// each.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    unsafe fn tile<const MR: usize, const NV: usize>(&self, row: usize, to: *mut u8) {
-        // SAFETY: the row exists, and all of its depth with it.
-        let acc = unsafe {
-            let a = self.rows.values.as_ptr().add(self.rows.start + row * self.rows.stride);
-            accumulate::<MR, NV, 1>(a, self.rows.stride, 0, self.depth, self.panel)
-        };
-        let residual = self.residual.map(|all| &all[row * self.out_c + self.panel.first()..]);
-        // SAFETY: passed on; the residual has the output's shape.
+    unsafe fn tile<const MR: usize, const NV: usize, const ADD: bool>(
+        &self,
+        row: usize,
+        residual: *const u8,
+        to: *mut u8,
+    ) {
+        // SAFETY: the row exists, and all of its depth with it; the rest is passed on.
         unsafe {
-            match residual {
-                None => self.store::<MR, NV, false>(acc, std::ptr::null(), to),
-                Some(residual) => self.store::<MR, NV, true>(acc, residual.as_ptr(), to),
-            }
+            let a = self.rows.values.as_ptr().add(self.rows.start + row * self.rows.stride);
+            let acc = accumulate::<MR, NV, 1>(a, self.rows.stride, 0, self.depth, self.panel);
+            self.store::<MR, NV, ADD>(acc, residual, to);
         }
     }
 
@@ -140,7 +154,8 @@ impl Block<'_> {
         let cols = self.panel.cols();
         let finish = self.finish;
         let group = const { rows_per_pack(NV) };
-        for first in (0..MR).step_by(group) {
+        for g in 0..MR.div_ceil(group) {
+            let first = g * group;
             let mut values = [_mm512_setzero_si512(); 4];
             for (i, value) in values.iter_mut().enumerate() {
                 // What is missing repeats something; it is not stored.

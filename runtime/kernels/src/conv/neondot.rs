@@ -1,0 +1,193 @@
+//! Dense convolution for NEON with the dot-product extension: packing, blocking and the loop over
+//! panels. The inner loop is in `neondot_tile.rs`.
+//!
+//! The input's zero point is folded into the bias, and so is the offset of 128 that makes
+//! activations signed bytes: `sum((x - z) * w) = sum((x - 128) * w) + (128 - z) * sum(w)`.
+
+use std::ops::Range;
+
+use super::neondot_tile::{self as tile, MAX_COLS, MAX_ROWS, PanelRef};
+use super::{ConvOptions, Layer, im2col};
+use crate::arm::{Clamp, Ending};
+use crate::isa::NeonDot;
+use crate::requantize::{Reach, folded_bias};
+use crate::scratch::{Packed16, as_bytes, as_bytes_mut};
+use crate::{ConvGeometry, Scratch};
+
+/// Bytes of packed activations that one block may take: it stays in the first-level cache.
+const BLOCK_BYTES: usize = 16 * 1024;
+
+pub(super) struct Kernel {
+    token: NeonDot,
+    geometry: ConvGeometry,
+    input_zero_point: u8,
+    /// `kernel_h * kernel_w * in_c`.
+    depth: usize,
+    /// Steps of 8 values of depth.
+    pairs: usize,
+    /// Pixels per block.
+    block: usize,
+    panels: Vec<Panel>,
+    clamp: Clamp,
+    ending: u8,
+}
+
+/// The weights of up to 16 output channels.
+struct Panel {
+    first: usize,
+    /// Channels that exist; the rest of the panel is zero.
+    cols: usize,
+    /// Vectors of four channels: 4 or 2.
+    vectors: usize,
+    /// `[depth / 4][channel][4]`, depth padded to 8 with zeros.
+    weights: Packed16,
+    bias: [i32; MAX_COLS],
+    multiplier: [f32; MAX_COLS],
+}
+
+impl Panel {
+    fn new(layer: &Layer<'_>, depth: usize, first: usize) -> Panel {
+        let left = layer.geometry.out_c - first;
+        let vectors = if left > 8 { 4 } else { 2 };
+        let width = vectors * 4;
+        let cols = left.min(width);
+        let row = |c: usize| &layer.weights[(first + c) * depth..][..depth];
+        let weights = Packed16::new(depth.next_multiple_of(8) * width / 2, |packed| {
+            let packed = as_bytes_mut(packed);
+            for c in 0..cols {
+                for (k, &w) in row(c).iter().enumerate() {
+                    packed[(k / 4 * width + c) * 4 + k % 4] = w as i8 as u8;
+                }
+            }
+        });
+        let (mut bias, mut multiplier) = ([0; MAX_COLS], [0.0; MAX_COLS]);
+        let zero_point = i32::from(layer.input.zero_point) - 128;
+        for c in 0..cols {
+            bias[c] = folded_bias(row(c), zero_point, layer.output.bias[first + c]);
+            multiplier[c] = layer.output.multiplier[first + c];
+        }
+        Panel { first, cols, vectors, weights, bias, multiplier }
+    }
+}
+
+impl Kernel {
+    /// Whether this kernel computes the layer.
+    pub(super) fn takes(layer: &Layer<'_>, reach: Reach) -> bool {
+        reach.converts_exactly && reach.weights_fit_i8 && layer.options == ConvOptions::default()
+    }
+
+    /// For weights that fit `i8`.
+    pub(super) fn new(token: NeonDot, layer: &Layer<'_>, reach: Reach) -> Kernel {
+        let g = layer.geometry;
+        let depth = g.taps() * g.in_c;
+        let pairs = depth.div_ceil(8);
+        Kernel {
+            token,
+            geometry: g,
+            input_zero_point: layer.input.zero_point,
+            depth,
+            pairs,
+            block: (BLOCK_BYTES / (pairs * 8) / MAX_ROWS * MAX_ROWS).max(MAX_ROWS),
+            panels: (0..g.out_c).step_by(MAX_COLS).map(|n| Panel::new(layer, depth, n)).collect(),
+            clamp: Clamp::new(layer.output.zero_point, layer.output.min, layer.output.max),
+            ending: Ending::of(&layer.output, reach),
+        }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        if self.geometry.is_pointwise() {
+            "pointwise_u8s8_neondot_6x16"
+        } else {
+            "conv_u8s8_neondot_6x16"
+        }
+    }
+
+    pub(super) fn run(
+        &self,
+        input: &[u8],
+        range: Range<usize>,
+        output: &mut [u8],
+        scratch: &mut Scratch,
+    ) {
+        let out_c = self.geometry.out_c;
+        for (index, out) in output.chunks_mut(self.block * out_c).enumerate() {
+            let start = range.start + index * self.block;
+            let pixels = start..start + out.len() / out_c;
+            let tiles = self.pack(input, pixels, scratch);
+            for panel in &self.panels {
+                match self.ending {
+                    Ending::PLAIN => self.run_panel::<{ Ending::PLAIN }>(tiles, panel, out),
+                    Ending::FITTING => self.run_panel::<{ Ending::FITTING }>(tiles, panel, out),
+                    _ => self.run_panel::<{ Ending::SATURATING }>(tiles, panel, out),
+                }
+            }
+        }
+    }
+
+    /// The pixels of one block as tiles.
+    fn pack<'s>(&self, input: &[u8], pixels: Range<usize>, scratch: &'s mut Scratch) -> &'s [u8] {
+        let (count, depth) = (pixels.len(), self.depth);
+        let pointwise = self.geometry.is_pointwise();
+        let gathered_len = if pointwise { 0 } else { self.block * depth };
+        // An odd number of pixels takes the room of one more.
+        let packed_len = (self.block + 1) * self.pairs * 8;
+        let (gathered, packed) = scratch.bytes_and_i16s(gathered_len, packed_len / 2);
+        let source = if pointwise {
+            &input[pixels.start * depth..][..count * depth]
+        } else {
+            let gathered = &mut gathered[..count * depth];
+            let outside = self.input_zero_point;
+            im2col::gather(&self.geometry, input, outside, pixels, gathered, depth);
+            gathered
+        };
+        let packed = as_bytes_mut(packed);
+        let (mut done, mut used) = (0, 0);
+        while done < count {
+            let rows = tile::next_rows(count - done);
+            let bytes = tile::tile_bytes(rows, self.pairs);
+            let from = &source[done * depth..(done + rows) * depth];
+            tile::pack_tile(self.token, from, depth, rows, &mut packed[used..used + bytes]);
+            done += rows;
+            used += bytes;
+        }
+        &packed[..used]
+    }
+
+    /// All pixels of one block times one panel.
+    fn run_panel<const END: u8>(&self, tiles: &[u8], panel: &Panel, out: &mut [u8]) {
+        let out_c = self.geometry.out_c;
+        let count = out.len() / out_c;
+        let parts = PanelRef {
+            weights: as_bytes(panel.weights.values()),
+            bias: &panel.bias,
+            multiplier: &panel.multiplier,
+            vectors: panel.vectors,
+            // SAFETY: the token proves NEON.
+            clamp: unsafe { self.clamp.vectors() },
+        };
+        if panel.cols == panel.vectors * 4 {
+            assert!(panel.first + panel.cols <= out_c && count * out_c == out.len());
+            let to = out[panel.first..].as_mut_ptr();
+            // SAFETY: all columns of the panel exist in each pixel.
+            unsafe { tile::run::<END>(self.token, tiles, self.pairs, count, &parts, to, out_c) };
+            return;
+        }
+        let mut tiles = tiles;
+        for out in out.chunks_mut(MAX_ROWS * out_c) {
+            let mut whole = [0u8; MAX_ROWS * MAX_COLS];
+            let count = out.len() / out_c;
+            let parts_of = [count / 6 * 6, count % 6 & 4, count % 6 & 2, count % 6 & 1];
+            let bytes = parts_of.map(|rows| tile::tile_bytes(rows, self.pairs)).iter().sum();
+            let (now, rest) = tiles.split_at(bytes);
+            // SAFETY: the array holds all columns of the panel.
+            unsafe {
+                let to = whole.as_mut_ptr();
+                tile::run::<END>(self.token, now, self.pairs, count, &parts, to, MAX_COLS);
+            }
+            for (to, from) in out.chunks_mut(out_c).zip(whole.chunks_exact(MAX_COLS)) {
+                to[panel.first..][..panel.cols].copy_from_slice(&from[..panel.cols]);
+            }
+            tiles = rest;
+        }
+    }
+}

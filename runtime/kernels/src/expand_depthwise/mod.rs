@@ -1,0 +1,214 @@
+//! A dense convolution (the expansion of an inverted residual, or a network's stem) and the
+//! depthwise convolution that reads it, as one operation: what lies between them is never a whole
+//! image, only a few rows of a few channels in the first-level cache.
+//!
+//! The result is that of [`crate::conv::Conv`] followed by [`crate::depthwise::Depthwise`], bit
+//! for bit, in blocks of channels: `[block][pixel][BLOCK_CHANNELS]`, which a projection reads with
+//! [`crate::conv::ConvOptions::blocked_input`].
+//!
+//! A unit of work is some rows of one block of channels. Units depend on nothing but the input,
+//! and their results follow one another in memory: threads share them as they like.
+
+#[cfg(target_arch = "x86_64")]
+mod vnni;
+
+use std::ops::Range;
+
+use crate::conv::{self, BLOCK_CHANNELS, ConvOptions};
+use crate::depthwise;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Avx512Vnni;
+use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
+
+/// One of the two convolutions; fields as the arguments of [`crate::conv::Conv::new`] and
+/// [`crate::depthwise::Depthwise::new`].
+#[derive(Clone, Debug)]
+pub struct Part<'a> {
+    /// Shape.
+    pub geometry: ConvGeometry,
+    /// `[out_c][kernel_h][kernel_w][in_c]`, or `[kernel_h][kernel_w][channels]`.
+    pub weights: &'a [i16],
+    /// Of the input.
+    pub input: InputCodes,
+    /// Of the output.
+    pub output: Requantize,
+}
+
+/// The two convolutions, packed for one instruction set.
+pub struct ExpandDepthwise {
+    expand: ConvGeometry,
+    depthwise: ConvGeometry,
+    units: Vec<Unit>,
+    /// Where the results of each unit end in the output.
+    ends: Vec<usize>,
+    body: Body,
+}
+
+/// Some output rows of one block of channels.
+struct Unit {
+    block: usize,
+    rows: Range<usize>,
+}
+
+enum Body {
+    #[cfg(target_arch = "x86_64")]
+    Vnni(vnni::Kernel),
+    #[cfg(not(target_arch = "x86_64"))]
+    Never(std::convert::Infallible),
+}
+
+impl ExpandDepthwise {
+    /// Packs the pair, or gives `None` where `isa` has no kernel for it (then the two layers run
+    /// one after the other). `threads` is how many the units should suit.
+    ///
+    /// # Errors
+    /// [`KernelError::Unavailable`] if this CPU lacks `isa`; another variant if a layer is wrong in
+    /// itself, or the second does not read what the first writes.
+    pub fn new(
+        isa: Isa,
+        threads: usize,
+        expand: Part<'_>,
+        depthwise: Part<'_>,
+    ) -> Result<Option<ExpandDepthwise>, KernelError> {
+        isa.check()?;
+        let (g, d) = (expand.geometry, depthwise.geometry);
+        if (g.out_h, g.out_w, g.out_c) != (d.in_h, d.in_w, d.in_c) || d.in_c != d.out_c {
+            let why = "the depthwise convolution does not read what the expansion writes";
+            return Err(KernelError::Geometry(format!("{why}: {g:?}, {d:?}")));
+        }
+        // Both layers are checked as if each stood alone.
+        let (first, first_reach) = conv::Layer::new(
+            g,
+            expand.weights,
+            expand.input,
+            expand.output,
+            ConvOptions::default(),
+        )?;
+        let (second, second_reach) =
+            depthwise::Layer::new(d, depthwise.weights, depthwise.input, depthwise.output)?;
+        let body = match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni
+                if vnni::Kernel::takes((&first, first_reach), (&second, second_reach)) =>
+            {
+                Avx512Vnni::detect()
+                    .map(|token| Body::Vnni(vnni::Kernel::new(token, &first, &second)))
+            }
+            _ => None,
+        };
+        let units = units(&d, threads);
+        let row = d.out_w * BLOCK_CHANNELS;
+        let ends = units.iter().map(|unit| (unit.block * d.out_h + unit.rows.end) * row).collect();
+        Ok(body.map(|body| ExpandDepthwise { expand: g, depthwise: d, units, ends, body }))
+    }
+
+    /// The kernel's name, `expand_depthwise_{types}_{isa}_{tile}`.
+    pub fn kernel(&self) -> &'static str {
+        match &self.body {
+            #[cfg(target_arch = "x86_64")]
+            Body::Vnni(kernel) => kernel.name(),
+            #[cfg(not(target_arch = "x86_64"))]
+            Body::Never(never) => match *never {},
+        }
+    }
+
+    /// The expansion's shape.
+    pub fn expand(&self) -> &ConvGeometry {
+        &self.expand
+    }
+
+    /// The depthwise convolution's shape.
+    pub fn depthwise(&self) -> &ConvGeometry {
+        &self.depthwise
+    }
+
+    /// Units of work.
+    pub fn units(&self) -> usize {
+        self.units.len()
+    }
+
+    /// Bytes of the whole output.
+    pub fn output_len(&self) -> usize {
+        let d = &self.depthwise;
+        d.out_h * d.out_w * d.out_c.next_multiple_of(BLOCK_CHANNELS)
+    }
+
+    /// Where the results of each unit end in the output, and those of the next one begin.
+    pub fn unit_ends(&self) -> &[usize] {
+        &self.ends
+    }
+
+    /// Computes a unit.
+    ///
+    /// `input` is the whole image `[in_h][in_w][in_c]` of the expansion; `output` is the unit's
+    /// part of the result. Channels that fill up the last block are unspecified.
+    ///
+    /// # Panics
+    /// If `input` or `output` has another length, or there is no such unit.
+    pub fn run(&self, input: &[u8], unit: usize, output: &mut [u8], scratch: &mut Scratch) {
+        assert_eq!(input.len(), self.expand.input_len(), "input length");
+        let Unit { block, ref rows } = self.units[unit];
+        let len = rows.len() * self.depthwise.out_w * BLOCK_CHANNELS;
+        assert_eq!(output.len(), len, "output length");
+        match &self.body {
+            #[cfg(target_arch = "x86_64")]
+            Body::Vnni(kernel) => kernel.run(input, block, rows.clone(), output, scratch),
+            #[cfg(not(target_arch = "x86_64"))]
+            Body::Never(never) => match *never {},
+        }
+    }
+}
+
+/// Divides the output into units: whole images of a block of channels, or parts of them if that
+/// keeps `threads` busier than the rows which neighbouring parts compute twice cost.
+fn units(d: &ConvGeometry, threads: usize) -> Vec<Unit> {
+    let blocks = d.out_c.div_ceil(BLOCK_CHANNELS);
+    let again = d.kernel_h.saturating_sub(d.stride_h);
+    let rows_of = |parts: usize, part: usize| {
+        // Pairs of rows stay together.
+        let at = |part: usize| (part * d.out_h / parts).next_multiple_of(2).min(d.out_h);
+        at(part)..at(part + 1)
+    };
+    let cost = |parts: usize| {
+        let rounds = (blocks * parts).div_ceil(threads.max(1));
+        rounds * ((d.out_h * d.stride_h).div_ceil(parts) + again)
+    };
+    let most = (d.out_h / 4).clamp(1, 8);
+    let parts = (1..=most).min_by_key(|&parts| cost(parts)).unwrap_or(1);
+    (0..blocks)
+        .flat_map(|block| (0..parts).map(move |part| (block, part)))
+        .map(|(block, part)| Unit { block, rows: rows_of(parts, part) })
+        .filter(|unit| !unit.rows.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_cover_each_block_once_and_suit_the_threads() {
+        for (h, channels, threads) in
+            [(56, 96, 2), (7, 1152, 4), (1, 32, 3), (14, 480, 4), (9, 40, 2)]
+        {
+            let d = ConvGeometry {
+                kernel_h: 3,
+                kernel_w: 3,
+                pad_top: 1,
+                pad_left: 1,
+                ..ConvGeometry::pointwise(h, 8, channels, channels)
+            };
+            let units = units(&d, threads);
+            let mut next = (0, 0);
+            for unit in &units {
+                assert_eq!((unit.block, unit.rows.start), next);
+                assert!(!unit.rows.is_empty());
+                next = match unit.rows.end == h {
+                    true => (unit.block + 1, 0),
+                    false => (unit.block, unit.rows.end),
+                };
+            }
+            assert_eq!(next, (channels.div_ceil(BLOCK_CHANNELS), 0));
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Threads that share the loop of one layer: for pieces of work of some ten microseconds.
+//!
+//! For what: [`Workers::split`] divides an output among threads and returns when all of it is
+//! there. Not for: tasks that wait for anything, or that outlive the call. What a layer's kernel
+//! computes does not depend on how it is divided, so neither does a network's result.
+//!
+//! How it runs: a call publishes the work and takes pieces of it itself; threads that still spin
+//! after the layer before join at once, those that have gone to sleep are woken and join late or
+//! never: the call waits for pieces that were taken, not for threads. Nothing is allocated.
+
+use std::cell::UnsafeCell;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a thread without work spins before it sleeps: longer than what lies between two layers,
+/// short against the time between two pictures.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// Work on piece `.0` by thread `.1`.
+type Work<'a> = dyn Fn(usize, usize) + Sync + 'a;
+
+/// A call's work, and the number of its pieces.
+#[derive(Clone, Copy)]
+struct Job {
+    work: *const Work<'static>,
+    pieces: usize,
+}
+
+/// Alone in its cache lines.
+#[repr(align(128))]
+struct Alone<T>(T);
+
+struct Shared {
+    /// Pieces that nobody has taken yet; taking one is decrementing this from above 0.
+    left: Alone<AtomicUsize>,
+    /// Pieces that are done.
+    done: Alone<AtomicUsize>,
+    /// Threads that sleep or are about to.
+    sleepers: AtomicUsize,
+    stop: AtomicBool,
+    /// A piece panicked on one of our threads.
+    panicked: AtomicBool,
+    /// Written only while no piece is left and none is being worked on; read only by who has taken
+    /// a piece that is not done yet.
+    job: UnsafeCell<Option<Job>>,
+}
+
+// SAFETY: all fields but `job` are atomics. `job` is written by the one call that holds `busy`,
+// before it stores `left` (release), and read after `left` was decremented (acquire) and before
+// `done` is incremented (release); the writer waits until `done` says (acquire) that all pieces are
+// done. So no read meets a write. The pointer in it leads to a `Sync` closure.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; nothing in it belongs to a thread.
+unsafe impl Send for Shared {}
+
+impl Shared {
+    /// Takes a piece, if any is left, and works on it.
+    fn work(&self, thread: usize) -> bool {
+        let take = |left: usize| left.checked_sub(1);
+        let Ok(left) = self.left.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, take) else {
+            return false;
+        };
+        // SAFETY: this thread has taken a piece that is not done yet (see `Sync` above).
+        let job = unsafe { *self.job.get() };
+        if let Some(Job { work, pieces }) = job {
+            // SAFETY: the call that published the closure returns only when this piece is done.
+            let work = unsafe { &*work };
+            let piece = || work(pieces - left, thread);
+            if catch_unwind(AssertUnwindSafe(piece)).is_err() {
+                self.panicked.store(true, Ordering::Relaxed);
+            }
+        }
+        self.done.0.fetch_add(1, Ordering::Release);
+        true
+    }
+
+    fn wanted(&self, order: Ordering) -> bool {
+        self.left.0.load(order) > 0 || self.stop.load(order)
+    }
+
+    /// Waits for work or the end: spins, then sleeps.
+    fn wait(&self) {
+        let start = Instant::now();
+        while start.elapsed() < SPIN {
+            for _ in 0..64 {
+                if self.wanted(Ordering::Relaxed) {
+                    return;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        // Either `publish` sees this sleeper, or this thread sees the work: all four accesses are
+        // in one order.
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        while !self.wanted(Ordering::SeqCst) {
+            std::thread::park();
+        }
+        self.sleepers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn serve(&self, thread: usize) {
+        while !self.stop.load(Ordering::Relaxed) {
+            while self.work(thread) {}
+            self.wait();
+        }
+    }
+}
+
+/// A fixed number of threads that work together, the caller's own included.
+pub struct Workers {
+    shared: Arc<Shared>,
+    helpers: Vec<JoinHandle<()>>,
+    /// A call is running.
+    busy: AtomicBool,
+}
+
+impl std::fmt::Debug for Workers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Workers({})", self.threads())
+    }
+}
+
+impl Workers {
+    /// `threads` threads; 0 and 1 mean the caller's own alone.
+    ///
+    /// # Errors
+    /// The operating system's when it starts no more threads.
+    pub fn new(threads: usize) -> std::io::Result<Workers> {
+        let shared = Arc::new(Shared {
+            left: Alone(AtomicUsize::new(0)),
+            done: Alone(AtomicUsize::new(0)),
+            sleepers: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
+            job: UnsafeCell::new(None),
+        });
+        let mut workers = Workers { shared, helpers: Vec::new(), busy: AtomicBool::new(false) };
+        for thread in 1..threads {
+            let shared = workers.shared.clone();
+            let helper = std::thread::Builder::new()
+                .name(format!("kinglet-{thread}"))
+                .stack_size(256 << 10)
+                .spawn(move || shared.serve(thread))?;
+            workers.helpers.push(helper);
+        }
+        Ok(workers)
+    }
+
+    /// How many there are, the caller's own included.
+    pub fn threads(&self) -> usize {
+        self.helpers.len() + 1
+    }
+
+    /// Divides `output` into pieces of `piece_len` (the last may be shorter) and calls `work` with
+    /// each piece's number, the piece, and one of `states` that no other piece uses meanwhile.
+    ///
+    /// Called while another call is running, also from within `work`, it runs on the caller alone.
+    ///
+    /// # Panics
+    /// If `piece_len` is 0, or there are fewer states than threads, or `work` panics; then all
+    /// other pieces are done or dropped.
+    pub fn split<T: Send, S: Send>(
+        &self,
+        output: &mut [T],
+        piece_len: usize,
+        states: &mut [S],
+        work: impl Fn(usize, &mut [T], &mut S) + Sync,
+    ) {
+        let (len, pieces) = (output.len(), output.len().div_ceil(piece_len));
+        let piece_at = |piece: usize| piece * piece_len..((piece + 1) * piece_len).min(len);
+        // SAFETY: pieces of whole `piece_len` from 0 on, the last one cut at the end: they lie in
+        // the output and share nothing.
+        unsafe { self.split_at(output, pieces, piece_at, states, work) }
+    }
+
+    /// [`Workers::split`] into pieces of different lengths: piece `i` ends at `ends[i]`, where the
+    /// next one starts.
+    ///
+    /// # Panics
+    /// As [`Workers::split`]; also if `ends` descend, or the last one is not the output's length.
+    pub fn split_uneven<T: Send, S: Send>(
+        &self,
+        output: &mut [T],
+        ends: &[usize],
+        states: &mut [S],
+        work: impl Fn(usize, &mut [T], &mut S) + Sync,
+    ) {
+        assert!(ends.is_sorted() && ends.last().copied().unwrap_or(0) == output.len());
+        let piece_at = |piece: usize| piece.checked_sub(1).map_or(0, |p| ends[p])..ends[piece];
+        // SAFETY: the ends ascend to the output's length: pieces lie in it and share nothing.
+        unsafe { self.split_at(output, ends.len(), piece_at, states, work) }
+    }
+
+    /// # Safety
+    /// `piece_at` gives ranges within `output`, disjoint for different pieces below `pieces`.
+    unsafe fn split_at<T: Send, S: Send>(
+        &self,
+        output: &mut [T],
+        pieces: usize,
+        piece_at: impl Fn(usize) -> Range<usize> + Sync,
+        states: &mut [S],
+        work: impl Fn(usize, &mut [T], &mut S) + Sync,
+    ) {
+        assert!(states.len() >= self.threads(), "a state for each thread");
+        let (output, states) = (Shareable(output.as_mut_ptr()), Shareable(states.as_mut_ptr()));
+        self.run(pieces, &|piece, thread| {
+            let place = piece_at(piece);
+            // SAFETY: `piece < pieces`, so the part lies in `output`, which is borrowed for the
+            // whole call; each piece is worked on once, and parts of different pieces are disjoint.
+            let part = unsafe {
+                std::slice::from_raw_parts_mut(output.pointer().add(place.start), place.len())
+            };
+            // SAFETY: `thread < threads() <= states.len()`, and `states` is borrowed for the whole
+            // call; a thread works on one piece at a time, so nobody else uses its state.
+            let state = unsafe { &mut *states.pointer().add(thread) };
+            work(piece, part, state);
+        });
+    }
+
+    /// Calls `work(piece, thread)` once for each piece of `0..pieces`; no two calls at a time have
+    /// the same thread, which is below [`Self::threads`].
+    fn run(&self, pieces: usize, work: &Work<'_>) {
+        let alone = pieces < 2 || self.helpers.is_empty();
+        if alone || self.busy.swap(true, Ordering::Acquire) {
+            return (0..pieces).for_each(|piece| work(piece, 0));
+        }
+        let shared = &*self.shared;
+        let work: *const Work<'_> = work;
+        // SAFETY: only the lifetime changes; `finish` returns when the last use is over.
+        let work = unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
+        // SAFETY: this call holds `busy`, and the one before left no piece that is not done.
+        unsafe { *shared.job.get() = Some(Job { work, pieces }) };
+        shared.done.0.store(0, Ordering::Relaxed);
+        shared.left.0.store(pieces, Ordering::SeqCst);
+        if shared.sleepers.load(Ordering::SeqCst) > 0 {
+            self.helpers.iter().take(pieces - 1).for_each(|h| h.thread().unpark());
+        }
+        while shared.work(0) {}
+        let start = Instant::now();
+        while shared.done.0.load(Ordering::Acquire) < pieces {
+            std::hint::spin_loop();
+            // A thread that has a piece may have lost its core to another program.
+            if start.elapsed() > SPIN {
+                std::thread::yield_now();
+            }
+        }
+        let panicked = shared.panicked.swap(false, Ordering::Relaxed);
+        self.busy.store(false, Ordering::Release);
+        if panicked {
+            resume_unwind(Box::new("a piece of work panicked".to_owned()));
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        for helper in self.helpers.drain(..) {
+            helper.thread().unpark();
+            // A helper catches what panics in it.
+            let _ = helper.join();
+        }
+    }
+}
+
+/// A pointer that threads share; what they do with it is on them.
+struct Shareable<T>(*mut T);
+
+impl<T> Shareable<T> {
+    fn pointer(&self) -> *mut T {
+        self.0
+    }
+}
+
+// SAFETY: a pointer is a number; `Workers::split` says why its uses are sound, and demands `Send` of
+// what it leads to.
+unsafe impl<T> Sync for Shareable<T> {}
