@@ -44,6 +44,7 @@ pub mod jpeg;
 pub mod linear;
 pub mod lookup;
 pub mod mul;
+pub mod peak;
 pub mod pool;
 pub mod quantize;
 mod requantize;
