@@ -120,6 +120,17 @@ impl ConvGeometry {
             .filter(|&col| col < self.in_w)
     }
 
+    /// Output columns whose windows lie within the image's columns.
+    pub(crate) fn inner_columns(&self) -> std::ops::Range<usize> {
+        let first = self.pad_left.div_ceil(self.stride_w).min(self.out_w);
+        let reach = (self.kernel_w - 1) * self.dilation_w + 1;
+        let end = (self.in_w + self.pad_left)
+            .checked_sub(reach)
+            .map_or(0, |last| last / self.stride_w + 1)
+            .min(self.out_w);
+        first..end.max(first)
+    }
+
     /// Checks what every kernel relies on: no zero size, no overflow, no window wholly in the
     /// padding at the image's edges.
     ///

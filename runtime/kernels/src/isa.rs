@@ -188,14 +188,18 @@ impl NeonDot {
 /// Proof that this CPU has NEON with half-precision arithmetic (`fmla.8h`).
 #[cfg(target_arch = "aarch64")]
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct NeonFp16(());
+pub(crate) struct NeonFp16(Neon);
 
 #[cfg(target_arch = "aarch64")]
 impl NeonFp16 {
     pub(crate) fn detect() -> Option<NeonFp16> {
-        (std::arch::is_aarch64_feature_detected!("neon")
-            && std::arch::is_aarch64_feature_detected!("fp16"))
-        .then_some(NeonFp16(()))
+        let neon = Neon::detect()?;
+        std::arch::is_aarch64_feature_detected!("fp16").then_some(NeonFp16(neon))
+    }
+
+    /// NEON is there too.
+    pub(crate) fn neon(self) -> Neon {
+        self.0
     }
 }
 
