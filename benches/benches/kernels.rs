@@ -5,32 +5,13 @@
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use kinglet_kernels::add::{Add, AddParams};
-use kinglet_kernels::catalogue::{Entry, Op, efficientnet_lite0};
-use kinglet_kernels::conv::Conv;
-use kinglet_kernels::depthwise::Depthwise;
-use kinglet_kernels::linear::{Linear, LinearOutput};
-use kinglet_kernels::pool::GlobalAveragePool;
+use kinglet_kernels::catalogue::{Entry, Layer, Op, efficientnet_lite0};
 use kinglet_kernels::quantize::{Dequantize, Quantize};
-use kinglet_kernels::{InputCodes, Isa, KernelError, Requantize, Scratch};
+use kinglet_kernels::{InputCodes, Isa, KernelError};
 
 /// Reproducible bytes; their values do not change the time.
 fn bytes(n: usize) -> Vec<u8> {
     (0..n as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
-}
-
-fn weights(n: usize) -> Vec<i16> {
-    bytes(n).into_iter().map(|b| i16::from(b).clamp(1, 255) - 128).collect()
-}
-
-fn requantize(channels: usize) -> Requantize {
-    Requantize {
-        multiplier: vec![0.001; channels],
-        bias: vec![100; channels],
-        zero_point: 3,
-        min: 3,
-        max: 250,
-    }
 }
 
 /// Runs one layer on one instruction set.
@@ -39,53 +20,10 @@ fn layer(
     entry: &Entry,
     isa: Isa,
 ) -> Result<(), KernelError> {
-    let g = entry.geometry;
-    let mut scratch = Scratch::new();
-    let input = bytes(g.input_len());
-    let mut output = vec![0; g.output_len()];
+    let mut layer = Layer::new(isa, entry, InputCodes::any(128))?;
     group.throughput(Throughput::Elements(entry.macs()));
-    let mut bench = |kernel: &str, run: &mut dyn FnMut()| {
-        group.bench_function(format!("{}/{kernel}", entry.name), |b| b.iter(&mut *run));
-    };
-    match entry.op {
-        Op::Conv => {
-            let weights = weights(g.out_c * g.kernel_h * g.kernel_w * g.in_c);
-            let conv = Conv::new(isa, g, &weights, InputCodes::any(128), requantize(g.out_c))?;
-            let pixels = conv.pixels();
-            bench(conv.kernel(), &mut || conv.run(&input, 0..pixels, &mut output, &mut scratch));
-        }
-        Op::Depthwise => {
-            let weights = weights(g.out_c * g.kernel_h * g.kernel_w);
-            let conv = Depthwise::new(isa, g, &weights, InputCodes::any(128), requantize(g.out_c))?;
-            let rows = conv.rows();
-            bench(conv.kernel(), &mut || conv.run(&input, 0..rows, &mut output, &mut scratch));
-        }
-        Op::Linear => {
-            let out = LinearOutput::Quantized(requantize(g.out_c));
-            let weights = weights(g.in_c * g.out_c);
-            let linear = Linear::new(isa, g.in_c, g.out_c, &weights, InputCodes::any(128), out)?;
-            bench(linear.kernel(), &mut || linear.run_u8(&input, &mut output, &mut scratch));
-        }
-        Op::Add => {
-            let params = AddParams {
-                a_zero_point: 3,
-                b_zero_point: 5,
-                a_multiplier: 0.7,
-                b_multiplier: 0.9,
-                zero_point: 100,
-                min: 0,
-                max: 255,
-            };
-            let add = Add::new(isa, params)?;
-            bench(add.kernel(), &mut || add.run(&input, &input, &mut output));
-        }
-        Op::Pool => {
-            let pixels = g.in_h * g.in_w;
-            let pool = GlobalAveragePool::new(isa, pixels, g.in_c, 3, 0.02, 3, 0, 255)?;
-            let output = &mut output[..g.in_c];
-            bench(pool.kernel(), &mut || pool.run(&input, output, &mut scratch));
-        }
-    }
+    let id = format!("{}/{}", entry.name, layer.kernel());
+    group.bench_function(id, |b| b.iter(|| layer.run()));
     Ok(())
 }
 

@@ -4,7 +4,10 @@
 //! Source: the stage table of EfficientNet-B0 (Tan and Le, 2019, table 1) without squeeze and
 //! excitation, and with the "SAME" padding of TensorFlow.
 
+mod layer;
+
 use crate::ConvGeometry;
+pub use layer::{Layer, SEVEN_BITS};
 
 /// The operation of a catalogue entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

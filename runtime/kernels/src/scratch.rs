@@ -27,6 +27,12 @@ impl Scratch {
         self.lines.len() * size_of::<Line>()
     }
 
+    /// Makes it as large as one that holds `bytes`, so that what ran with that one runs with this one
+    /// without allocating.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes(bytes);
+    }
+
     /// `len` bytes with arbitrary (initialised) content, aligned to 64.
     pub(crate) fn bytes(&mut self, len: usize) -> &mut [u8] {
         let lines = len.div_ceil(size_of::<Line>());
@@ -209,5 +215,8 @@ mod tests {
         assert_eq!(address % 64, 0);
         assert_eq!(scratch.i32s(32).len(), 32);
         assert_eq!(scratch.capacity_bytes(), 128, "large enough already");
+        let mut other = Scratch::new();
+        other.reserve(scratch.capacity_bytes());
+        assert_eq!(other.capacity_bytes(), 128);
     }
 }

@@ -12,8 +12,11 @@ const ALIGN: usize = 64;
 
 /// Outputs smaller than this are not worth waking other threads for, bytes.
 const MIN_PARALLEL: usize = 8 << 10;
-/// Pieces a thread: with more than one, a thread that came late or lost its core holds up less.
+/// Pieces a thread at most: with more than one, a thread that came late or lost its core holds up
+/// less.
 const PIECES: usize = 2;
+/// Outputs of a piece, bytes, below which a thread gets one piece only: each costs about 2 us.
+const MIN_PIECE: usize = 32 << 10;
 
 /// Divides `units` of work, the same number of outputs each, among the threads.
 pub(super) fn split<T: Send>(
@@ -27,7 +30,8 @@ pub(super) fn split<T: Send>(
         return work(0..units, output, &mut scratches[0]);
     }
     let unit_len = output.len() / units;
-    let share = units.div_ceil(workers.threads() * PIECES);
+    let threads = workers.threads();
+    let share = units.div_ceil((output.len() / MIN_PIECE).clamp(threads, threads * PIECES));
     workers.split(output, share * unit_len, scratches, |piece, part, scratch| {
         let start = piece * share;
         work(start..start + part.len() / unit_len, part, scratch);
@@ -94,6 +98,9 @@ impl Plan {
                 times.push(start.elapsed());
             }
         }
+        // Which thread gets which piece differs from run to run: all are ready for all of them now.
+        let largest = scratches.iter().map(Scratch::capacity_bytes).max().unwrap_or(0);
+        scratches.iter_mut().for_each(|s| s.reserve(largest));
     }
 }
 

@@ -258,13 +258,7 @@ unsafe fn add_products<S: Simd, const M: usize, const N: usize>(
 /// # Safety
 /// `target` must be valid for `M` rows.
 #[inline(always)]
-unsafe fn store<
-    S: Io<T>,
-    T: Element,
-    const M: usize,
-    const N: usize,
-    const RESIDUAL: bool,
->(
+unsafe fn store<S: Io<T>, T: Element, const M: usize, const N: usize, const RESIDUAL: bool>(
     s: S,
     acc: [[S::V; N]; M],
     target: &Target<T>,
