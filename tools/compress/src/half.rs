@@ -20,9 +20,6 @@ use crate::graph::{self, Namer, int_attribute};
 
 /// Largest share of the squared error that a constant may have.
 const LARGEST_ERROR: f64 = 1e-6;
-/// Allowed difference in the self-test.
-const GOLDEN_TOLERANCE: f32 = 1e-3;
-
 /// Operators whose float inputs and outputs all have one type, which may be float16.
 const KNOWN: [&str; 50] = [
     "Abs",
@@ -157,7 +154,7 @@ pub fn convert(file: &OnnxFile, parent: &str) -> Result<Halved, HalfError> {
     metadata.provenance = Some(provenance);
     metadata.write(&mut model);
     let mut file = OnnxFile::from_proto(model)?;
-    golden::attach(&mut file, GOLDEN_TOLERANCE)?;
+    golden::attach(&mut file, golden::HALF)?;
     Session::new(file.clone(), &Options::default())?;
     Ok(Halved { file, tensors })
 }
