@@ -31,7 +31,7 @@ fn models() -> Vec<(String, PathBuf)> {
 }
 
 fn session(path: &Path, isa: Isa, threads: usize) -> Session {
-    let options = Options { isa: Some(isa), threads, self_test: false, require_int8: false };
+    let options = Options { isa: Some(isa), threads, self_test: false, ..Options::default() };
     Session::load(path, &options).expect("the model loads")
 }
 

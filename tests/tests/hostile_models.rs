@@ -10,7 +10,7 @@ use kinglet_engine::onnx::{self, tensor_proto::DataLocation};
 use kinglet_engine::{ModelError, OnnxFile, Options, Session};
 use kinglet_tests::{Random, golden, repository};
 
-const MODELS: [&str; 8] = [
+const MODELS: [&str; 12] = [
     "qdq_u8_per_channel",
     "qdq_s8_per_tensor",
     "qdq_u8_u8_weights",
@@ -19,6 +19,10 @@ const MODELS: [&str; 8] = [
     "qdq_s8_swish",
     "qdq_mixed",
     "qlinear",
+    "float_silu",
+    "float_hard",
+    "float_branches",
+    "float_and_codes",
 ];
 
 fn bytes(name: &str) -> Vec<u8> {

@@ -102,6 +102,98 @@ fn the_operator_oriented_form() {
     check("qlinear", 3, 1.01 * 6.0 / 255.0);
 }
 
+/// Runs a float golden model on every instruction set against onnxruntime. Gives the report's
+/// lines: the operations of our kernels, with their type, and those that tract runs.
+fn check_float(name: &str, tolerance: f32) -> (Vec<String>, Vec<String>) {
+    let text = std::fs::read_to_string(golden(&format!("operators/{name}.json"))).unwrap();
+    let expected: Vec<f32> = serde_json::from_str(&text).unwrap();
+    let largest = expected.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+    let mut lines = (Vec::new(), Vec::new());
+    for isa in Isa::available() {
+        let mut first: Option<Vec<f32>> = None;
+        for threads in [1, 3] {
+            let options = Options { isa: Some(isa), threads, ..Options::default() };
+            let path = golden(&format!("operators/{name}.onnx"));
+            let mut session = Session::load(&path, &options).unwrap();
+            let input = sample(&session);
+            let found = session.run(&input).unwrap();
+            assert_eq!(session.run(&input).unwrap(), found, "{name}: a second run differs");
+            let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let on = format!("{name}, {} on {threads} threads", isa.name());
+            assert_eq!(found.len(), expected.len());
+            assert!(worst <= tolerance * largest, "{on}: off by {worst}\n{found:?}\n{expected:?}");
+            assert_eq!(first.get_or_insert_with(|| found.clone()), &found, "{on}");
+            let layers = session.report().layers;
+            let (tract, ours): (Vec<_>, Vec<_>) = layers.iter().partition(|l| l.kernel == "tract");
+            lines = (
+                ours.iter().map(|l| format!("{} {}", l.operation, l.data_type)).collect(),
+                tract.iter().map(|l| l.operation.clone()).collect(),
+            );
+        }
+    }
+    lines
+}
+
+fn count(lines: &[String], line: &str) -> usize {
+    lines.iter().filter(|l| *l == line).count()
+}
+
+#[test]
+fn float_batch_norm_silu_squeeze_and_excite_residual_and_gemm() {
+    let (ours, tract) = check_float("float_silu", 1e-5);
+    assert_eq!(tract, Vec::<String>::new());
+    let expected = [
+        "to_nhwc",
+        "conv",
+        "pointwise",
+        "depthwise",
+        "global_average_pool",
+        "pointwise",
+        "pointwise",
+        "mul",
+        "pointwise",
+        "pointwise",
+        "global_average_pool",
+        "linear",
+    ];
+    // Every batch norm, activation and residual is part of the layer before it.
+    assert_eq!(ours, expected.map(|op| format!("{op} f32")));
+}
+
+#[test]
+fn float_hard_swish_dilation_same_padding_and_groups() {
+    let (ours, tract) = check_float("float_hard", 1e-5);
+    // The convolution in groups, the sigmoid of another slope, and the Softmax.
+    assert!(tract.iter().any(|op| op == "OptMatMul"), "{tract:?}");
+    assert_eq!((count(&ours, "conv f32"), count(&ours, "depthwise f32")), (2, 1), "{ours:?}");
+    assert_eq!(count(&ours, "linear f32"), 2);
+    assert_eq!((count(&ours, "activation f32"), count(&ours, "add f32")), (0, 0));
+    let path = golden("operators/float_hard.onnx");
+    let report = Session::load(&path, &Options::default()).unwrap().report();
+    assert_eq!(report.tract_convs.len(), 1);
+    assert!(report.tract_convs[0].1.contains("4 groups of 4 channels"), "{report:?}");
+    assert_eq!(report.float_convs.len(), 7);
+}
+
+#[test]
+fn float_pads_branches_and_a_batch_norm_on_its_own() {
+    let (ours, tract) = check_float("float_branches", 1e-5);
+    assert_eq!(tract.iter().filter(|op| *op != "Tanh").count(), 0, "{tract:?}");
+    // The two sums that no convolution can take, and the batch norm among the depthwise ones.
+    assert_eq!((count(&ours, "add f32"), count(&ours, "depthwise f32")), (2, 2), "{ours:?}");
+    // Of the value that is read before its activation as well.
+    assert_eq!(count(&ours, "activation f32"), 1);
+}
+
+#[test]
+fn float_parts_between_int8_parts() {
+    // The step of the last codes, seen through a mean and the last layer.
+    let (ours, tract) = check_float("float_and_codes", 0.01);
+    assert_eq!(tract, Vec::<String>::new());
+    assert_eq!((count(&ours, "depthwise f32"), count(&ours, "pointwise int8")), (1, 1), "{ours:?}");
+    assert_eq!((count(&ours, "dequantize f32"), count(&ours, "quantize f32")), (3, 2), "{ours:?}");
+}
+
 #[test]
 fn require_int8_refuses_a_float_convolution() {
     let options = Options { require_int8: true, ..Options::default() };

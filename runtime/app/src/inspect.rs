@@ -81,6 +81,8 @@ fn json(report: &Report) -> serde_json::Value {
         "macs": macs, "int8_macs": int8_macs, "arena_bytes": report.arena_bytes,
         "float_convolutions": report.float_convs.iter()
             .map(|(name, why)| serde_json::json!({"name": name, "why": why})).collect::<Vec<_>>(),
+        "tract_convolutions": report.tract_convs.iter()
+            .map(|(name, why)| serde_json::json!({"name": name, "why": why})).collect::<Vec<_>>(),
         "layers": layers,
     })
 }
@@ -128,6 +130,12 @@ pub(crate) fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()
         report.stored,
         report.arena_bytes / 1024
     )?;
+    if !report.tract_convs.is_empty() {
+        writeln!(out, "convolutions that tract runs:")?;
+        for (name, why) in &report.tract_convs {
+            writeln!(out, "  {name}: {why}")?;
+        }
+    }
     if !report.float_convs.is_empty() && int8 > 0 {
         writeln!(out, "convolutions that stay in float:")?;
         for (name, why) in &report.float_convs {

@@ -64,6 +64,7 @@ impl ModelArgs {
             isa: self.isa.as_deref().map(parse_isa).transpose()?,
             require_int8: self.require_int8,
             self_test: !self.no_self_test,
+            ..Options::default()
         };
         let session = Session::load(&path, &options)
             .with_context(|| format!("model {} refused", path.display()))?;

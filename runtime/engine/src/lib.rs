@@ -4,6 +4,7 @@
 //! checked but not yet planned; the host's tools read and rewrite it through that.
 
 pub mod error;
+pub mod frame;
 mod golden;
 mod graph;
 pub mod metadata;
@@ -21,6 +22,7 @@ pub mod tensor;
 pub use tract_onnx::pb as onnx;
 
 pub use error::ModelError;
+pub use frame::FrameView;
 pub use metadata::Metadata;
 pub use model_file::OnnxFile;
 pub use picture::Picture;

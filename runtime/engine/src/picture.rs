@@ -13,7 +13,9 @@
 //!   (Adobe's convention, the only one in use) and become `(255 - C) * (255 - K) / 255` and so on;
 //! - of 16-bit samples the high byte is kept: floor(v / 256), as Pillow does for RGB. (For 16-bit
 //!   grey Pillow clips at 255, which turns nearly every such picture white; that is not followed);
-//! - colour profiles and gamma are ignored.
+//! - colour profiles and gamma are ignored;
+//! - baseline JPEGs of grey or YCbCr equal Pillow's bit for bit; others are off by the rounding of
+//!   another decoder.
 //!
 //! Limits, checked from the header before anything is allocated for pixels: [`MAX_FILE_BYTES`],
 //! [`MAX_SIDE`], [`MAX_PIXELS`], [`MAX_DECODED_BYTES`].
@@ -21,12 +23,14 @@
 mod decode;
 mod error;
 mod header;
+pub(crate) mod jpeg;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 pub use error::{Format, PictureError};
+use header::Header;
 
 /// The largest file that is read: 64 MiB.
 pub const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -66,12 +70,7 @@ impl Picture {
     /// [`PictureError::TooLarge`], [`PictureError::Unsupported`], [`PictureError::Corrupt`] or
     /// [`PictureError::DecoderPanicked`].
     pub fn decode(bytes: &[u8]) -> Result<Self, PictureError> {
-        if bytes.len() as u64 > MAX_FILE_BYTES {
-            return Err(too_large("file size in bytes", bytes.len() as u64, MAX_FILE_BYTES));
-        }
-        let header = header::check(bytes)?;
-        check_size(header.width, header.height)?;
-        decode::decode(bytes, header.format)
+        decode::decode(bytes, &check(bytes)?)
     }
 
     /// A picture from samples: `rgb` holds `height * width * 3` bytes, row by row.
@@ -138,6 +137,16 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, PictureError> {
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > MAX_FILE_BYTES { Err(refuse(bytes.len() as u64)) } else { Ok(bytes) }
+}
+
+/// What a file's structure says; refuses what is no picture, incomplete or too large.
+pub(crate) fn check(bytes: &[u8]) -> Result<Header, PictureError> {
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(too_large("file size in bytes", bytes.len() as u64, MAX_FILE_BYTES));
+    }
+    let header = header::check(bytes)?;
+    check_size(header.width, header.height)?;
+    Ok(header)
 }
 
 fn check_size(width: u32, height: u32) -> Result<(), PictureError> {

@@ -9,7 +9,7 @@ pub struct Layer {
     pub name: String,
     /// Operation: Kinglet's own name, or tract's.
     pub operation: String,
-    /// Type it computes in: `int8` or `f32`.
+    /// Type it computes in: `int8`, `f16` or `f32`.
     pub data_type: &'static str,
     /// The kernel that runs it; `tract` where tract runs it.
     pub kernel: String,
@@ -34,7 +34,9 @@ pub struct Report {
     pub layers: Vec<Layer>,
     /// Convolutions that run in float though the model has quantized tensors: name and reason.
     pub float_convs: Vec<(String, String)>,
-    /// Size of the buffer that the int8 activations share, bytes.
+    /// Convolutions that tract runs: name and reason.
+    pub tract_convs: Vec<(String, String)>,
+    /// Size of the buffers that the activations inside regions share, bytes.
     pub arena_bytes: usize,
 }
 

@@ -5,9 +5,10 @@ use std::path::Path;
 use kinglet_kernels::Isa;
 
 use crate::error::ModelError;
+use crate::frame::FrameView;
 use crate::metadata::{LABELS_KEY, Metadata};
 use crate::model_file::OnnxFile;
-use crate::picture::Picture;
+use crate::picture::{Picture, PictureError};
 use crate::preprocess::{InputKind, InputTensor, Preprocessor};
 use crate::report::Report;
 use crate::scores::Scores;
@@ -29,12 +30,26 @@ pub struct Options {
     pub require_int8: bool,
     /// Run the first sample of the model's own self-test; [`Session::self_test`] runs all.
     pub self_test: bool,
+    /// Leave everything that is not int8 to tract: slow, and independent of our float kernels.
+    pub tract_float: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: 1, isa: None, require_int8: false, self_test: true }
+        Self { threads: 1, isa: None, require_int8: false, self_test: true, tract_float: false }
     }
+}
+
+/// Why a picture's file could not be classified.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// The file is no usable picture.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
+    /// The model could not run.
+    #[error(transparent)]
+    Model(#[from] ModelError),
 }
 
 /// One output of a graph: its shape and its values.
@@ -142,6 +157,37 @@ impl Session {
         let preprocessor = self.preprocessor.as_mut().ok_or_else(no_preprocessing)?;
         preprocessor.run(picture, &mut self.input);
         self.compiled.run(&self.input, outputs)
+    }
+
+    /// The model's raw outputs for a camera's frame.
+    ///
+    /// # Errors
+    /// As [`Self::outputs`].
+    pub fn frame_outputs(&mut self, frame: &FrameView<'_>) -> Result<Vec<f32>, ModelError> {
+        let preprocessor = self.preprocessor.as_mut().ok_or_else(no_preprocessing)?;
+        preprocessor.run_frame(frame, &mut self.input);
+        self.compiled.run(&self.input)
+    }
+
+    /// Classifies a camera's frame.
+    ///
+    /// # Errors
+    /// As [`Self::outputs`].
+    pub fn classify_frame(&mut self, frame: &FrameView<'_>) -> Result<Scores, ModelError> {
+        let outputs = self.frame_outputs(frame)?;
+        Ok(self.scores(&outputs))
+    }
+
+    /// Classifies a picture from the bytes of its file, of which no more is decoded than the model
+    /// sees.
+    ///
+    /// # Errors
+    /// [`FileError::Picture`] when the file is no usable picture, else as [`Self::outputs`].
+    pub fn classify_file(&mut self, bytes: &[u8]) -> Result<Scores, FileError> {
+        let preprocessor = self.preprocessor.as_mut().ok_or_else(no_preprocessing)?;
+        preprocessor.run_file(bytes, &mut self.input)?;
+        let outputs = self.compiled.run(&self.input)?;
+        Ok(self.scores(&outputs))
     }
 
     /// Classifies a picture.

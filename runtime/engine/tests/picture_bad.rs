@@ -6,7 +6,9 @@ mod preprocess_support;
 
 use std::time::{Duration, Instant};
 
+use kinglet_engine::metadata::{Channels, Crop, Filter, Preprocess};
 use kinglet_engine::picture::{Format, MAX_FILE_BYTES, Picture, PictureError};
+use kinglet_engine::preprocess::{InputKind, Preprocessor};
 use preprocess_support::{Random, golden, png};
 
 /// Random numbers from a fixed seed, or from KINGLET_SEED (decimal) to try others.
@@ -58,8 +60,14 @@ fn files_that_are_no_pictures_are_named() {
 #[test]
 fn every_cut_of_a_picture_is_refused() {
     let mut random = random();
-    for name in ["orientation_1.jpg", "progressive.jpg", "half_chroma.jpg", "rgb.png", "alpha.png"]
-    {
+    for name in [
+        "orientation_1.jpg",
+        "progressive.jpg",
+        "half_chroma.jpg",
+        "large_restart.jpg",
+        "rgb.png",
+        "alpha.png",
+    ] {
         let bytes = file(name);
         assert!(Picture::decode(&bytes).is_ok(), "{name}");
         for _ in 0..500 {
@@ -121,6 +129,16 @@ fn renew_checksums(png: &mut [u8]) {
 /// build ends on a panic. Returns how many were still pictures.
 fn survive(name: &str, count: usize, random: &mut Random) -> usize {
     let original = file(name);
+    let description = Preprocess {
+        size: [16, 16],
+        filter: Filter::Bilinear,
+        crop: Crop::Center { fraction: 0.5 },
+        mean: [0.0; 3],
+        std: [1.0; 3],
+        channels: Channels::Rgb,
+    };
+    let mut preprocessor = Preprocessor::new(&description, InputKind::F32Nchw).unwrap();
+    let mut tensor = preprocessor.tensor();
     let mut shown = 0;
     for i in 0..count {
         let mut mutant = mutate(&original, random);
@@ -129,6 +147,9 @@ fn survive(name: &str, count: usize, random: &mut Random) -> usize {
         }
         let start = Instant::now();
         let result = Picture::decode(&mutant);
+        // A picture that can be decoded can be prepared.
+        let prepared = preprocessor.run_file(&mutant, &mut tensor);
+        assert!(prepared.is_ok() || result.is_err(), "{name}, mutant {i}: {prepared:?}");
         let took = start.elapsed();
         if let Err(PictureError::DecoderPanicked { why, .. }) = &result {
             panic!("{name}, mutant {i}: {why}\n{mutant:02x?}");
@@ -148,12 +169,13 @@ fn mutated_jpegs_do_no_harm() {
         ("orientation_1.jpg", 6000),
         ("progressive.jpg", 6000),
         ("half_chroma.jpg", 4000),
+        ("large_restart.jpg", 4000),
         ("cmyk.jpg", 2000),
         ("grey.jpg", 2000),
     ] {
         shown += survive(name, count, &mut random);
     }
-    println!("{shown} of 20000 mutants were pictures");
+    println!("{shown} of 24000 mutants were pictures");
     assert!(shown > 0);
 }
 

@@ -5,7 +5,7 @@ mod preprocess_support;
 
 use kinglet_engine::metadata::{Channels, Crop, Filter, Preprocess};
 use kinglet_engine::preprocess::{InputKind, InputTensor, Preprocessor};
-use preprocess_support::{crc32, noise, table};
+use preprocess_support::{crc32, golden, noise, table};
 
 fn describe(size: [u32; 2], filter: Filter, crop: Crop) -> Preprocess {
     let (mean, std) = ([0.0; 3], [1.0; 3]);
@@ -117,5 +117,34 @@ fn a_description_out_of_range_is_refused() {
     for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
         let kind = InputKind::U8Nhwc { scale, zero_point: 0 };
         assert!(Preprocessor::new(&good, kind).is_err(), "{scale}");
+    }
+}
+
+/// A file's tensor is that of the decoded picture, whatever part of it is decoded.
+#[test]
+fn files_give_what_their_pictures_give() {
+    let names = table("pictures.txt").into_iter().map(|words| golden("pictures").join(&words[0]));
+    let rocket = golden("../../photographs/rocket.jpg");
+    let kind = InputKind::U8Nhwc { scale: 1.0, zero_point: 0 };
+    for (size, crop) in [
+        ([24, 24], Crop::Center { fraction: 0.1 }),
+        ([24, 24], Crop::Center { fraction: 0.3 }),
+        ([30, 20], Crop::Center { fraction: 0.875 }),
+        ([24, 24], Crop::Center { fraction: 1.0 }),
+        ([10, 40], Crop::Center { fraction: 1.0 }),
+        ([9, 9], Crop::ResizeThenCenter { fraction: 0.25 }),
+        ([50, 60], Crop::Stretch),
+    ] {
+        for filter in [Filter::Bicubic, Filter::Bilinear] {
+            // One for all files: buffers and tables of the last must not show.
+            let mut by = Preprocessor::new(&describe(size, filter, crop), kind).unwrap();
+            for path in names.clone().chain([rocket.clone()]) {
+                let bytes = std::fs::read(&path).unwrap();
+                let (mut actual, mut expected) = (by.tensor(), by.tensor());
+                by.run_file(&bytes, &mut actual).unwrap();
+                by.run(&kinglet_engine::picture::Picture::decode(&bytes).unwrap(), &mut expected);
+                assert!(actual == expected, "{} {crop:?} {filter:?}", path.display());
+            }
+        }
     }
 }

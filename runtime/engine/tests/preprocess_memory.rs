@@ -10,10 +10,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use kinglet_engine::frame::{FrameView, PixelFormat, YuvMatrix};
 use kinglet_engine::metadata::{Channels, Crop, Filter, Preprocess};
 use kinglet_engine::picture::{Picture, PictureError};
 use kinglet_engine::preprocess::{InputKind, Preprocessor};
-use preprocess_support::{noise, png};
+use preprocess_support::{golden, noise, png};
 
 struct Counting;
 
@@ -100,12 +101,42 @@ fn a_warm_preprocessor_allocates_nothing() {
                 });
                 assert_eq!(calls, 0, "{crop:?} {kind:?} {picture:?}");
             }
+            for format in
+                [PixelFormat::Rgb, PixelFormat::Grey, PixelFormat::Yuyv, PixelFormat::I420]
+            {
+                let length = format.packed_bytes(320, 200).unwrap();
+                let bytes = &pictures[0].rgb()[..length];
+                let frame = FrameView::packed(format, 320, 200, bytes, YuvMatrix::default());
+                let frame = frame.unwrap();
+                preprocessor.run_frame(&frame, &mut tensor);
+                let ((), calls, _) = measure(|| preprocessor.run_frame(&frame, &mut tensor));
+                assert_eq!(calls, 0, "{crop:?} {kind:?} {frame:?}");
+            }
             // Sizes that were seen before need no memory either, only new coefficients.
             let ((), calls, _) =
                 measure(|| pictures.iter().for_each(|p| preprocessor.run(p, &mut tensor)));
             assert_eq!(calls, 0, "{crop:?} {kind:?} in turn");
         }
     }
+}
+
+#[test]
+fn a_warm_preprocessor_allocates_nothing_for_a_jpeg() {
+    let bytes = std::fs::read(golden("pictures/large_half_both.jpg")).unwrap();
+    let description = Preprocess {
+        size: [64, 64],
+        filter: Filter::Bicubic,
+        crop: Crop::Center { fraction: 0.875 },
+        mean: [127.0; 3],
+        std: [128.0; 3],
+        channels: Channels::Rgb,
+    };
+    let mut preprocessor = Preprocessor::new(&description, InputKind::F32Nchw).unwrap();
+    let mut tensor = preprocessor.tensor();
+    preprocessor.run_file(&bytes, &mut tensor).unwrap();
+    let (result, calls, _) = measure(|| preprocessor.run_file(&bytes, &mut tensor));
+    result.unwrap();
+    assert_eq!(calls, 0);
 }
 
 #[test]

@@ -125,6 +125,48 @@ impl ClampVectors {
     }
 }
 
+impl ClampVectors {
+    /// Ends sums of 16 channels of `N` pixels and writes them.
+    ///
+    /// # Safety
+    /// `out` can take 16 bytes in each pixel, `out_stride` apart.
+    #[target_feature(enable = "neon")]
+    #[inline]
+    pub(crate) unsafe fn store_16<const END: u8, const N: usize>(
+        sums: &[[int32x4_t; 4]; N],
+        multiplier: &[float32x4_t; 4],
+        clamp: &ClampVectors,
+        out: *mut u8,
+        out_stride: usize,
+    ) {
+        for (r, sums) in sums.iter().enumerate() {
+            let scaled = std::array::from_fn(|v| scale(sums[v], multiplier[v]));
+            // SAFETY: passed on.
+            unsafe { vst1q_u8(out.add(r * out_stride), clamp.end_sixteen::<END>(scaled)) };
+        }
+    }
+
+    /// Ends sums of 8 channels of `N` pixels and writes them.
+    ///
+    /// # Safety
+    /// `out` can take 8 bytes in each pixel, `out_stride` apart.
+    #[target_feature(enable = "neon")]
+    #[inline]
+    pub(crate) unsafe fn store_8<const END: u8, const N: usize>(
+        sums: &[[int32x4_t; 2]; N],
+        multiplier: &[float32x4_t; 2],
+        clamp: &ClampVectors,
+        out: *mut u8,
+        out_stride: usize,
+    ) {
+        for (r, sums) in sums.iter().enumerate() {
+            let [a, b] = std::array::from_fn(|v| scale(sums[v], multiplier[v]));
+            // SAFETY: passed on.
+            unsafe { vst1_u8(out.add(r * out_stride), clamp.end_eight::<END>(a, b)) };
+        }
+    }
+}
+
 /// `round_half_even(sum as f32 * multiplier)`.
 #[target_feature(enable = "neon")]
 #[inline]
@@ -157,6 +199,27 @@ pub(crate) fn load_f32(from: &[f32; 4]) -> float32x4_t {
 #[inline]
 pub(crate) unsafe fn load_pair(from: *const i32) -> [int32x4_t; 2] {
     let (low, high): (int32x4_t, int32x4_t);
+    // SAFETY: passed on.
+    unsafe {
+        std::arch::asm!(
+            "ldp {low:q}, {high:q}, [{from}]",
+            low = lateout(vreg) low,
+            high = lateout(vreg) high,
+            from = in(reg) from,
+            options(readonly, nostack, preserves_flags),
+        );
+    }
+    [low, high]
+}
+
+/// 32 consecutive bytes, where the loads shall stay: see [`load_pair`].
+///
+/// # Safety
+/// 32 bytes are readable.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(crate) unsafe fn load_two(from: *const i8) -> [int8x16_t; 2] {
+    let (low, high): (int8x16_t, int8x16_t);
     // SAFETY: passed on.
     unsafe {
         std::arch::asm!(
@@ -213,21 +276,21 @@ pub(crate) fn widen(from: &[u8], to: &mut [i16]) {
     }
 }
 
-/// `x - 128` as signed bytes.
+/// `x - offset` as signed bytes.
 ///
 /// # Panics
 /// If the slices differ in length.
 #[target_feature(enable = "neon")]
-pub(crate) fn to_signed(from: &[u8], to: &mut [u8]) {
+pub(crate) fn to_signed(from: &[u8], offset: u8, to: &mut [u8]) {
     assert_eq!(from.len(), to.len());
     let (from, from_tail) = from.as_chunks::<16>();
     let (to, to_tail) = to.as_chunks_mut::<16>();
     for (from, to) in from.iter().zip(to) {
         // SAFETY: sixteen bytes.
-        unsafe { vst1q_u8(to.as_mut_ptr(), veorq_u8(load_u8(from), vdupq_n_u8(0x80))) };
+        unsafe { vst1q_u8(to.as_mut_ptr(), vsubq_u8(load_u8(from), vdupq_n_u8(offset))) };
     }
     for (&from, to) in from_tail.iter().zip(to_tail) {
-        *to = from ^ 0x80;
+        *to = from.wrapping_sub(offset);
     }
 }
 

@@ -120,9 +120,23 @@ impl ConvGeometry {
             .filter(|&col| col < self.in_w)
     }
 
+    /// Output columns whose windows lie within the image's columns.
+    pub(crate) fn inner_columns(&self) -> std::ops::Range<usize> {
+        let first = self.pad_left.div_ceil(self.stride_w).min(self.out_w);
+        let reach = (self.kernel_w - 1) * self.dilation_w + 1;
+        let end = (self.in_w + self.pad_left)
+            .checked_sub(reach)
+            .map_or(0, |last| last / self.stride_w + 1)
+            .min(self.out_w);
+        first..end.max(first)
+    }
+
     /// Checks what every kernel relies on: no zero size, no overflow, no window wholly in the
     /// padding at the image's edges.
-    pub(crate) fn check(&self) -> Result<(), KernelError> {
+    ///
+    /// # Errors
+    /// [`KernelError::Geometry`] saying which of these does not hold.
+    pub fn check(&self) -> Result<(), KernelError> {
         let refuse = |why: &str| Err(KernelError::Geometry(format!("{why}: {self:?}")));
         let sizes = [
             self.in_h,

@@ -144,6 +144,21 @@ impl Avx512Vnni {
     }
 }
 
+/// Proof that this CPU has AVX-512 F, BW and VBMI.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512Vbmi(());
+
+#[cfg(target_arch = "x86_64")]
+impl Avx512Vbmi {
+    pub(crate) fn detect() -> Option<Avx512Vbmi> {
+        (std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512bw")
+            && std::arch::is_x86_feature_detected!("avx512vbmi"))
+        .then_some(Avx512Vbmi(()))
+    }
+}
+
 /// Proof that this CPU has NEON (part of the aarch64 baseline, checked all the same).
 #[cfg(target_arch = "aarch64")]
 #[derive(Clone, Copy, Debug)]
@@ -173,14 +188,18 @@ impl NeonDot {
 /// Proof that this CPU has NEON with half-precision arithmetic (`fmla.8h`).
 #[cfg(target_arch = "aarch64")]
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct NeonFp16(());
+pub(crate) struct NeonFp16(Neon);
 
 #[cfg(target_arch = "aarch64")]
 impl NeonFp16 {
     pub(crate) fn detect() -> Option<NeonFp16> {
-        (std::arch::is_aarch64_feature_detected!("neon")
-            && std::arch::is_aarch64_feature_detected!("fp16"))
-        .then_some(NeonFp16(()))
+        let neon = Neon::detect()?;
+        std::arch::is_aarch64_feature_detected!("fp16").then_some(NeonFp16(neon))
+    }
+
+    /// NEON is there too.
+    pub(crate) fn neon(self) -> Neon {
+        self.0
     }
 }
 

@@ -23,6 +23,9 @@
 //! | addition, product of two tensors | [`add::Add`], [`mul::Mul`] |
 //! | any function of one activation | [`lookup::Lookup`] |
 //! | mean over all pixels | [`pool::GlobalAveragePool`] |
+//! | resizing of 8-bit samples | [`resample::Resample`] |
+//! | luma and chroma to RGB | [`yuv::YuvToRgb`] |
+//! | inverse cosine transform and chroma of JPEG | [`jpeg::Jpeg`] |
 //! | `f32` NCHW to `u8` NHWC and back | [`quantize::Quantize`], [`quantize::Dequantize`] |
 
 pub mod add;
@@ -37,6 +40,7 @@ pub mod float;
 mod geometry;
 mod input;
 mod isa;
+pub mod jpeg;
 pub mod linear;
 pub mod lookup;
 pub mod mul;
@@ -44,10 +48,12 @@ pub mod peak;
 pub mod pool;
 pub mod quantize;
 mod requantize;
+pub mod resample;
 mod scratch;
 mod workers;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+pub mod yuv;
 
 pub use error::KernelError;
 pub use geometry::ConvGeometry;

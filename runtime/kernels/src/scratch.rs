@@ -1,5 +1,7 @@
 //! Working memory that kernels borrow while they run.
 
+use crate::float::Element;
+
 /// One cache line, so that a vector of them is aligned like one.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -23,6 +25,12 @@ impl Scratch {
     /// Bytes held now.
     pub fn capacity_bytes(&self) -> usize {
         self.lines.len() * size_of::<Line>()
+    }
+
+    /// Makes it as large as one that holds `bytes`, so that what ran with that one runs with this one
+    /// without allocating.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes(bytes);
     }
 
     /// `len` bytes with arbitrary (initialised) content, aligned to 64.
@@ -73,6 +81,39 @@ impl Scratch {
         let bytes = self.bytes(len * size_of::<i32>());
         // SAFETY: as in `i16s`.
         unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<i32>(), len) }
+    }
+
+    /// `len` floats with arbitrary (initialised) content, aligned to 64.
+    pub(crate) fn floats<E: Element>(&mut self, len: usize) -> &mut [E] {
+        let bytes = self.bytes(len * size_of::<E>());
+        // SAFETY: as in `i16s`; any bit pattern is a valid `f32` and a valid `f16`, and there are
+        // no other elements.
+        unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<E>(), len) }
+    }
+}
+
+/// Packed weights: floats that stay as they are, aligned to 64.
+pub(crate) struct PackedFloats<E> {
+    scratch: Scratch,
+    len: usize,
+    element: std::marker::PhantomData<E>,
+}
+
+impl<E: Element> PackedFloats<E> {
+    /// `len` values, written by `fill` over zeros.
+    pub(crate) fn new(len: usize, fill: impl FnOnce(&mut [E])) -> PackedFloats<E> {
+        let mut scratch = Scratch::new();
+        // Fresh lines are zero.
+        fill(scratch.floats(len));
+        PackedFloats { scratch, len, element: std::marker::PhantomData }
+    }
+
+    /// The values.
+    pub(crate) fn values(&self) -> &[E] {
+        let lines = &self.scratch.lines;
+        // SAFETY: `new` made the lines for `len` values; they are initialised, and any bit
+        // pattern is a valid value.
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast::<E>(), self.len) }
     }
 }
 
@@ -174,5 +215,8 @@ mod tests {
         assert_eq!(address % 64, 0);
         assert_eq!(scratch.i32s(32).len(), 32);
         assert_eq!(scratch.capacity_bytes(), 128, "large enough already");
+        let mut other = Scratch::new();
+        other.reserve(scratch.capacity_bytes());
+        assert_eq!(other.capacity_bytes(), 128);
     }
 }

@@ -92,6 +92,8 @@ impl Shared {
                 }
                 std::hint::spin_loop();
             }
+            // Costs nothing on a free core, and on a shared one another program need not wait.
+            std::thread::yield_now();
         }
         // Either `publish` sees this sleeper, or this thread sees the work: all four accesses are
         // in one order.

@@ -163,3 +163,31 @@ pub(crate) fn map2(
     unsafe { _mm256_storeu_si256(out_last.as_mut_ptr().cast(), f(&a_last, &b_last)) };
     out_tail.copy_from_slice(&out_last[..out_tail.len()]);
 }
+
+/// Three planes of 16 values to 16 pixels.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(crate) fn interleave_three(planes: [__m128i; 3], to: &mut [u8]) {
+    for (part, to) in to.chunks_exact_mut(16).enumerate() {
+        let mut all = _mm_setzero_si128();
+        for (channel, &plane) in planes.iter().enumerate() {
+            // SAFETY: the mask is 16 bytes.
+            let mask = unsafe { _mm_loadu_si128(MASKS[part][channel].as_ptr().cast()) };
+            all = _mm_or_si128(all, _mm_shuffle_epi8(plane, mask));
+        }
+        // SAFETY: the chunk is 16 bytes.
+        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), all) };
+    }
+}
+
+/// `MASKS[part][channel]` picks the values of `channel` for bytes `16 * part..` of 16 pixels of
+/// three channels; 0x80 yields zero.
+const MASKS: [[[u8; 16]; 3]; 3] = {
+    let mut masks = [[[0x80; 16]; 3]; 3];
+    let mut byte = 0;
+    while byte < 48 {
+        masks[byte / 16][byte % 3][byte % 16] = (byte / 3) as u8;
+        byte += 1;
+    }
+    masks
+};

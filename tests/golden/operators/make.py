@@ -189,6 +189,127 @@ def qlinear(name):
     save(name, model)
 
 
+class Float:
+    """A graph of float operators (or of both kinds: `q`)."""
+
+    def __init__(self, seed):
+        self.rng, self.nodes, self.inits, self.n = np.random.default_rng(seed), [], [], 0
+
+    def const(self, value):
+        self.n += 1
+        self.inits.append(numpy_helper.from_array(np.asarray(value), f"c{self.n}"))
+        return f"c{self.n}"
+
+    def real(self, *shape, spread=1.0):
+        return self.const((self.rng.uniform(-1, 1, shape) * spread).astype(np.float32))
+
+    def node(self, op, *inputs, **attrs):
+        self.n += 1
+        out = f"{op.lower()}{self.n}"
+        self.nodes.append(helper.make_node(op, list(inputs), [out], name=f"n_{out}", **attrs))
+        return out
+
+    def conv(self, x, cin, cout, k, group=1, bias=True, **attrs):
+        depth = cin // group * k * k
+        w = self.real(cout, cin // group, k, k, spread=2 / np.sqrt(depth))
+        args = [x, w] + ([self.real(cout, spread=0.3)] if bias else [])
+        if "auto_pad" not in attrs and "pads" not in attrs:
+            attrs["pads"] = [k // 2] * 4
+        return self.node("Conv", *args, group=group, kernel_shape=[k, k], **attrs)
+
+    def norm(self, x, c):
+        scale = self.const(self.rng.uniform(0.5, 1.5, c).astype(np.float32))
+        variance = self.const(self.rng.uniform(0.5, 2, c).astype(np.float32))
+        return self.node("BatchNormalization", x, scale, self.real(c, spread=0.3), self.real(c, spread=0.3), variance, epsilon=1e-3)
+
+    def silu(self, x, swap=False):
+        gate = self.node("Sigmoid", x)
+        return self.node("Mul", *((gate, x) if swap else (x, gate)))
+
+    def q(self, x, low, high):
+        scale = np.float32((high - low) / 255)
+        args = [self.const(scale), self.const(np.uint8(round(-low / scale)))]
+        return self.node("DequantizeLinear", self.node("QuantizeLinear", x, *args), *args)
+
+    def finish(self, output, name):
+        value = lambda n, shape: helper.make_tensor_value_info(n, TensorProto.FLOAT, shape)
+        graph = helper.make_graph(self.nodes, name, [value("input", [1, 3, SIZE, SIZE])], [value(output, [1, CLASSES])], self.inits)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+        onnx.checker.check_model(model)
+        save(name, model)
+
+
+def float_silu(name):
+    """Batch norms, SiLU both ways round, squeeze-and-excite, a residual, Gemm with all it has."""
+    b = Float(1)
+    x = b.silu(b.norm(b.conv("input", 3, 16, 3, bias=False, strides=[2, 2], pads=[0, 0, 1, 1]), 16))
+    y = b.silu(b.norm(b.conv(x, 16, 24, 1, bias=False), 24))
+    y = b.silu(b.norm(b.conv(y, 24, 24, 5, group=24), 24), swap=True)
+    s = b.silu(b.conv(b.node("GlobalAveragePool", y), 24, 6, 1))
+    s = b.node("Sigmoid", b.conv(s, 6, 24, 1))
+    y = b.norm(b.conv(b.node("Mul", s, y), 24, 16, 1, bias=False), 16)
+    x = b.node("Add", y, x)
+    x = b.node("ReduceMean", b.silu(b.conv(x, 16, 20, 1)), b.const(np.array([-1, -2], np.int64)), keepdims=0)
+    b.finish(b.node("Gemm", x, b.real(CLASSES, 20), b.real(1, CLASSES), transB=1, alpha=0.5, beta=2.0), name)
+
+
+def float_hard(name):
+    """HardSwish in its forms, dilation, SAME padding, a convolution in groups; ends with Softmax."""
+    b = Float(2)
+    sixth = 1 / 6
+    x = b.node("HardSwish", b.conv("input", 3, 16, 3, strides=[2, 2], auto_pad="SAME_UPPER"))
+    x = b.conv(x, 16, 16, 3, group=16, dilations=[2, 2], pads=[2, 2, 2, 2])
+    x = b.node("Mul", x, b.node("HardSigmoid", x, alpha=sixth, beta=0.5))
+    s = b.node("Relu", b.conv(b.node("ReduceMean", x, b.const(np.array([2, 3], np.int64)), keepdims=1), 16, 8, 1))
+    s = b.node("HardSigmoid", b.conv(s, 8, 16, 1), alpha=sixth, beta=0.5)
+    x = b.conv(b.node("Mul", x, s), 16, 16, 3, group=4)
+    x = b.node("HardSigmoid", b.conv(x, 16, 12, 3, strides=[2, 1], auto_pad="SAME_LOWER"), alpha=0.25, beta=0.4)
+    x = b.conv(x, 12, 12, 1)
+    x = b.node("Squeeze", b.node("AveragePool", x, kernel_shape=[5, 9]), b.const(np.array([2, 3], np.int64)))
+    x = b.node("Relu", b.node("Add", b.node("MatMul", x, b.real(12, 14)), b.real(14)))
+    x = b.node("Add", b.real(1, CLASSES), b.node("MatMul", x, b.real(14, CLASSES)))
+    b.finish(b.node("Softmax", x, axis=1), name)
+
+
+def float_branches(name):
+    """Pad nodes, branches that meet, values read twice, a batch norm on its own, clamps in a row."""
+    b = Float(3)
+    pads = b.const(np.array([0, 0, 0, 1, 0, 0, 2, 1], np.int64))
+    x = b.conv(b.node("Pad", "input", pads), 3, 8, 3, pads=[0] * 4, strides=[2, 2])
+    r = b.node("Relu", x)
+    x = b.node("Add", b.conv(x, 8, 8, 1), b.conv(r, 8, 8, 3))
+    x = b.node("Relu", b.norm(x, 8))
+    y = b.node("Clip", b.node("Relu", b.conv(x, 8, 8, 3, group=8)), "", b.const(np.float32(0.7)))
+    z = b.node("Clip", b.conv(x, 8, 8, 1), b.const(np.float32(-0.5)), b.const(np.float32(0.5)))
+    x = b.node("Relu", b.node("Add", b.node("Mul", y, z), x))
+    x = b.node("Add", x, x)
+    x = b.node("Identity", b.node("Sigmoid", x))
+    x = b.node("Reshape", b.node("GlobalAveragePool", x), b.const(np.array([0, -1], np.int64)))
+    g = b.node("Unsqueeze", b.node("Gemm", x, b.real(8, 8), b.real(8)), b.const(np.array([2, 3], np.int64)))
+    g = b.node("Tanh", b.node("Mul", g, b.node("Unsqueeze", x, b.const(np.array([2, 3], np.int64)))))
+    x = b.node("Flatten", b.conv(g, 8, 12, 1))
+    b.finish(b.node("Gemm", x, b.real(12, CLASSES)), name)
+
+
+def float_and_codes(name):
+    """int8 parts and float parts that follow each other."""
+    b = Float(4)
+
+    def int8(x, cin, cout, k, group=1):
+        codes = b.rng.integers(-31, 32, [cout, cin // group, k, k]).astype(np.int8)
+        scale = (b.rng.uniform(0.5, 1.5, cout) * 2 / 31 / np.sqrt(cin // group * k * k)).astype(np.float32)
+        w = b.node("DequantizeLinear", b.const(codes), b.const(scale), b.const(np.zeros(cout, np.int8)), axis=0)
+        return b.node("Conv", x, w, group=group, kernel_shape=[k, k], pads=[k // 2] * 4)
+
+    x = b.q(b.node("Relu", int8(b.q("input", -1, 1), 3, 16, 3)), 0, 3)
+    y = b.silu(b.conv(x, 16, 16, 3, group=16))
+    y = int8(b.q(y, -0.3, 3), 16, 16, 1)
+    x = b.node("Add", x, y)
+    x = b.q(int8(b.q(x, -3, 6), 16, 24, 1), -6, 6)
+    x = b.node("Flatten", b.node("GlobalAveragePool", b.silu(x)))
+    b.finish(b.node("Gemm", x, b.real(CLASSES, 24), b.real(CLASSES), transB=1), name)
+
+
 mobile("qdq_u8_per_channel")
 mobile("qdq_s8_per_tensor", act=np.int8, per_channel=False, flatten="Reshape")
 mobile("qdq_u8_u8_weights", weight_type=np.uint8, per_channel=False)
@@ -197,3 +318,7 @@ swish("qdq_swish")
 swish("qdq_s8_swish", act=np.int8)
 mixed("qdq_mixed")
 qlinear("qlinear")
+float_silu("float_silu")
+float_hard("float_hard")
+float_branches("float_branches")
+float_and_codes("float_and_codes")

@@ -8,7 +8,11 @@ use image::error::ImageError;
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, Limits, RgbImage};
 
+use kinglet_kernels::Isa;
+
 use super::error::{Format, PictureError};
+use super::header::Header;
+use super::jpeg::{self, Other, Part};
 use super::{MAX_DECODED_BYTES, MAX_SIDE, Picture};
 
 /// What the PNG decoder may allocate besides the picture: rows, profile and text chunks.
@@ -20,10 +24,14 @@ const MAX_ANCILLARY_BYTES: u64 = 16 << 20;
 /// (refused before it gets here), and there may be more of the kind. A device that watches a folder
 /// must outlive such a file, so a panic becomes an error. That works only where panics unwind; a
 /// build with `panic = "abort"` ends on one.
-pub(super) fn decode(bytes: &[u8], format: Format) -> Result<Picture, PictureError> {
+pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Picture, PictureError> {
+    let format = header.format;
     // Nothing that the closure touches is used after a panic, hence AssertUnwindSafe.
     let result = catch_unwind(AssertUnwindSafe(|| match format {
         Format::Jpeg => {
+            if let Ok(picture) = decode_baseline(bytes, header) {
+                return picture.map_err(Failure::Ours);
+            }
             let mut decoder = JpegDecoder::new(Cursor::new(bytes))?;
             decoder.set_limits(limits())?;
             run(decoder)
@@ -41,6 +49,17 @@ pub(super) fn decode(bytes: &[u8], format: Format) -> Result<Picture, PictureErr
             Err(PictureError::DecoderPanicked { format, why })
         }
     }
+}
+
+/// The whole picture by our own decoder, if it is one for it.
+fn decode_baseline(bytes: &[u8], header: &Header) -> Result<Result<Picture, PictureError>, Other> {
+    let isa = Isa::select().unwrap_or(Isa::Scalar);
+    let mut decoder = jpeg::JpegDecoder::new(isa).map_err(|_| Other)?;
+    let orientation = decoder.start(bytes, header)?;
+    let (width, height) = (header.width, header.height);
+    let mut rgb = Vec::new();
+    decoder.decode(bytes, Part { left: 0, top: 0, width, height }, &mut rgb)?;
+    Ok(upright(width, height, rgb, orientation))
 }
 
 fn limits() -> Limits {

@@ -12,12 +12,14 @@ const PNG_SIGNATURE: [u8; 8] = [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a];
 
 /// What the structure says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) format: Format,
+pub(crate) struct Header {
+    pub(crate) format: Format,
     /// As stored, before the EXIF orientation is applied; not zero.
-    pub(super) width: u32,
+    pub(crate) width: u32,
     /// As stored; not zero.
-    pub(super) height: u32,
+    pub(crate) height: u32,
+    /// Scans of a JPEG, at least 1; of a PNG, 0.
+    pub(crate) scans: u32,
 }
 
 /// Tells the format, finds the size, and refuses an incomplete file. Allocates nothing.
@@ -59,7 +61,7 @@ fn sized(format: Format, width: u32, height: u32) -> Result<Header, PictureError
         return Err(PictureError::Corrupt { format, why });
     }
     super::check_size(width, height)?;
-    Ok(Header { format, width, height })
+    Ok(Header { format, width, height, scans: 0 })
 }
 
 /// Walks the segments from SOI to EOI. What follows EOI (a second picture, a camera maker's data)
@@ -95,7 +97,7 @@ fn jpeg(bytes: &[u8]) -> Result<Header, PictureError> {
         at = end;
     }
     match header {
-        Some(header) if scans > 0 => Ok(header),
+        Some(header) if scans > 0 => Ok(Header { scans, ..header }),
         _ => Err(PictureError::Corrupt {
             format: Format::Jpeg,
             why: "it ends before any picture data".to_owned(),
@@ -215,7 +217,8 @@ mod tests {
     fn fill_bytes_and_stray_bytes_between_segments_are_passed_over() {
         let mut bytes = vec![0xff, 0xd8, 0xff, 0xff, 0xff, 0xc0, 0, 11, 8, 0, 5, 0, 7, 1, 1, 17, 0];
         bytes.extend([9, 9, 0xff, 0xda, 0, 2, 1, 0xff, 0x00, 0xff, 0xd3, 5, 0xff, 0xd9, 1]);
-        assert_eq!(check(&bytes).unwrap(), Header { format: Format::Jpeg, width: 7, height: 5 });
+        let expected = Header { format: Format::Jpeg, width: 7, height: 5, scans: 1 };
+        assert_eq!(check(&bytes).unwrap(), expected);
     }
 
     #[test]

@@ -3,23 +3,25 @@
 //! Source: Pillow's algorithm (convolution with a filter that is stretched when shrinking; weights
 //! of the taps inside the picture, divided by their sum, as 22-bit fixed point).
 
+use kinglet_kernels::resample::PRECISION_BITS;
+
 use crate::metadata::Filter;
 
 use super::geometry::Span;
 
-/// Bits after the point of a weight. 32 less 8 for a sample less 2 for overshoot and sign.
-pub(super) const PRECISION_BITS: u32 = 22;
 /// The weights for each output position of one direction.
 #[derive(Debug, Default)]
 pub(super) struct Axis {
     /// For each output, the first input position it reads. Never falls.
     pub(super) starts: Vec<u32>,
+    /// The same less `begin`.
+    pub(super) offsets: Vec<u32>,
     /// For each output, how many input positions it reads, at least 1.
     pub(super) counts: Vec<u32>,
     /// The most input positions that an output reads.
     pub(super) taps: usize,
     /// The weights of all outputs, `taps` for each; those from `counts` on are zero.
-    weights: Vec<i32>,
+    pub(super) weights: Vec<i32>,
     /// Input positions `begin..end` are read by some output.
     pub(super) begin: u32,
     pub(super) end: u32,
@@ -57,8 +59,40 @@ impl Axis {
             self.counts.push(end - first);
             self.push_weights();
         }
+        self.set_bounds();
+    }
+
+    /// The weights for samples that two positions share (2 i and 2 i + 1 share i): those of
+    /// `whole` added up.
+    pub(super) fn set_half(&mut self, whole: &Axis) {
+        self.taps = whole.taps / 2 + 1;
+        self.starts.clear();
+        self.counts.clear();
+        self.weights.clear();
+        for (i, &start) in whole.starts.iter().enumerate() {
+            let weights = whole.weights(i);
+            let last = start + weights.len() as u32 - 1;
+            self.starts.push(start / 2);
+            self.counts.push(last / 2 - start / 2 + 1);
+            let at = self.weights.len();
+            self.weights.resize(at + self.taps, 0);
+            for (tap, weight) in weights.iter().enumerate() {
+                self.weights[at + (start as usize % 2 + tap) / 2] += weight;
+            }
+        }
+        self.set_bounds();
+    }
+
+    /// From the first to the last position that is read.
+    pub(super) fn length(&self) -> usize {
+        (self.end - self.begin) as usize
+    }
+
+    fn set_bounds(&mut self) {
         self.begin = self.starts.first().copied().unwrap_or(0);
         self.end = self.starts.iter().zip(&self.counts).map(|(s, c)| s + c).max().unwrap_or(0);
+        self.offsets.clear();
+        self.offsets.extend(self.starts.iter().map(|start| start - self.begin));
     }
 
     /// The weights of one output: as many as its count.
@@ -126,6 +160,18 @@ mod tests {
                     assert!(axis.starts[i] + axis.counts[i] <= side);
                 }
                 assert!(axis.starts.is_sorted());
+                let mut half = Axis::default();
+                half.set_half(&axis);
+                for i in 0..count as usize {
+                    let (weights, shared) = (axis.weights(i), half.weights(i));
+                    assert_eq!(weights.iter().sum::<i32>(), shared.iter().sum::<i32>());
+                    let position = |tap: usize| axis.starts[i] as usize + tap;
+                    for (tap, &sum) in shared.iter().enumerate() {
+                        let at = half.starts[i] as usize + tap;
+                        let own = (0..weights.len()).filter(|&t| position(t) / 2 == at);
+                        assert_eq!(own.map(|t| weights[t]).sum::<i32>(), sum);
+                    }
+                }
             }
         }
     }

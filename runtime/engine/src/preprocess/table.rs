@@ -10,6 +10,8 @@ use super::{InputKind, InputTensor};
 pub(super) enum Table {
     F32(Box<[[f32; 256]; 3]>),
     U8(Box<[[u8; 256]; 3]>),
+    /// Samples are the tensor's values as they are.
+    Same,
 }
 
 impl Table {
@@ -33,7 +35,9 @@ impl Table {
                     // A cast from f32 clamps.
                     steps as u8
                 };
-                Ok(Self::U8(Box::new([0, 1, 2].map(|c| std::array::from_fn(|v| quantized(c, v))))))
+                let table = [0, 1, 2].map(|c| std::array::from_fn(|v| quantized(c, v)));
+                let same = |channel: &[u8; 256]| (0..=255).eq(channel.iter().copied());
+                Ok(if table.iter().all(same) { Self::Same } else { Self::U8(Box::new(table)) })
             }
         }
     }
@@ -42,30 +46,47 @@ impl Table {
     pub(super) fn fits(&self, tensor: &InputTensor, length: usize) -> bool {
         match (self, tensor) {
             (Self::F32(_), InputTensor::F32(values)) => values.len() == length,
-            (Self::U8(_), InputTensor::U8(values)) => values.len() == length,
+            (Self::U8(_) | Self::Same, InputTensor::U8(values)) => values.len() == length,
             _ => false,
+        }
+    }
+
+    /// Writes a row of RGB as row `y` of a tensor that fits; with `bgr`, channel 0 is blue.
+    pub(super) fn write(&self, tensor: &mut InputTensor, y: usize, row: &[u8], bgr: bool) {
+        match (self, tensor) {
+            (Self::F32(table), InputTensor::F32(values)) => {
+                let (size, width) = (values.len() / 3, row.len() / 3);
+                for (plane, (values, table)) in
+                    values.chunks_exact_mut(size).zip(&**table).enumerate()
+                {
+                    let channel = if bgr { 2 - plane } else { plane };
+                    write_plane(table, row, channel, &mut values[y * width..(y + 1) * width]);
+                }
+            }
+            (Self::U8(table), InputTensor::U8(values)) => {
+                write_pixels(table, row, &mut values[y * row.len()..(y + 1) * row.len()], bgr);
+            }
+            (Self::Same, InputTensor::U8(values)) => {
+                let to = &mut values[y * row.len()..(y + 1) * row.len()];
+                to.copy_from_slice(row);
+                if bgr {
+                    to.as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| pixel.swap(0, 2));
+                }
+            }
+            _ => unreachable!("the tensor was made to fit the table"),
         }
     }
 }
 
-/// Writes a row of RGB as one row of each plane; with `bgr`, plane 0 is blue.
-pub(super) fn write_planes(
-    table: &[[f32; 256]; 3],
-    row: &[u8],
-    planes: [&mut [f32]; 3],
-    bgr: bool,
-) {
-    let pixels = row.as_chunks::<3>().0;
-    for (channel, (plane, table)) in planes.into_iter().zip(table).enumerate() {
-        let from = if bgr { 2 - channel } else { channel };
-        for (value, pixel) in plane.iter_mut().zip(pixels) {
-            *value = table[usize::from(pixel[from])];
-        }
+/// Writes one channel of a row of RGB as a row of a plane.
+fn write_plane(table: &[f32; 256], row: &[u8], channel: usize, plane: &mut [f32]) {
+    for (value, pixel) in plane.iter_mut().zip(row.as_chunks::<3>().0) {
+        *value = table[usize::from(pixel[channel])];
     }
 }
 
 /// Writes a row of RGB as one row of pixels; with `bgr`, channel 0 is blue.
-pub(super) fn write_pixels(table: &[[u8; 256]; 3], row: &[u8], to: &mut [u8], bgr: bool) {
+fn write_pixels(table: &[[u8; 256]; 3], row: &[u8], to: &mut [u8], bgr: bool) {
     let [first, second, third] = table;
     let (red, blue) = if bgr { (2, 0) } else { (0, 2) };
     for (to, from) in to.as_chunks_mut::<3>().0.iter_mut().zip(row.as_chunks::<3>().0) {

@@ -8,9 +8,13 @@ use kinglet_kernels::{
     linear, lookup, mul, pool, quantize,
 };
 
-use super::plan::Kernel;
+mod float;
+
+pub(super) use float::FloatKernel;
+
+use super::plan::{Element, Kernel};
 use super::shape::{self, Shape};
-use super::step::{Quantization, QuantizedOutput, Region, Step, StepKind, Weights};
+use super::step::{Payload, Quantization, QuantizedOutput, Region, Step, StepKind, Weights};
 
 /// A kernel and what the report says of it.
 pub(super) struct Built {
@@ -24,6 +28,8 @@ pub(super) struct Built {
 pub(super) struct Context<'a> {
     pub isa: Isa,
     pub threads: usize,
+    /// The region's float type.
+    pub element: Element,
     /// Smallest and largest code of each value that a step writes.
     pub ranges: HashMap<&'a str, (u8, u8)>,
     /// Values that lie in blocks of channels.
@@ -54,15 +60,17 @@ pub(super) fn ranges(region: &Region) -> HashMap<&str, (u8, u8)> {
     known.collect()
 }
 
-/// Builds the kernel of a step for inputs of these shapes (codes, NHWC). `codes` are its weights',
-/// widened, if it has any.
+/// Builds the kernel of a step for inputs of these shapes (NHWC). `payload` is its weights, if it has
+/// any.
 pub(super) fn kernel(
     step: &Step,
-    codes: &[i16],
+    payload: Payload,
     inputs: &[&Shape],
     context: &Context<'_>,
 ) -> Result<Built, String> {
-    let isa = context.isa;
+    let (isa, element) = (context.isa, context.element);
+    let (codes, values) = payload.widened();
+    let codes = codes.as_slice();
     let text = |e: kinglet_kernels::KernelError| e.to_string();
     let first = inputs[0];
     let plain = |kernel: Kernel, name| Built { kernel, name, macs: 0, parameters: 0 };
@@ -139,6 +147,10 @@ pub(super) fn kernel(
             linear_kernel(*in_features, weights, codes, *input, read, output.as_ref(), isa)?
         }
         StepKind::Conv { .. } => conv_kernel(&conv_part(step, codes, first, context)?, context)?,
+        StepKind::Float(kind) if element == Element::F16 => {
+            float::kernel::<half::f16>(kind, &values, inputs, isa)?
+        }
+        StepKind::Float(kind) => float::kernel::<f32>(kind, &values, inputs, isa)?,
     })
 }
 
@@ -188,7 +200,10 @@ fn linear_kernel(
         name: kernel.kernel(),
         macs: (in_features * out_features) as u64,
         parameters: (codes.len() + 4 * out_features) as u64,
-        kernel: Kernel::Linear(kernel),
+        kernel: match output {
+            Some(_) => Kernel::Linear(kernel),
+            None => Kernel::LinearF32(kernel),
+        },
     })
 }
 
@@ -301,11 +316,11 @@ pub(super) fn pair(
     }))
 }
 
-/// Appends `codes[rows][columns]` as `[columns][rows]`; nothing where their number is another.
-fn transpose(codes: &[i16], rows: usize, columns: usize, to: &mut Vec<i16>) {
-    if codes.len() == rows * columns {
+/// Appends `matrix[rows][columns]` as `[columns][rows]`; nothing where their number is another.
+fn transpose<T: Copy>(matrix: &[T], rows: usize, columns: usize, to: &mut Vec<T>) {
+    if matrix.len() == rows * columns {
         for column in 0..columns {
-            to.extend(codes[column..].iter().step_by(columns));
+            to.extend(matrix[column..].iter().step_by(columns));
         }
     }
 }

@@ -1,20 +1,23 @@
-//! int8 regions: parts of the graph that run in our own integer kernels, on NHWC codes, out of
-//! one arena, as a single operator of the tract plan.
+//! Regions: parts of the graph that run in our own kernels, on NHWC codes or floats, out of one
+//! arena, as a single operator of the tract plan.
 //!
-//! `step` says what is computed, `shape` how large it is, `plan` builds the kernels and places
-//! the values, `run` runs them, `op` is tract's view of it.
+//! `step` says what is computed (`float` in float), `shape` how large it is, `build` makes the
+//! kernels, `plan` places the values, `run` runs it all, `op` is tract's view of it.
 
 mod arena;
 mod build;
 mod codes;
+mod float;
 mod fuse;
 mod op;
+mod pair;
 mod plan;
 mod run;
-mod shape;
+pub(crate) mod shape;
 mod step;
 
 pub(crate) use codes::{Codes, Stored};
+pub(crate) use float::{FloatKind, FloatWeights};
 pub(crate) use op::{PlannedRegion, RegionOp};
 pub(crate) use plan::StepInfo;
 pub(crate) use step::{

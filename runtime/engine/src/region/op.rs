@@ -3,27 +3,28 @@
 use std::mem::take;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use kinglet_kernels::{Isa, Workers};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::*;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::expandable::Expansion;
 
-use super::codes::Codes;
 use super::fuse;
-use super::plan::{self, Export, Plan};
-use super::run::{Given, RunState};
+use super::plan::{self, Element, Export, Plan};
+use super::run::RunState;
 use super::shape;
-use super::step::Region;
+use super::step::{Held, Payload, Region};
 use crate::preprocess::InputTensor;
 
 /// A region before its input shapes are known.
 #[derive(Debug, Clone)]
 pub(crate) struct RegionOp {
-    /// The steps, their weights' codes taken out.
+    /// The steps, their weights taken out.
     region: Arc<Region>,
-    /// The codes of each step, until the kernels are built from them.
-    codes: Arc<Mutex<Vec<Codes>>>,
+    /// The weights of each step, until the kernels are built from them.
+    payloads: Arc<Mutex<Vec<Payload>>>,
     isa: Isa,
     workers: Arc<Workers>,
 }
@@ -32,40 +33,66 @@ impl RegionOp {
     /// A region that will run in kernels of this instruction set on these threads.
     pub(crate) fn new(mut region: Region, isa: Isa, workers: Arc<Workers>) -> Self {
         fuse::residuals(&mut region);
-        let codes = region
-            .steps
-            .iter_mut()
-            .map(|s| s.kind.weights_mut().map_or_else(Codes::default, |w| take(&mut w.codes)))
-            .collect();
-        Self { region: Arc::new(region), codes: Arc::new(Mutex::new(codes)), isa, workers }
+        let payloads = region.steps.iter_mut().map(|s| s.kind.take_payload()).collect();
+        Self { region: Arc::new(region), payloads: Arc::new(Mutex::new(payloads)), isa, workers }
     }
 
     fn input_type(&self, at: usize) -> DatumType {
-        let f32_input = plan::is_f32_input(&self.region, &self.region.inputs[at]);
-        if f32_input { f32::datum_type() } else { u8::datum_type() }
+        let held = plan::input_held(&self.region, &self.region.inputs[at]);
+        datum_type(Element::of(held, &self.region, self.isa))
     }
 
     fn output_type(&self, at: usize) -> DatumType {
         let name = &self.region.outputs[at];
-        let float = self.region.steps.iter().any(|s| s.output == *name && shape::is_f32_output(s));
-        if float { f32::datum_type() } else { u8::datum_type() }
+        let step = self.region.steps.iter().find(|s| s.output == *name);
+        let held = step.map_or(Held::Outside, |s| s.kind.writes());
+        datum_type(Element::of(held, &self.region, self.isa))
     }
 
     /// Shapes of the outputs as tract sees them.
     fn output_shapes(&self, inputs: &[Vec<usize>]) -> TractResult<Vec<Vec<usize>>> {
-        let known = plan::shapes(&self.region, inputs).map_err(|e| format_err!("{e}"))?;
-        Ok(self
-            .region
-            .outputs
-            .iter()
-            .enumerate()
-            .map(|(at, name)| {
-                let shape = &known[name.as_str()];
-                let float = self.output_type(at) == f32::datum_type();
-                if float { shape::to_nchw(shape) } else { shape.clone() }
-            })
-            .collect())
+        let known = plan::values(&self.region, inputs).map_err(|e| format_err!("{e}"))?;
+        let shape = |name: &String| {
+            let value = &known[name.as_str()];
+            let outside = value.held == Held::Outside;
+            if outside { shape::to_nchw(&value.shape) } else { value.shape.clone() }
+        };
+        Ok(self.region.outputs.iter().map(shape).collect())
     }
+}
+
+fn datum_type(element: Element) -> DatumType {
+    match element {
+        Element::U8 => u8::datum_type(),
+        Element::F16 => f16::datum_type(),
+        Element::F32 => f32::datum_type(),
+    }
+}
+
+/// The bytes of a tensor.
+fn bytes(tensor: &Tensor) -> TractResult<&[u8]> {
+    let view = tensor.try_as_plain_ram()?;
+    let kind = tensor.datum_type();
+    Ok(if kind == u8::datum_type() {
+        view.as_slice::<u8>()?
+    } else if kind == f16::datum_type() {
+        bytemuck::cast_slice::<u16, u8>(view.as_slice::<f16>()?.reinterpret_cast())
+    } else {
+        bytemuck::cast_slice(view.as_slice::<f32>()?)
+    })
+}
+
+/// A tensor of these bytes, which lie aligned in the arena.
+fn tensor(shape: &[usize], element: Element, bytes: &[u8]) -> TractResult<TValue> {
+    let tensor = match element {
+        Element::U8 => Tensor::from_shape(shape, bytes),
+        Element::F16 => {
+            let halves: &[f16] = bytemuck::cast_slice::<u8, u16>(bytes).reinterpret_cast();
+            Tensor::from_shape(shape, halves)
+        }
+        Element::F32 => Tensor::from_shape(shape, bytemuck::cast_slice::<u8, f32>(bytes)),
+    };
+    Ok(tensor?.into_tvalue())
 }
 
 impl Expansion for RegionOp {
@@ -111,8 +138,9 @@ impl Expansion for RegionOp {
             .iter()
             .map(|i| concrete(&model.outlet_fact(*i)?.shape.to_tvec()))
             .collect::<TractResult<Vec<_>>>()?;
-        let codes = take(&mut *self.codes.lock().unwrap_or_else(PoisonError::into_inner));
-        let plan = Plan::new(&self.region, codes, &shapes, self.isa, self.workers.threads())
+        let payloads = take(&mut *self.payloads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = self.workers.threads();
+        let plan = Plan::new(&self.region, payloads, &shapes, self.isa, threads)
             .map_err(|e| format_err!("{e}"))?;
         let planned = PlannedRegion {
             plan: Arc::new(plan),
@@ -152,8 +180,8 @@ impl PlannedRegion {
         let [Export::F32(shape)] = &self.plan.exports[..] else { panic!("gives one f32 value") };
         output.resize(shape.iter().product(), 0.0);
         let given = match input {
-            InputTensor::U8(codes) => Given::Codes(codes),
-            InputTensor::F32(real) => Given::F32(real),
+            InputTensor::U8(codes) => codes.as_slice(),
+            InputTensor::F32(real) => bytemuck::cast_slice(real),
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.plan.run(&self.workers, &mut state, &[given], std::slice::from_mut(output));
@@ -187,38 +215,22 @@ impl EvalOp for PlannedRegion {
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let given = inputs
-            .iter()
-            .map(|t| {
-                let view = t.try_as_plain_ram()?;
-                Ok(if t.datum_type() == u8::datum_type() {
-                    Given::Codes(view.as_slice::<u8>()?)
-                } else {
-                    Given::F32(view.as_slice::<f32>()?)
-                })
-            })
-            .collect::<TractResult<Vec<_>>>()?;
-        let mut floats: Vec<Vec<f32>> = self
+        let given = inputs.iter().map(|t| bytes(t)).collect::<TractResult<Vec<_>>>()?;
+        let mut outputs: Vec<Vec<f32>> = self
             .plan
             .exports
             .iter()
             .map(|e| match e {
                 Export::F32(shape) => vec![0.0; shape.iter().product()],
-                Export::Codes(..) => Vec::new(),
+                Export::Arena(..) => Vec::new(),
             })
             .collect();
-        self.plan.run(&self.workers, &mut state, &given, &mut floats);
-        self.plan
-            .exports
-            .iter()
-            .zip(floats)
-            .map(|(export, floats)| {
-                Ok(match export {
-                    Export::F32(shape) => Tensor::from_shape(shape, &floats)?.into_tvalue(),
-                    Export::Codes(shape, range) => {
-                        Tensor::from_shape(shape, state.codes(range))?.into_tvalue()
-                    }
-                })
+        self.plan.run(&self.workers, &mut state, &given, &mut outputs);
+        let exports = self.plan.exports.iter().zip(outputs);
+        exports
+            .map(|(export, floats)| match export {
+                Export::F32(shape) => Ok(Tensor::from_shape(shape, &floats)?.into_tvalue()),
+                Export::Arena(shape, element, range) => tensor(shape, *element, state.left(range)),
             })
             .collect()
     }
@@ -230,9 +242,9 @@ impl TypedOp for PlannedRegion {
             .plan
             .exports
             .iter()
-            .map(|export| match export {
-                Export::F32(shape) => f32::fact(shape),
-                Export::Codes(shape, _) => u8::fact(shape),
+            .map(|export| {
+                let (shape, element) = export.form();
+                datum_type(element).fact(shape)
             })
             .collect())
     }

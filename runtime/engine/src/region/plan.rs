@@ -3,21 +3,56 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use half::f16;
 use kinglet_kernels::{
     Isa, add, conv, depthwise, expand_depthwise, linear, lookup, mul, pool, quantize,
 };
 
 use super::arena::{self, Life};
-use super::build::{self, Built, Context};
-use super::codes::Codes;
-use super::fuse::{self, Triple};
+use super::build::{self, Context, FloatKernel};
+use super::pair::{self, Pair};
 use super::shape::{self, Shape};
-use super::step::{Region, Step};
+use super::step::{Held, Payload, Region, Step, StepKind};
+
+/// Largest arena, bytes: 1 GiB.
+const MAX_ARENA: usize = 1 << 30;
+
+/// Element type of a value while the region runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Element {
+    U8,
+    F16,
+    F32,
+}
+
+impl Element {
+    /// Of what a region's steps read and write, on this instruction set.
+    pub(super) fn of(held: Held, region: &Region, isa: Isa) -> Self {
+        match held {
+            Held::Codes => Self::U8,
+            Held::Float if region.half && computes_in_f16(isa) => Self::F16,
+            Held::Float | Held::Outside => Self::F32,
+        }
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
+/// Whether an instruction set has arithmetic on f16.
+fn computes_in_f16(isa: Isa) -> bool {
+    isa == Isa::NeonFp16
+}
 
 /// Where a value lives while the region runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Codes in the arena.
+    /// Bytes of the arena.
     Arena(Range<usize>),
     /// A tensor given from outside, by position.
     Input(usize),
@@ -29,6 +64,7 @@ pub(super) enum Place {
 pub(super) enum Kernel {
     Quantize(quantize::Quantize),
     Dequantize(quantize::Dequantize),
+    LinearF32(linear::Linear),
     Conv(conv::Conv),
     Depthwise(depthwise::Depthwise),
     ExpandDepthwise(expand_depthwise::ExpandDepthwise),
@@ -38,6 +74,8 @@ pub(super) enum Kernel {
     MulChannels(mul::Mul),
     Pool(pool::GlobalAveragePool),
     Lookup(lookup::Lookup),
+    F32(FloatKernel<f32>),
+    F16(FloatKernel<f16>),
 }
 
 /// A step made ready.
@@ -45,9 +83,9 @@ pub(super) struct PlannedStep {
     pub kernel: Kernel,
     pub inputs: Vec<Place>,
     pub output: Place,
-    /// Elements of one image, for each input and for the output.
-    pub input_lens: Vec<usize>,
-    pub output_len: usize,
+    /// Bytes of one image, for each input and for the output.
+    pub input_bytes: Vec<usize>,
+    pub output_bytes: usize,
     pub about: StepInfo,
 }
 
@@ -58,6 +96,8 @@ pub(crate) struct StepInfo {
     pub name: String,
     /// Operation.
     pub operation: &'static str,
+    /// Type it computes in.
+    pub data_type: &'static str,
     /// Kernel that runs it.
     pub kernel: &'static str,
     /// Shape of the result, NHWC.
@@ -72,8 +112,18 @@ pub(crate) struct StepInfo {
 pub(super) enum Export {
     /// f32, of this shape (NCHW where it has four axes).
     F32(Shape),
-    /// Codes copied from the arena, of this shape (NHWC where it has four axes).
-    Codes(Shape, Range<usize>),
+    /// Copied from the arena, of this shape (NHWC where it has four axes).
+    Arena(Shape, Element, Range<usize>),
+}
+
+impl Export {
+    /// Shape and element type, as tract sees them.
+    pub(super) fn form(&self) -> (&Shape, Element) {
+        match self {
+            Self::F32(shape) => (shape, Element::F32),
+            Self::Arena(shape, element, _) => (shape, *element),
+        }
+    }
 }
 
 /// A region made ready for one input shape.
@@ -90,75 +140,88 @@ impl std::fmt::Debug for Plan {
     }
 }
 
-/// Shapes of all values of a region, by name, as codes (NHWC); inputs that are f32 come as NCHW.
-pub(super) fn shapes<'a>(
+/// A value of a region: what it is, and its shape (NHWC).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Value {
+    pub held: Held,
+    pub shape: Shape,
+}
+
+/// All values of a region, by name. `inputs` are the shapes that tract gives.
+pub(super) fn values<'a>(
     region: &'a Region,
     inputs: &[Shape],
-) -> Result<HashMap<&'a str, Shape>, String> {
-    let mut known: HashMap<&str, Shape> = HashMap::new();
+) -> Result<HashMap<&'a str, Value>, String> {
+    let mut known: HashMap<&str, Value> = HashMap::new();
     for (name, shape) in region.inputs.iter().zip(inputs) {
-        let f32_input = is_f32_input(region, name);
-        known.insert(name, if f32_input { shape::to_nhwc(shape) } else { shape.clone() });
+        let held = input_held(region, name);
+        let outside = held == Held::Outside;
+        let shape = if outside { shape::to_nhwc(shape) } else { shape.clone() };
+        shape::volume(&shape)?;
+        known.insert(name, Value { held, shape });
     }
     for step in &region.steps {
-        let given: Option<Vec<&[usize]>> =
-            step.inputs.iter().map(|i| known.get(i.as_str()).map(Vec::as_slice)).collect();
-        let given = given.ok_or_else(|| format!("step '{}' reads an unknown value", step.name))?;
-        let found = shape::output_shape(step, &given)
-            .map_err(|why| format!("step '{}' ({}): {why}", step.name, step.kind.operation()))?;
-        shape::volume(&found)?;
-        known.insert(&step.output, found);
+        let bad = |why| format!("step '{}' ({}): {why}", step.name, step.kind.operation());
+        let held = step.kind.reads();
+        let given: Option<Vec<&[usize]>> = step
+            .inputs
+            .iter()
+            .map(|i| known.get(i.as_str()).filter(|v| v.held == held).map(|v| v.shape.as_slice()))
+            .collect();
+        let given = given.ok_or_else(|| bad("it reads an unknown value".into()))?;
+        let shape = shape::output_shape(step, &given).map_err(bad)?;
+        shape::volume(&shape)?;
+        known.insert(&step.output, Value { held: step.kind.writes(), shape });
     }
     Ok(known)
 }
 
-/// Whether a region's input is f32: it is read by a quantizing step.
-pub(super) fn is_f32_input(region: &Region, name: &str) -> bool {
-    region.steps.iter().any(|s| {
-        matches!(s.kind, super::step::StepKind::Quantize(_)) && s.inputs.iter().any(|i| i == name)
-    })
+/// What a region's input is: what the steps that read it take it for.
+pub(super) fn input_held(region: &Region, name: &str) -> Held {
+    let reader = region.steps.iter().find(|s| s.inputs.iter().any(|i| i == name));
+    reader.map_or(Held::Outside, |s| s.kind.reads())
 }
 
 impl Plan {
-    /// Builds the kernels of a region for inputs of these shapes. `codes` are the weights' of its
+    /// Builds the kernels of a region for inputs of these shapes. `payloads` are the weights of its
     /// steps in their order; each is freed as soon as its kernel is ready.
     pub(super) fn new(
         region: &Region,
-        mut codes: Vec<Codes>,
+        mut payloads: Vec<Payload>,
         inputs: &[Shape],
         isa: Isa,
         threads: usize,
     ) -> Result<Self, String> {
-        let shapes = shapes(region, inputs)?;
+        let values = values(region, inputs)?;
         let batch = inputs.first().and_then(|s| s.first()).copied().unwrap_or(1).max(1);
-        if shapes.values().any(|s| s.first() != Some(&batch)) {
+        if values.values().any(|v| v.shape.first() != Some(&batch)) {
             return Err("values of different batch sizes in one region".into());
         }
-        codes.resize_with(region.steps.len(), Codes::default);
-        let mut context =
-            Context { isa, threads, ranges: build::ranges(region), blocked: HashSet::new() };
-        let mut fused = fused(region, &mut codes, &shapes, &mut context)?;
-        let absent: HashSet<usize> = fused.iter().map(|f| f.at.expand).collect();
-        let places = places(region, &shapes, &fused);
+        payloads.resize_with(region.steps.len(), Payload::default);
+        let mut context = Context {
+            isa,
+            threads,
+            element: Element::of(Held::Float, region, isa),
+            ranges: build::ranges(region),
+            blocked: HashSet::new(),
+        };
+        let mut pairs = pair::pairs(region, &mut payloads, &values, &mut context)?;
+        let places = places(region, &values, &pairs, isa)?;
         // The largest first: its weights lie in memory three times for a moment, and then the other
         // layers' are not yet packed.
         let mut order: Vec<usize> = (0..region.steps.len()).collect();
-        order.sort_by_key(|&at| std::cmp::Reverse(codes[at].len()));
+        order.sort_by_key(|&at| std::cmp::Reverse(payloads[at].bytes()));
         let mut steps: Vec<Option<PlannedStep>> = Vec::new();
         steps.resize_with(order.len(), || None);
         for at in order {
-            if absent.contains(&at) {
+            if pairs.iter().any(|pair| pair.at.expand == at) {
                 continue;
             }
-            let found = fused.iter().position(|f| f.at.depthwise == at);
-            steps[at] = Some(match found.map(|i| fused.swap_remove(i)) {
-                Some(f) => pair_planned(region, f, &shapes, &places.by_name, batch),
+            steps[at] = Some(match pairs.iter_mut().find(|pair| pair.at.depthwise == at) {
+                Some(pair) => pair.planned(region, &values, &places.by_name)?,
                 None => {
-                    let stored = std::mem::take(&mut codes[at]);
-                    let codes = stored.widened();
-                    drop(stored);
-                    let step = &region.steps[at];
-                    planned(step, &codes, &shapes, &places.by_name, batch, &context)?
+                    let payload = std::mem::take(&mut payloads[at]);
+                    planned(&region.steps[at], payload, region, &values, &places.by_name, &context)?
                 }
             });
         }
@@ -167,10 +230,13 @@ impl Plan {
             .outputs
             .iter()
             .map(|name| {
-                let shape = shapes[name.as_str()].clone();
+                let value = &values[name.as_str()];
                 match &places.by_name[name.as_str()] {
-                    Place::Arena(range) => Export::Codes(shape, range.clone()),
-                    _ => Export::F32(shape::to_nchw(&shape)),
+                    Place::Arena(range) => {
+                        let element = Element::of(value.held, region, isa);
+                        Export::Arena(value.shape.clone(), element, range.clone())
+                    }
+                    _ => Export::F32(shape::to_nchw(&value.shape)),
                 }
             })
             .collect();
@@ -188,79 +254,17 @@ impl Plan {
     }
 }
 
-/// Two steps that one kernel runs.
-struct Fused {
-    at: Triple,
-    built: Built,
-    /// Bytes of one image's result.
-    output_len: usize,
-}
-
-/// Builds the kernels that run two steps each, and notes which values lie in blocks for it.
-fn fused<'a>(
-    region: &'a Region,
-    codes: &mut [Codes],
-    shapes: &HashMap<&str, Shape>,
-    context: &mut Context<'a>,
-) -> Result<Vec<Fused>, String> {
-    let mut fused = Vec::new();
-    for at in fuse::triples(region) {
-        let steps = [at.expand, at.depthwise].map(|i| &region.steps[i]);
-        let widened = [at.expand, at.depthwise].map(|i| codes[i].widened());
-        let inputs = steps.map(|step| &shapes[step.inputs[0].as_str()]);
-        let built = build::pair(steps, [&widened[0], &widened[1]], inputs, context)
-            .map_err(|why| format!("step '{}' and '{}': {why}", steps[0].name, steps[1].name))?;
-        let Some(built) = built else { continue };
-        let Kernel::ExpandDepthwise(kernel) = &built.kernel else { continue };
-        let output_len = kernel.output_len();
-        codes[at.expand] = Codes::default();
-        codes[at.depthwise] = Codes::default();
-        context.blocked.insert(&steps[1].output);
-        fused.push(Fused { at, built, output_len });
-    }
-    Ok(fused)
-}
-
-/// The name without what comes before its last dot or slash.
-fn last_part(name: &str) -> &str {
-    name.rsplit(['.', '/']).next().unwrap_or(name)
-}
-
-fn pair_planned(
-    region: &Region,
-    fused: Fused,
-    shapes: &HashMap<&str, Shape>,
-    places: &HashMap<&str, Place>,
-    batch: usize,
-) -> PlannedStep {
-    let [expand, depthwise] = [fused.at.expand, fused.at.depthwise].map(|i| &region.steps[i]);
-    let input = expand.inputs[0].as_str();
-    PlannedStep {
-        inputs: vec![places[input].clone()],
-        output: places[depthwise.output.as_str()].clone(),
-        input_lens: vec![shapes[input].iter().skip(1).product()],
-        output_len: fused.output_len,
-        about: StepInfo {
-            name: format!("{} + {}", expand.name, last_part(&depthwise.name)),
-            operation: match expand.kind.operation() {
-                "pointwise" => "pointwise + depthwise",
-                _ => "conv + depthwise",
-            },
-            kernel: fused.built.name,
-            shape: shapes[depthwise.output.as_str()].clone(),
-            macs: fused.built.macs * batch as u64,
-            parameters: fused.built.parameters,
-        },
-        kernel: fused.built.kernel,
-    }
-}
-
 struct Places<'a> {
     by_name: HashMap<&'a str, Place>,
     bytes: usize,
 }
 
-fn places<'a>(region: &'a Region, shapes: &HashMap<&str, Shape>, fused: &[Fused]) -> Places<'a> {
+fn places<'a>(
+    region: &'a Region,
+    values: &HashMap<&str, Value>,
+    pairs: &[Pair],
+    isa: Isa,
+) -> Result<Places<'a>, String> {
     let mut by_name: HashMap<&str, Place> = HashMap::new();
     for (at, name) in region.inputs.iter().enumerate() {
         by_name.insert(name, Place::Input(at));
@@ -268,8 +272,8 @@ fn places<'a>(region: &'a Region, shapes: &HashMap<&str, Shape>, fused: &[Fused]
     let mut last: HashMap<&str, usize> = HashMap::new();
     for (at, step) in region.steps.iter().enumerate() {
         // What an expansion reads is read when the depthwise convolution runs.
-        let fused = fused.iter().find(|f| f.at.expand == at);
-        let at = fused.map_or(at, |f| f.at.depthwise);
+        let pair = pairs.iter().find(|pair| pair.at.expand == at);
+        let at = pair.map_or(at, |pair| pair.at.depthwise);
         for input in &step.inputs {
             let last = last.entry(input).or_default();
             *last = at.max(*last);
@@ -282,56 +286,75 @@ fn places<'a>(region: &'a Region, shapes: &HashMap<&str, Shape>, fused: &[Fused]
     let mut lives = Vec::new();
     for (at, step) in region.steps.iter().enumerate() {
         let name = step.output.as_str();
-        if fused.iter().any(|f| f.at.expand == at) {
+        if pairs.iter().any(|pair| pair.at.expand == at) {
             // Never a whole value.
             continue;
         }
-        if shape::is_f32_output(step) {
+        let value = &values[name];
+        if value.held == Held::Outside {
             let position = region.outputs.iter().position(|o| o == name);
             by_name.insert(name, Place::Output(position.unwrap_or(usize::MAX)));
         } else {
             names.push(name);
-            let one = fused.iter().find(|f| f.at.depthwise == at).map(|f| f.output_len);
-            let batch = shapes[name].first().copied().unwrap_or(1);
-            let bytes = one.map_or_else(|| shapes[name].iter().product(), |one| one * batch);
+            let blocks = pairs.iter().find(|pair| pair.at.depthwise == at).map(|p| p.output_bytes);
+            let bytes = match blocks {
+                Some(one) => one * value.shape.first().copied().unwrap_or(1),
+                None => {
+                    let elements: usize = value.shape.iter().product();
+                    elements * Element::of(value.held, region, isa).bytes()
+                }
+            };
             lives.push(Life { bytes, first: at, last: last.get(name).copied().unwrap_or(at) });
         }
     }
     let (ranges, bytes) = arena::place(&lives);
+    if bytes > MAX_ARENA {
+        return Err(format!("its values need {bytes} bytes at once, over {MAX_ARENA}"));
+    }
     by_name.extend(names.into_iter().zip(ranges.into_iter().map(Place::Arena)));
-    Places { by_name, bytes }
+    Ok(Places { by_name, bytes })
 }
 
 fn planned(
     step: &Step,
-    codes: &[i16],
-    shapes: &HashMap<&str, Shape>,
+    payload: Payload,
+    region: &Region,
+    values: &HashMap<&str, Value>,
     places: &HashMap<&str, Place>,
-    batch: usize,
     context: &Context<'_>,
 ) -> Result<PlannedStep, String> {
-    let inputs: Vec<&Shape> = step.inputs.iter().map(|i| &shapes[i.as_str()]).collect();
-    let shape = &shapes[step.output.as_str()];
-    let built = build::kernel(step, codes, &inputs, context)
+    let inputs: Vec<&Value> = step.inputs.iter().map(|i| &values[i.as_str()]).collect();
+    let shapes: Vec<&Shape> = inputs.iter().map(|v| &v.shape).collect();
+    let output = &values[step.output.as_str()];
+    let built = build::kernel(step, payload, &shapes, context)
         .map_err(|why| format!("step '{}' ({}): {why}", step.name, step.kind.operation()))?;
-    let one = |s: &Shape| s.iter().skip(1).product::<usize>();
+    let bytes = |v: &Value| {
+        let elements: usize = v.shape.iter().skip(1).product();
+        elements * Element::of(v.held, region, context.isa).bytes()
+    };
     Ok(PlannedStep {
         inputs: step.inputs.iter().map(|i| places[i.as_str()].clone()).collect(),
         output: places[step.output.as_str()].clone(),
-        input_lens: match &built.kernel {
+        input_bytes: match &built.kernel {
+            // Blocks of channels take more than the value's shape says.
             Kernel::Conv(k) => {
                 let first = std::iter::once(k.input_len());
-                first.chain(inputs.iter().skip(1).map(|s| one(s))).collect()
+                first.chain(inputs.iter().skip(1).map(|v| bytes(v))).collect()
             }
-            _ => inputs.iter().map(|s| one(s)).collect(),
+            _ => inputs.iter().map(|v| bytes(v)).collect(),
         },
-        output_len: one(shape),
+        output_bytes: bytes(output),
         about: StepInfo {
             name: step.name.clone(),
             operation: step.kind.operation(),
+            data_type: match (&step.kind, context.element) {
+                (StepKind::Float(_), Element::F16) => "f16",
+                (StepKind::Float(_), _) => "f32",
+                _ => "int8",
+            },
             kernel: built.name,
-            shape: shape.clone(),
-            macs: built.macs * batch as u64,
+            shape: output.shape.clone(),
+            macs: built.macs * output.shape[0] as u64,
             parameters: built.parameters,
         },
         kernel: built.kernel,

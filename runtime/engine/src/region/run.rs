@@ -7,24 +7,31 @@ use kinglet_kernels::{Scratch, Workers};
 
 use super::plan::{Kernel, Place, Plan, PlannedStep};
 
+/// The arena starts at a multiple of this, bytes.
+const ALIGN: usize = 64;
+
 /// Outputs smaller than this are not worth waking other threads for, bytes.
 const MIN_PARALLEL: usize = 8 << 10;
-/// Pieces a thread: with more than one, a thread that came late or lost its core holds up less.
+/// Pieces a thread at most: with more than one, a thread that came late or lost its core holds up
+/// less.
 const PIECES: usize = 2;
+/// Outputs of a piece, bytes, below which a thread gets one piece only: each costs about 2 us.
+const MIN_PIECE: usize = 32 << 10;
 
-/// Divides `units` of work, `unit_len` outputs each, among the threads.
-fn split(
+/// Divides `units` of work, the same number of outputs each, among the threads.
+pub(super) fn split<T: Send>(
     workers: &Workers,
     units: usize,
-    output: &mut [u8],
+    output: &mut [T],
     scratches: &mut [Scratch],
-    work: impl Fn(Range<usize>, &mut [u8], &mut Scratch) + Sync,
+    work: impl Fn(Range<usize>, &mut [T], &mut Scratch) + Sync,
 ) {
-    if workers.threads() == 1 || output.len() < MIN_PARALLEL || units < 2 {
+    if workers.threads() == 1 || size_of_val(output) < MIN_PARALLEL || units < 2 {
         return work(0..units, output, &mut scratches[0]);
     }
     let unit_len = output.len() / units;
-    let share = units.div_ceil(workers.threads() * PIECES);
+    let threads = workers.threads();
+    let share = units.div_ceil((output.len() / MIN_PIECE).clamp(threads, threads * PIECES));
     workers.split(output, share * unit_len, scratches, |piece, part, scratch| {
         let start = piece * share;
         work(start..start + part.len() / unit_len, part, scratch);
@@ -34,57 +41,99 @@ fn split(
 /// Buffers of one running region, kept between runs.
 #[derive(Default)]
 pub(crate) struct RunState {
-    arena: Vec<u8>,
+    arena: Arena,
     scratches: Vec<Scratch>,
     /// Time of each step of the last run, when asked for.
     pub(crate) times: Option<Vec<Duration>>,
 }
 
-/// A tensor given from outside.
-pub(super) enum Given<'a> {
-    Codes(&'a [u8]),
-    F32(&'a [f32]),
+/// Bytes that start at a multiple of [`ALIGN`], whatever the allocator gives.
+#[derive(Default)]
+struct Arena(Vec<u8>);
+
+impl Arena {
+    fn grow(&mut self, bytes: usize) {
+        if self.0.len() < bytes + ALIGN {
+            self.0.resize(bytes + ALIGN, 0);
+        }
+    }
+
+    fn start(&self) -> usize {
+        self.0.as_ptr().align_offset(ALIGN)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.0[self.start()..]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        let start = self.start();
+        &mut self.0[start..]
+    }
 }
 
 impl Plan {
-    /// Runs all steps. `given` are the region's inputs, `f32_outputs` its f32 outputs (those that
-    /// are codes stay in the arena; see [`RunState::codes`]).
+    /// Runs all steps. `given` are the bytes of the region's inputs, `outputs` its f32 outputs
+    /// (what else leaves the region stays in the arena; see [`RunState::left`]).
     pub(super) fn run(
         &self,
         workers: &Workers,
         state: &mut RunState,
-        given: &[Given<'_>],
-        f32_outputs: &mut [Vec<f32>],
+        given: &[&[u8]],
+        outputs: &mut [Vec<f32>],
     ) {
-        state.arena.resize(self.arena_bytes, 0);
+        state.arena.grow(self.arena_bytes);
         state.scratches.resize_with(workers.threads(), Scratch::default);
         let RunState { arena, scratches, times } = state;
+        let arena = arena.bytes_mut();
         if let Some(times) = times {
             times.clear();
         }
         for step in &self.steps {
             let start = times.as_ref().map(|_| Instant::now());
             for image in 0..self.batch {
-                step.run(image, workers, arena, scratches, given, f32_outputs);
+                step.run(image, workers, arena, scratches, given, outputs);
             }
             if let (Some(times), Some(start)) = (times.as_mut(), start) {
                 times.push(start.elapsed());
             }
         }
+        // Which thread gets which piece differs from run to run: all are ready for all of them now.
+        let largest = scratches.iter().map(Scratch::capacity_bytes).max().unwrap_or(0);
+        scratches.iter_mut().for_each(|s| s.reserve(largest));
     }
 }
 
 impl RunState {
-    /// Codes that a run left in the arena.
-    pub(super) fn codes(&self, range: &Range<usize>) -> &[u8] {
-        &self.arena[range.clone()]
+    /// Bytes that a run left in the arena.
+    pub(super) fn left(&self, range: &Range<usize>) -> &[u8] {
+        &self.arena.bytes()[range.clone()]
     }
 }
 
 /// The part of a value that belongs to one image.
-fn of_image(range: &Range<usize>, len: usize, image: usize) -> Range<usize> {
-    let start = range.start + image * len;
-    start..start + len
+fn of_image(start: usize, bytes: usize, image: usize) -> Range<usize> {
+    let start = start + image * bytes;
+    start..start + bytes
+}
+
+/// Where a step's input is.
+enum Source<'a> {
+    Arena(Range<usize>),
+    Outside(&'a [u8]),
+}
+
+impl<'a> Source<'a> {
+    /// The bytes, where nothing of the arena is written.
+    fn read<'b>(&self, arena: &'b [u8]) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        match self {
+            Self::Arena(range) => &arena[range.clone()],
+            Self::Outside(bytes) => bytes,
+        }
+    }
 }
 
 impl PlannedStep {
@@ -94,45 +143,44 @@ impl PlannedStep {
         workers: &Workers,
         arena: &mut [u8],
         scratches: &mut [Scratch],
-        given: &[Given<'_>],
-        f32_outputs: &mut [Vec<f32>],
+        given: &[&[u8]],
+        outputs: &mut [Vec<f32>],
     ) {
-        if let Place::Output(at) = self.output {
-            let mut unused = Vec::new();
-            let len = self.output_len;
-            let out = match f32_outputs.get_mut(at) {
-                Some(out) => &mut out[image * len..(image + 1) * len],
-                // Nothing reads it.
-                None => {
-                    unused.resize(len, 0.0);
-                    &mut unused[..]
-                }
-            };
-            let input = match &self.inputs[0] {
-                Place::Arena(range) => &arena[of_image(range, self.input_lens[0], image)],
-                other => self.given_codes(0, other, given, image),
-            };
-            match &self.kernel {
-                Kernel::Dequantize(k) => k.run(input, out),
-                Kernel::Linear(k) => k.run_f32(input, out, &mut scratches[0]),
-                _ => unreachable!("only these give f32"),
+        let source = |i: usize| match self.inputs.get(i) {
+            Some(Place::Arena(range)) => {
+                Source::Arena(of_image(range.start, self.input_bytes[i], image))
             }
-            return;
-        }
-        let Place::Arena(output) = &self.output else { unreachable!("outputs were handled") };
-        let output = of_image(output, self.output_len, image);
-        if let Kernel::Quantize(k) = &self.kernel {
-            let Place::Input(at) = self.inputs[0] else { unreachable!("f32 comes from outside") };
-            let Given::F32(all) = given[at] else { unreachable!("typed by the plan") };
-            let len = self.input_lens[0];
-            k.run(&all[image * len..(image + 1) * len], &mut arena[output]);
-            return;
-        }
-        let (a, b, out) = self.slices(image, arena, output, given);
-        self.run_codes(workers, scratches, a, b, out);
+            Some(Place::Input(at)) => {
+                Source::Outside(&given[*at][of_image(0, self.input_bytes[i], image)])
+            }
+            Some(Place::Output(_)) => unreachable!("what leaves the region is not read inside"),
+            None => Source::Outside(&[]),
+        };
+        let (a, b) = (source(0), source(1));
+        let mut unread = Vec::new();
+        let (a, b, out) = match &self.output {
+            Place::Arena(range) => {
+                slices(arena, a, b, of_image(range.start, self.output_bytes, image))
+            }
+            Place::Output(at) => {
+                let out = match outputs.get_mut(*at) {
+                    Some(out) => {
+                        let all = bytemuck::cast_slice_mut::<f32, u8>(out);
+                        &mut all[of_image(0, self.output_bytes, image)]
+                    }
+                    None => {
+                        unread.resize(self.output_bytes / size_of::<f32>(), 0.0_f32);
+                        bytemuck::cast_slice_mut(&mut unread)
+                    }
+                };
+                (a.read(arena), b.read(arena), out)
+            }
+            Place::Input(_) => unreachable!("a step writes no input"),
+        };
+        self.run_kernel(workers, scratches, a, b, out);
     }
 
-    fn run_codes(
+    fn run_kernel(
         &self,
         workers: &Workers,
         scratches: &mut [Scratch],
@@ -159,63 +207,48 @@ impl PlannedStep {
                 });
             }
             Kernel::Linear(k) => k.run_u8(a, out, &mut scratches[0]),
+            Kernel::LinearF32(k) => {
+                k.run_f32(a, bytemuck::cast_slice_mut(out), &mut scratches[0]);
+            }
             Kernel::Add(k) => k.run(a, b, out),
             Kernel::Mul(k) => k.run(a, b, out),
             Kernel::MulChannels(k) => k.run_channels(a, b, out),
             Kernel::Pool(k) => k.run(a, out, &mut scratches[0]),
             Kernel::Lookup(k) => k.run(a, out),
-            Kernel::Quantize(_) | Kernel::Dequantize(_) => unreachable!("handled by the caller"),
+            Kernel::Quantize(k) => k.run(bytemuck::cast_slice(a), out),
+            Kernel::Dequantize(k) => k.run(a, bytemuck::cast_slice_mut(out)),
+            Kernel::F32(k) => k.run(workers, scratches, [a, b], out),
+            Kernel::F16(k) => k.run(workers, scratches, [a, b], out),
         }
     }
+}
 
-    fn given_codes<'a>(
-        &self,
-        which: usize,
-        place: &Place,
-        given: &[Given<'a>],
-        image: usize,
-    ) -> &'a [u8] {
-        let Place::Input(at) = place else { unreachable!("f32 results are not read inside") };
-        let Given::Codes(all) = given[*at] else { unreachable!("typed by the plan") };
-        let len = self.input_lens[which];
-        &all[image * len..(image + 1) * len]
-    }
-
-    /// The input slices (the second is empty for steps with one) and the output slice.
-    fn slices<'a>(
-        &self,
-        image: usize,
-        arena: &'a mut [u8],
-        output: Range<usize>,
-        given: &[Given<'a>],
-    ) -> (&'a [u8], &'a [u8], &'a mut [u8]) {
-        let disjoint = "values alive together do not share bytes";
-        let range = |i: usize| match self.inputs.get(i) {
-            Some(Place::Arena(range)) => Some(of_image(range, self.input_lens[i], image)),
-            _ => None,
-        };
-        let outside = |i: usize| match self.inputs.get(i) {
-            None => &[][..],
-            Some(place) => self.given_codes(i, place, given, image),
-        };
-        match (range(0), range(1)) {
-            (Some(a), Some(b)) if a == b => {
-                let [a, out] = arena.get_disjoint_mut([a, output]).expect(disjoint);
-                (&*a, &*a, out)
-            }
-            (Some(a), Some(b)) => {
-                let [a, b, out] = arena.get_disjoint_mut([a, b, output]).expect(disjoint);
-                (&*a, &*b, out)
-            }
-            (Some(a), None) => {
-                let [a, out] = arena.get_disjoint_mut([a, output]).expect(disjoint);
-                (&*a, outside(1), out)
-            }
-            (None, Some(b)) => {
-                let [b, out] = arena.get_disjoint_mut([b, output]).expect(disjoint);
-                (outside(0), &*b, out)
-            }
-            (None, None) => (outside(0), outside(1), &mut arena[output]),
+/// The input slices and the output slice, which lies in the arena.
+fn slices<'a>(
+    arena: &'a mut [u8],
+    a: Source<'a>,
+    b: Source<'a>,
+    output: Range<usize>,
+) -> (&'a [u8], &'a [u8], &'a mut [u8]) {
+    use Source::{Arena, Outside};
+    let disjoint = "values alive together do not share bytes";
+    match (a, b) {
+        (Arena(a), Arena(b)) if a == b => {
+            let [a, out] = arena.get_disjoint_mut([a, output]).expect(disjoint);
+            (&*a, &*a, out)
         }
+        (Arena(a), Arena(b)) => {
+            let [a, b, out] = arena.get_disjoint_mut([a, b, output]).expect(disjoint);
+            (&*a, &*b, out)
+        }
+        (Arena(a), Outside(b)) => {
+            let [a, out] = arena.get_disjoint_mut([a, output]).expect(disjoint);
+            (&*a, b, out)
+        }
+        (Outside(a), Arena(b)) => {
+            let [b, out] = arena.get_disjoint_mut([b, output]).expect(disjoint);
+            (a, &*b, out)
+        }
+        (Outside(a), Outside(b)) => (a, b, &mut arena[output]),
     }
 }

@@ -7,15 +7,10 @@ use kinglet_kernels::ConvGeometry;
 const MAX_ELEMENTS: usize = 1 << 26;
 
 /// A value's shape inside a region. Four axes are (batch, height, width, channels).
-pub(super) type Shape = Vec<usize>;
-
-/// Whether a value crosses the region's border as f32 (and then NCHW) or as codes.
-pub(super) fn is_f32_output(step: &Step) -> bool {
-    matches!(step.kind, StepKind::Dequantize(_) | StepKind::Linear { output: None, .. })
-}
+pub(crate) type Shape = Vec<usize>;
 
 /// (N, C, H, W) to (N, H, W, C); other ranks stay as they are.
-pub(super) fn to_nhwc(shape: &[usize]) -> Shape {
+pub(crate) fn to_nhwc(shape: &[usize]) -> Shape {
     match *shape {
         [n, c, h, w] => vec![n, h, w, c],
         _ => shape.to_vec(),
@@ -23,7 +18,7 @@ pub(super) fn to_nhwc(shape: &[usize]) -> Shape {
 }
 
 /// (N, H, W, C) to (N, C, H, W); other ranks stay as they are.
-pub(super) fn to_nchw(shape: &[usize]) -> Shape {
+pub(crate) fn to_nchw(shape: &[usize]) -> Shape {
     match *shape {
         [n, h, w, c] => vec![n, c, h, w],
         _ => shape.to_vec(),
@@ -31,7 +26,7 @@ pub(super) fn to_nchw(shape: &[usize]) -> Shape {
 }
 
 /// Number of elements, if it is at most [`MAX_ELEMENTS`].
-pub(super) fn volume(shape: &[usize]) -> Result<usize, String> {
+pub(crate) fn volume(shape: &[usize]) -> Result<usize, String> {
     shape
         .iter()
         .try_fold(1_usize, |n, &d| n.checked_mul(d).filter(|n| *n <= MAX_ELEMENTS))
@@ -39,13 +34,24 @@ pub(super) fn volume(shape: &[usize]) -> Result<usize, String> {
         .ok_or_else(|| format!("an activation of shape {shape:?} is empty or too large"))
 }
 
-/// The shape a step gives for inputs of these shapes (all as codes, NHWC).
-pub(super) fn output_shape(step: &Step, inputs: &[&[usize]]) -> Result<Shape, String> {
+/// Batch, height, width and channels of a value with four axes.
+pub(crate) fn map(shape: &[usize]) -> Result<[usize; 4], String> {
+    let four = shape.try_into();
+    four.map_err(|_| format!("expected a value with four axes, got shape {shape:?}"))
+}
+
+/// The shape of a product; the second factor may hold one pixel, which applies to all.
+pub(crate) fn product(first: &[usize], second: &[usize]) -> Result<Shape, String> {
+    let gate = matches!((first, second), ([n, _, _, c], [m, 1, 1, d]) if n == m && c == d);
+    if second != first && !gate {
+        return Err(format!("cannot multiply shapes {first:?} and {second:?}"));
+    }
+    Ok(first.to_vec())
+}
+
+/// The shape a step gives for inputs of these shapes (NHWC).
+pub(crate) fn output_shape(step: &Step, inputs: &[&[usize]]) -> Result<Shape, String> {
     let first = *inputs.first().ok_or("a step without inputs")?;
-    let map = || match *first {
-        [n, h, w, c] => Ok((n, h, w, c)),
-        _ => Err(format!("expected a value with four axes, got shape {first:?}")),
-    };
     let flattened = |flat: bool, shape: Shape| {
         if flat { vec![shape[0], shape.iter().skip(1).product()] } else { shape }
     };
@@ -53,7 +59,7 @@ pub(super) fn output_shape(step: &Step, inputs: &[&[usize]]) -> Result<Shape, St
         StepKind::Quantize(_) | StepKind::Dequantize(_) => first.to_vec(),
         StepKind::Lookup { flat, .. } => flattened(*flat, first.to_vec()),
         StepKind::GlobalAveragePool { flat, .. } => {
-            let (n, _, _, c) = map()?;
+            let [n, _, _, c] = map(first)?;
             flattened(*flat, vec![n, 1, 1, c])
         }
         StepKind::Add { .. } => {
@@ -62,14 +68,7 @@ pub(super) fn output_shape(step: &Step, inputs: &[&[usize]]) -> Result<Shape, St
             }
             first.to_vec()
         }
-        StepKind::Mul { .. } => {
-            let gate =
-                matches!((first, inputs[1]), ([n, _, _, c], [m, 1, 1, d]) if n == m && c == d);
-            if inputs[1] != first && !gate {
-                return Err(format!("cannot multiply shapes {first:?} and {:?}", inputs[1]));
-            }
-            first.to_vec()
-        }
+        StepKind::Mul { .. } => product(first, inputs[1])?,
         StepKind::Linear { in_features, weights, .. } => {
             let (&batch, rest) = first.split_first().ok_or("a value without axes")?;
             if rest.iter().product::<usize>() != *in_features {
@@ -78,7 +77,7 @@ pub(super) fn output_shape(step: &Step, inputs: &[&[usize]]) -> Result<Shape, St
             vec![batch, weights.scale.len()]
         }
         StepKind::Conv { shape, residual, .. } => {
-            let (n, h, w, c) = map()?;
+            let [n, h, w, c] = map(first)?;
             let geometry = conv_geometry(shape, [h, w, c])?;
             let output = vec![n, geometry.out_h, geometry.out_w, geometry.out_c];
             if residual.is_some() && inputs.get(1) != Some(&output.as_slice()) {
@@ -86,18 +85,19 @@ pub(super) fn output_shape(step: &Step, inputs: &[&[usize]]) -> Result<Shape, St
             }
             output
         }
+        StepKind::Float(kind) => kind.output_shape(inputs)?,
     })
 }
 
 /// The full geometry of a convolution on a picture of (height, width, channels).
-pub(super) fn conv_geometry(
+pub(crate) fn conv_geometry(
     shape: &ConvShape,
     [in_h, in_w, in_c]: [usize; 3],
 ) -> Result<ConvGeometry, String> {
-    if in_c != shape.group_c * shape.groups {
+    if shape.group_c.checked_mul(shape.groups) != Some(in_c) {
         return Err(format!(
-            "the weights want {} input channels, the value has {in_c}",
-            shape.group_c * shape.groups
+            "the weights want {} groups of {} input channels, the value has {in_c}",
+            shape.groups, shape.group_c
         ));
     }
     let [(out_h, pad_top), (out_w, pad_left)] = [

@@ -1,9 +1,14 @@
-//! The steps of an int8 region, as data: what is computed, not yet how.
+//! The steps of a region, as data: what is computed, not yet how.
 //!
-//! Values inside a region are `u8` with one scale and zero point each, NHWC where they have four
-//! axes; int8 tensors of the model are shifted by 128 to get there, which changes no result.
+//! Values inside a region are NHWC where they have four axes, and either codes (`u8` with one
+//! scale and zero point each; int8 tensors of the model are shifted by 128 to get there, which
+//! changes no result) or of the region's float type. Integer steps are here, float ones in
+//! `float`.
+
+use std::mem::take;
 
 use super::codes::Codes;
+use super::float::FloatKind;
 
 /// How `u8` codes stand for real numbers: real = (code - zero_point) * scale.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,6 +65,42 @@ pub(crate) enum Padding {
     SameLower,
 }
 
+/// What makes a network large: a step's weights, which go when its kernel is ready.
+#[derive(Debug, Default)]
+pub(super) enum Payload {
+    #[default]
+    None,
+    Codes(Codes),
+    Floats(Vec<f32>),
+}
+
+impl Payload {
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Codes(codes) => codes.len(),
+            Self::Floats(values) => size_of_val(values.as_slice()),
+        }
+    }
+
+    /// The codes, if it is codes.
+    pub(super) fn codes(&self) -> Option<&Codes> {
+        match self {
+            Self::Codes(codes) => Some(codes),
+            _ => None,
+        }
+    }
+
+    /// Codes widened, and floats; one of the two is empty.
+    pub(super) fn widened(self) -> (Vec<i16>, Vec<f32>) {
+        match self {
+            Self::None => Default::default(),
+            Self::Codes(codes) => (codes.widened(), Vec::new()),
+            Self::Floats(values) => (Vec::new(), values),
+        }
+    }
+}
+
 /// Geometry of a convolution, apart from the picture's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ConvShape {
@@ -88,6 +129,26 @@ impl ConvShape {
         };
         self.kernel == [1, 1] && self.stride == [1, 1] && !padded
     }
+
+    /// Name of the operation in reports.
+    pub(crate) fn operation(&self) -> &'static str {
+        match self {
+            Self { groups: 2.., .. } => "depthwise",
+            Self { kernel: [1, 1], .. } => "pointwise",
+            _ => "conv",
+        }
+    }
+}
+
+/// What a value of a region is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// `u8` codes, NHWC.
+    Codes,
+    /// The region's float type, NHWC.
+    Float,
+    /// f32, NCHW: a value that tract reads or has written.
+    Outside,
 }
 
 /// What a step computes.
@@ -151,14 +212,47 @@ pub(crate) enum StepKind {
         /// The result has two axes (batch, channels) instead of four.
         flat: bool,
     },
+    /// Anything that computes in float.
+    Float(FloatKind),
 }
 
 impl StepKind {
-    /// The step's weights, if it has any.
+    /// What the step reads; all its inputs are of one kind.
+    pub(crate) fn reads(&self) -> Held {
+        match self {
+            Self::Quantize(_) => Held::Outside,
+            Self::Float(kind) => kind.reads(),
+            _ => Held::Codes,
+        }
+    }
+
+    /// What the step writes.
+    pub(crate) fn writes(&self) -> Held {
+        match self {
+            Self::Dequantize(_) | Self::Linear { output: None, .. } => Held::Outside,
+            Self::Float(kind) => kind.writes(),
+            _ => Held::Codes,
+        }
+    }
+
+    /// The step's integer weights, if it has any.
     pub(crate) fn weights_mut(&mut self) -> Option<&mut Weights> {
         match self {
             Self::Conv { weights, .. } | Self::Linear { weights, .. } => Some(weights),
             _ => None,
+        }
+    }
+
+    /// Takes the step's weights out of it.
+    pub(super) fn take_payload(&mut self) -> Payload {
+        match self {
+            Self::Conv { weights, .. } | Self::Linear { weights, .. } => {
+                Payload::Codes(take(&mut weights.codes))
+            }
+            Self::Float(FloatKind::Conv { weights, .. } | FloatKind::Linear { weights, .. }) => {
+                Payload::Floats(take(&mut weights.values))
+            }
+            _ => Payload::None,
         }
     }
 
@@ -167,18 +261,17 @@ impl StepKind {
         match self {
             Self::Quantize(_) => "quantize",
             Self::Dequantize(_) => "dequantize",
-            Self::Conv { shape, .. } if shape.groups > 1 => "depthwise",
-            Self::Conv { shape, residual: Some(_), .. } if shape.kernel == [1, 1] => {
-                "pointwise + add"
-            }
-            Self::Conv { shape, .. } if shape.kernel == [1, 1] => "pointwise",
-            Self::Conv { residual: Some(_), .. } => "conv + add",
-            Self::Conv { .. } => "conv",
+            Self::Conv { shape, residual, .. } => match (shape.operation(), residual) {
+                ("pointwise", Some(_)) => "pointwise + add",
+                (_, Some(_)) => "conv + add",
+                (operation, None) => operation,
+            },
             Self::Linear { .. } => "linear",
             Self::Add { .. } => "add",
             Self::Mul { .. } => "mul",
             Self::GlobalAveragePool { .. } => "global_average_pool",
             Self::Lookup { .. } => "lookup",
+            Self::Float(kind) => kind.operation(),
         }
     }
 }
@@ -196,9 +289,11 @@ pub(crate) struct Step {
     pub output: String,
 }
 
-/// A convex part of the graph that runs in int8.
+/// A convex part of the graph that runs in our own kernels.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Region {
+    /// Floats are f16 where the instruction set computes with such; else they are f32.
+    pub half: bool,
     /// Steps in an order in which they can run.
     pub steps: Vec<Step>,
     /// Names of the values that come from outside.

@@ -41,7 +41,8 @@ pub(super) fn fold_dequantize(mut graph: GraphProto) -> Result<GraphProto, Model
     Ok(graph)
 }
 
-fn dequantize(
+/// A constant DequantizeLinear's result.
+pub(super) fn dequantize(
     index: &GraphIndex<'_>,
     node: &NodeProto,
     tensor: &TensorProto,

@@ -350,28 +350,44 @@ fn pair_step(
     })
 }
 
-fn conv_shape(node: &NodeProto, dims: &[usize]) -> Result<ConvShape, Why> {
+/// The geometry of a convolution with weights of these dimensions, if kernels have it.
+pub(super) fn conv_shape(node: &NodeProto, dims: &[usize]) -> Result<ConvShape, Why> {
     let &[out_c, group_c, kernel_h, kernel_w] = dims else {
         return Err("it is not a convolution in two dimensions".into());
     };
-    let text = |e: crate::error::ModelError| e.to_string();
     let groups = usize::try_from(int(node, "group").unwrap_or(1)).map_err(|e| e.to_string())?;
     if groups != 1 && !(groups == out_c && group_c == 1) {
         return Err(format!("{groups} groups of {group_c} channels"));
     }
-    let padding = match string(node, "auto_pad").unwrap_or("NOTSET") {
-        "SAME_UPPER" => Padding::SameUpper,
-        "SAME_LOWER" => Padding::SameLower,
-        "VALID" => Padding::Explicit([0; 4]),
-        _ => Padding::Explicit(sizes(node, "pads", [0; 4]).map_err(text)?),
-    };
+    window(node, out_c, group_c, groups, [kernel_h, kernel_w])
+}
+
+/// The geometry of a node that moves a window over a picture.
+pub(super) fn window(
+    node: &NodeProto,
+    out_c: usize,
+    group_c: usize,
+    groups: usize,
+    kernel: [usize; 2],
+) -> Result<ConvShape, Why> {
+    let text = |e: crate::error::ModelError| e.to_string();
     Ok(ConvShape {
         out_c,
         group_c,
         groups,
-        kernel: [kernel_h, kernel_w],
+        kernel,
         stride: sizes(node, "strides", [1; 2]).map_err(text)?,
         dilation: sizes(node, "dilations", [1; 2]).map_err(text)?,
-        padding,
+        padding: conv_padding(node)?,
+    })
+}
+
+/// What a node does at the border.
+pub(super) fn conv_padding(node: &NodeProto) -> Result<Padding, Why> {
+    Ok(match string(node, "auto_pad").unwrap_or("NOTSET") {
+        "SAME_UPPER" => Padding::SameUpper,
+        "SAME_LOWER" => Padding::SameLower,
+        "VALID" => Padding::Explicit([0; 4]),
+        _ => Padding::Explicit(sizes(node, "pads", [0; 4]).map_err(|e| e.to_string())?),
     })
 }

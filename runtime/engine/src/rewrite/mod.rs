@@ -1,5 +1,5 @@
-//! From the model's graph to what runs: int8 regions are cut out of it, the rest is made fit
-//! for tract.
+//! From the model's graph to what runs: regions are cut out of it (first what runs in int8, then
+//! the float parts that our kernels have), the rest is made fit for tract.
 //!
 //! This happens on ONNX nodes, before tract sees them: ONNX's operators are few and stable, and
 //! tract would first evaluate every DequantizeLinear of a weight into f32 (ignoring its axis).
@@ -13,6 +13,7 @@ use crate::onnx::{GraphProto, ModelProto, NodeProto, tensor_proto::DataType};
 use crate::region::{Quantization, Region, Step, StepKind, Stored};
 
 mod constants;
+mod float;
 mod half_precision;
 mod matching;
 mod params;
@@ -34,7 +35,9 @@ pub(crate) struct Rewritten {
     pub input_codes: Option<Quantization>,
     /// Convolutions left in float: the node's name, and why.
     pub float_convs: Vec<(String, String)>,
-    /// Whether the model's float tensors were float16 (stored; arithmetic is f32).
+    /// Those of them that tract runs: the node's name, and why.
+    pub tract_convs: Vec<(String, String)>,
+    /// Whether the model's float tensors were float16.
     pub stored_f16: bool,
 }
 
@@ -59,30 +62,45 @@ impl Item {
     }
 }
 
-/// Cuts the int8 regions out of a checked model.
-pub(crate) fn rewrite(mut model: ModelProto) -> Result<Rewritten, ModelError> {
+/// Cuts the regions out of a checked model; float ones only when `float` is set.
+pub(crate) fn rewrite(mut model: ModelProto, float: bool) -> Result<Rewritten, ModelError> {
     let stored_f16 = half_precision::widen(&mut model)?;
     let graph = model.graph.take().ok_or_else(|| ModelError::NotOnnx { why: "no graph".into() })?;
-    let (items, mut refused) = translate(&graph);
-    let items = alive(items, &graph);
+    let (items, refused) = translate(&graph);
+    let mut items = alive(items, &graph);
+    let float_convs = convs(&items, &refused, "its output is not quantized");
+    let mut tract_convs = float_convs.clone();
+    // Where codes meet floats these are f32.
+    let half = stored_f16 && !items.iter().any(|i| matches!(i, Item::Step(_)));
+    if float {
+        let (translated, left) = float::translate(items, &graph);
+        let left: HashMap<String, String> = refused.into_iter().chain(left).collect();
+        items = alive(translated, &graph);
+        float::leave_directly(&mut items);
+        tract_convs = convs(&items, &left, "no rule for it");
+    }
     let (items, input_codes) = feed_codes(items, &graph);
-    let float_convs = items
-        .iter()
-        .filter_map(|item| match item {
-            Item::Node(n) if matches!(n.op_type.as_str(), "Conv" | "QLinearConv") => {
-                let name = node_name(n).to_owned();
-                let why = refused
-                    .remove(&name)
-                    .unwrap_or_else(|| "its output is not quantized".to_owned());
-                Some((name, why))
-            }
-            _ => None,
-        })
-        .collect();
     let items = schedule::group(items);
-    let (graph, regions) = assemble(graph, items, input_codes.is_some());
+    let (graph, regions) = assemble(graph, items, input_codes.is_some(), half);
     model.graph = Some(constants::fold_dequantize(graph)?);
-    Ok(Rewritten { model, regions, input_codes, float_convs, stored_f16 })
+    Ok(Rewritten { model, regions, input_codes, float_convs, tract_convs, stored_f16 })
+}
+
+/// The convolutions among the nodes that are left, with the reasons noted by name.
+fn convs(
+    items: &[Item],
+    reasons: &HashMap<String, String>,
+    otherwise: &str,
+) -> Vec<(String, String)> {
+    let conv = |item: &Item| match item {
+        Item::Node(n) if matches!(n.op_type.as_str(), "Conv" | "QLinearConv") => {
+            let name = node_name(n);
+            let why = reasons.get(name).map_or(otherwise, String::as_str);
+            Some((name.to_owned(), why.to_owned()))
+        }
+        _ => None,
+    };
+    items.iter().filter_map(conv).collect()
 }
 
 /// Every node as it is, or as the step that replaces it. Nothing is removed here: what a step
@@ -186,13 +204,7 @@ fn dequantize(matcher: &Matcher<'_>, node: &NodeProto) -> Option<Matched> {
 /// Drops what no output needs.
 fn alive(items: Vec<Item>, graph: &GraphProto) -> Vec<Item> {
     let mut needed: HashSet<String> = graph.output.iter().map(|o| o.name.clone()).collect();
-    // What a subgraph reads from outside is not among its node's inputs.
-    for node in &graph.node {
-        for sub in node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)) {
-            needed.extend(sub.node.iter().flat_map(|n| n.input.iter().cloned()));
-            needed.extend(sub.output.iter().map(|o| o.name.clone()));
-        }
-    }
+    needed.extend(nested_reads(graph).map(str::to_owned));
     let mut kept: Vec<Item> = Vec::new();
     for item in items.into_iter().rev() {
         if item.outputs().iter().any(|o| needed.contains(o)) {
@@ -202,6 +214,16 @@ fn alive(items: Vec<Item>, graph: &GraphProto) -> Vec<Item> {
     }
     kept.reverse();
     kept
+}
+
+/// What subgraphs read: that is not among the inputs of the nodes that have them.
+fn nested_reads(graph: &GraphProto) -> impl Iterator<Item = &str> {
+    let subgraphs =
+        graph.node.iter().flat_map(|n| &n.attribute).flat_map(|a| a.g.iter().chain(&a.graphs));
+    subgraphs.flat_map(|sub| {
+        let read = sub.node.iter().flat_map(|n| n.input.iter().map(String::as_str));
+        read.chain(sub.output.iter().map(|o| o.name.as_str()))
+    })
 }
 
 /// Where the model's only input is read by one quantizing step alone, that step is left out: the
@@ -249,6 +271,7 @@ fn assemble(
     mut graph: GraphProto,
     items: Vec<Item>,
     codes: bool,
+    half: bool,
 ) -> (GraphProto, HashMap<String, Region>) {
     let mut last_reader: HashMap<String, usize> = HashMap::new();
     for (at, item) in items.iter().enumerate() {
@@ -267,7 +290,7 @@ fn assemble(
         if run.is_empty() {
             return;
         }
-        let region = region(std::mem::take(run), |name| {
+        let region = region(std::mem::take(run), half, |name| {
             last_reader.get(name).is_some_and(|&last| last >= at)
         });
         let name = format!("kinglet.region.{}", regions.len());
@@ -355,7 +378,7 @@ fn codes_type(value: &mut crate::onnx::ValueInfoProto) {
     }
 }
 
-fn region(steps: Vec<Step>, read_later: impl Fn(&str) -> bool) -> Region {
+fn region(steps: Vec<Step>, half: bool, read_later: impl Fn(&str) -> bool) -> Region {
     let own: HashSet<&str> = steps.iter().map(|s| s.output.as_str()).collect();
     let mut seen = HashSet::new();
     let inputs = steps
@@ -365,7 +388,7 @@ fn region(steps: Vec<Step>, read_later: impl Fn(&str) -> bool) -> Region {
         .cloned()
         .collect();
     let outputs = steps.iter().map(|s| &s.output).filter(|o| read_later(o)).cloned().collect();
-    Region { inputs, outputs, steps }
+    Region { half, inputs, outputs, steps }
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ pub(super) struct Compiled {
     isa: Isa,
     workers: Arc<Workers>,
     float_convs: Vec<(String, String)>,
+    tract_convs: Vec<(String, String)>,
     stored_f16: bool,
     pub input_kind: InputKind,
     pub input_size: [usize; 2],
@@ -81,10 +82,11 @@ pub(super) fn compile(
     let workers = Workers::new(options.threads)
         .map_err(|e| ModelError::Unsuitable { why: format!("cannot start threads: {e}") })?;
     let workers = Arc::new(workers);
-    let rewritten = rewrite::rewrite(proto)?;
+    let rewritten = rewrite::rewrite(proto, !options.tract_float)?;
     let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     check_operators(&onnx, &rewritten)?;
-    let Rewritten { mut model, regions, input_codes, float_convs, stored_f16 } = rewritten;
+    let Rewritten { mut model, regions, input_codes, float_convs, tract_convs, stored_f16 } =
+        rewritten;
     // tract would keep a copy.
     model.metadata_props.clear();
     let (state, alone) = guarded("planning the model", || {
@@ -105,6 +107,7 @@ pub(super) fn compile(
         isa,
         workers,
         float_convs,
+        tract_convs,
         stored_f16,
         input_kind: match input_codes {
             Some(q) => InputKind::U8Nhwc { scale: q.scale, zero_point: q.zero_point },
@@ -305,6 +308,7 @@ impl Compiled {
             stored: if self.stored_f16 { "f16" } else { "f32" },
             layers,
             float_convs: self.float_convs.clone(),
+            tract_convs: self.tract_convs.clone(),
             arena_bytes: self.regions().map(|r| r.plan.arena_bytes()).sum(),
         }
     }
@@ -321,7 +325,7 @@ fn region_layers(region: &PlannedRegion) -> Vec<Layer> {
     let layer = |(at, info): (usize, &crate::region::StepInfo)| Layer {
         name: info.name.clone(),
         operation: info.operation.to_owned(),
-        data_type: "int8",
+        data_type: info.data_type,
         kernel: info.kernel.to_owned(),
         shape: info.shape.clone(),
         macs: info.macs,

@@ -16,7 +16,13 @@ mod im2col;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
+mod neon_lines;
+#[cfg(target_arch = "aarch64")]
 mod neon_tile;
+#[cfg(target_arch = "aarch64")]
+mod neon_wide;
+#[cfg(target_arch = "aarch64")]
+mod neon_wide_tile;
 #[cfg(target_arch = "aarch64")]
 mod neondot;
 #[cfg(target_arch = "aarch64")]
@@ -105,6 +111,8 @@ enum Body {
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Kernel),
     #[cfg(target_arch = "aarch64")]
+    NeonWide(neon_wide::Kernel),
+    #[cfg(target_arch = "aarch64")]
     NeonDot(neondot::Kernel),
 }
 
@@ -127,15 +135,19 @@ impl Body {
                 }
             }
             #[cfg(target_arch = "aarch64")]
-            Isa::NeonDot if neondot::Kernel::takes(&layer, reach) => match NeonDot::detect() {
-                Some(token) => Body::NeonDot(neondot::Kernel::new(token, &layer, reach)),
-                None => Body::Scalar(scalar::Kernel::new(layer)),
-            },
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon | Isa::NeonDot if neon::Kernel::takes(&layer, reach) => {
-                match Neon::detect() {
-                    Some(token) => Body::Neon(neon::Kernel::new(token, &layer, reach)),
-                    None => Body::Scalar(scalar::Kernel::new(layer)),
+            Isa::Neon | Isa::NeonDot
+                if reach.converts_exactly && layer.options == ConvOptions::default() =>
+            {
+                let dot = NeonDot::detect().filter(|_| isa.for_integers() == Isa::NeonDot);
+                match (Neon::detect(), dot) {
+                    (Some(neon), Some(dot)) if reach.weights_fit_i8 => {
+                        Body::NeonDot(neondot::Kernel::new(neon, dot, &layer, reach))
+                    }
+                    (Some(neon), _) if neon::Kernel::handles(&layer, reach) => {
+                        Body::Neon(neon::Kernel::new(neon, &layer, reach))
+                    }
+                    (Some(neon), _) => Body::NeonWide(neon_wide::Kernel::new(neon, &layer)),
+                    (None, _) => Body::Scalar(scalar::Kernel::new(layer)),
                 }
             }
             _ => Body::Scalar(scalar::Kernel::new(layer)),
@@ -198,6 +210,8 @@ impl Conv {
             Body::Vnni(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.name(),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonWide(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
             Body::NeonDot(kernel) => kernel.name(),
         }
@@ -267,6 +281,8 @@ impl Conv {
             Body::Vnni(kernel) => kernel.run(input, residual, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.run(input, range, output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonWide(kernel) => kernel.run(input, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Body::NeonDot(kernel) => kernel.run(input, range, output, scratch),
         }

@@ -1,70 +1,113 @@
-//! Dense convolution for NEON: packing, blocking and the loop over tiles. The inner loops are in
-//! `neon_tile.rs`, one for each [`Form`].
+//! Dense convolution for NEON without the dot product: packing, blocking and the loop over
+//! panels. The inner loop is in `neon_tile.rs`.
 //!
-//! The input's zero point is folded into the bias, and so is the offset of 128 that makes
-//! activations signed bytes: `sum((x - z) * w) = sum((x - 128) * w) + (128 - z) * sum(w)`.
+//! The middle of the input's range is subtracted from activations, so that they are signed bytes
+//! as small as possible; it is folded into the bias like the zero point:
+//! `sum((x - z) * w) = sum((x - m) * w) + (m - z) * sum(w)`.
 
+use std::arch::aarch64::*;
 use std::ops::Range;
 
-use super::neon_tile::{Form, Panel, Rows, run_panel};
-use super::{ConvOptions, Layer, im2col};
-use crate::arm::{Clamp, to_signed, widen};
+use super::neon_lines::Lines;
+use super::neon_tile::{self as tile, MAX_COLS, PanelRef, ROWS, STEP, Schedule};
+use super::{Layer, im2col};
+use crate::arm::{Clamp, Ending};
 use crate::isa::Neon;
-use crate::requantize::Reach;
-use crate::scratch::{as_bytes, as_bytes_mut};
+use crate::requantize::{Reach, folded_bias};
+use crate::scratch::{Packed16, as_bytes, as_bytes_mut};
 use crate::{ConvGeometry, Scratch};
 
 /// Bytes of packed activations that one block may take: it stays in the first-level cache.
 const BLOCK_BYTES: usize = 16 * 1024;
 
 pub(super) struct Kernel {
-    form: Form,
+    token: Neon,
     geometry: ConvGeometry,
     input_zero_point: u8,
+    /// What packing subtracts.
+    middle: u8,
     /// `kernel_h * kernel_w * in_c`.
     depth: usize,
-    /// Bytes from one packed row to the next.
-    stride: usize,
+    /// Steps of four values of depth.
+    steps: usize,
     /// Pixels per block.
     block: usize,
+    /// For an image's first layer.
+    lines: Option<Lines>,
     panels: Vec<Panel>,
     clamp: Clamp,
+    ending: u8,
+}
+
+/// The weights of up to 16 output channels.
+struct Panel {
+    first: usize,
+    /// Channels that exist; the rest of the panel is zero.
+    cols: usize,
+    /// Vectors of four channels: 4 or 2.
+    vectors: usize,
+    /// As [`Schedule::lay_out`] says, depth padded to [`STEP`] with zeros.
+    weights: Packed16,
+    schedule: Schedule,
+    bias: [i32; MAX_COLS],
+    multiplier: [f32; MAX_COLS],
+}
+
+impl Panel {
+    fn new(layer: &Layer<'_>, depth: usize, first: usize, middle: u8) -> Panel {
+        let left = layer.geometry.out_c - first;
+        let vectors = if left > 8 { 4 } else { 2 };
+        let cols = left.min(vectors * 4);
+        let row = |c: usize| &layer.weights[(first + c) * depth..][..depth];
+        let weight = |c: usize, k: usize| if c < cols && k < depth { row(c)[k] } else { 0 };
+        let steps = depth.div_ceil(STEP);
+        let schedule = Schedule::new(weight, cols, steps, layer.input.largest());
+        let weights = Packed16::new(steps * STEP * vectors * 4 / 2, |packed| {
+            schedule.lay_out(|c, k| weight(c, k) as i8, vectors, as_bytes_mut(packed));
+        });
+        let (mut bias, mut multiplier) = ([0; MAX_COLS], [0.0; MAX_COLS]);
+        let zero_point = i32::from(layer.input.zero_point) - i32::from(middle);
+        for c in 0..cols {
+            bias[c] = folded_bias(row(c), zero_point, layer.output.bias[first + c]);
+            multiplier[c] = layer.output.multiplier[first + c];
+        }
+        Panel { first, cols, vectors, weights, schedule, bias, multiplier }
+    }
 }
 
 impl Kernel {
-    /// Chooses the fastest exact form: two products of bytes fit 16 bits unless a weight is -128,
-    /// and weights beyond `i8` need 16-bit products whatever the CPU.
-    pub(super) fn new(neon: Neon, layer: &Layer<'_>, reach: Reach) -> Kernel {
-        let form = match neon {
-            _ if reach.weights_fit_i8 && !layer.weights.contains(&-128) => Form::Narrow(neon),
-            _ => Form::Wide(neon),
-        };
+    /// Whether two products always fit 16 bits.
+    pub(super) fn handles(layer: &Layer<'_>, reach: Reach) -> bool {
+        reach.weights_fit_i8 && (layer.input.largest() < 128 || !layer.weights.contains(&-128))
+    }
+
+    /// For a layer that [`Kernel::handles`] agreed to.
+    pub(super) fn new(token: Neon, layer: &Layer<'_>, reach: Reach) -> Kernel {
         let g = layer.geometry;
         let depth = g.taps() * g.in_c;
-        let stride = depth.next_multiple_of(16) * form.value_bytes();
+        let steps = depth.div_ceil(STEP);
+        let middle = layer.input.middle();
+        let firsts = (0..g.out_c).step_by(MAX_COLS);
         Kernel {
-            form,
+            token,
             geometry: g,
             input_zero_point: layer.input.zero_point,
+            middle,
             depth,
-            stride,
-            block: (BLOCK_BYTES / stride / 12 * 12).max(12),
-            panels: Panel::pack(form, layer, depth),
+            steps,
+            block: (BLOCK_BYTES / tile::tiles_bytes(ROWS, steps) * ROWS).max(ROWS),
+            lines: Lines::new(&g),
+            panels: firsts.map(|n| Panel::new(layer, depth, n, middle)).collect(),
             clamp: Clamp::new(layer.output.zero_point, layer.output.min, layer.output.max),
+            ending: Ending::of(&layer.output, reach),
         }
     }
 
-    /// Whether this kernel computes the layer.
-    pub(super) fn takes(layer: &Layer<'_>, reach: Reach) -> bool {
-        reach.converts_exactly && layer.options == ConvOptions::default()
-    }
-
     pub(super) fn name(&self) -> &'static str {
-        match (self.form, self.geometry.is_pointwise()) {
-            (Form::Narrow(_), true) => "pointwise_u8s8_neon_4x4",
-            (Form::Narrow(_), false) => "conv_u8s8_neon_4x4",
-            (Form::Wide(_), true) => "pointwise_u8s16_neon_4x8",
-            (Form::Wide(_), false) => "conv_u8s16_neon_4x8",
+        if self.geometry.is_pointwise() {
+            "pointwise_u8s8_neon_4x16"
+        } else {
+            "conv_u8s8_neon_4x16"
         }
     }
 
@@ -75,55 +118,188 @@ impl Kernel {
         output: &mut [u8],
         scratch: &mut Scratch,
     ) {
+        if let Some(lines) = &self.lines {
+            self.run_lines(lines, input, range, output, scratch);
+            return;
+        }
         let out_c = self.geometry.out_c;
         for (index, out) in output.chunks_mut(self.block * out_c).enumerate() {
             let start = range.start + index * self.block;
             let pixels = start..start + out.len() / out_c;
-            let rows = self.pack_rows(input, pixels, scratch);
-            for panel in &self.panels {
-                run_panel(self.form, rows, panel, &self.clamp, out, out_c);
+            let tiles = self.pack(input, pixels, scratch);
+            self.run_tiles(tiles, out);
+        }
+    }
+
+    /// One output row, or what the range has of it, after the other.
+    fn run_lines(
+        &self,
+        lines: &Lines,
+        input: &[u8],
+        range: Range<usize>,
+        output: &mut [u8],
+        scratch: &mut Scratch,
+    ) {
+        let g = &self.geometry;
+        let packed_len = tile::tiles_bytes(g.out_w.next_multiple_of(ROWS), self.steps);
+        let (rows, packed) = scratch.bytes_and_i16s(lines.bytes(), packed_len / 2);
+        let packed = as_bytes_mut(packed);
+        let (mut pixel, mut rest) = (range.start, output);
+        while pixel < range.end {
+            let (y, x) = (pixel / g.out_w, pixel % g.out_w);
+            let xs = x..(x + range.end - pixel).min(g.out_w);
+            let (out, next) = rest.split_at_mut(xs.len() * g.out_c);
+            pixel += xs.len();
+            rest = next;
+            lines.fill(self.token, g, input, y, (self.input_zero_point, self.middle), rows);
+            let tiles = &mut packed[..tile::tiles_bytes(xs.len(), self.steps)];
+            for (i, to) in tiles.chunks_mut(tile::tiles_bytes(ROWS, self.steps)).enumerate() {
+                let x = |p: usize| (xs.start + i * ROWS + p).min(xs.end - 1);
+                let pixel = |p: usize| lines.pixel(g, rows, x(p));
+                // SAFETY: the token proves NEON; the tile has room for its pixels.
+                unsafe {
+                    if to.len() == tile::tiles_bytes(1, self.steps) {
+                        pack_lines(lines, [pixel(0)], self.steps, to.as_mut_ptr());
+                    } else {
+                        let pixels = std::array::from_fn::<_, ROWS, _>(pixel);
+                        pack_lines(lines, pixels, self.steps, to.as_mut_ptr());
+                    }
+                }
+            }
+            self.run_tiles(tiles, out);
+        }
+    }
+
+    /// The pixels of one block as tiles, see [`tile::expand`].
+    fn pack<'s>(&self, input: &[u8], pixels: Range<usize>, scratch: &'s mut Scratch) -> &'s [u8] {
+        let (count, depth) = (pixels.len(), self.depth);
+        let pointwise = self.geometry.is_pointwise();
+        let gathered_len = if pointwise { 0 } else { self.block * depth };
+        let packed_len = tile::tiles_bytes(self.block, self.steps);
+        let (gathered, packed) = scratch.bytes_and_i16s(gathered_len, packed_len / 2);
+        let source = if pointwise {
+            &input[pixels.start * depth..][..count * depth]
+        } else {
+            let gathered = &mut gathered[..count * depth];
+            let outside = self.input_zero_point;
+            im2col::gather(&self.geometry, input, outside, pixels, gathered, depth);
+            gathered
+        };
+        let packed = &mut as_bytes_mut(packed)[..tile::tiles_bytes(count, self.steps)];
+        let tiles = packed.chunks_mut(tile::tiles_bytes(ROWS, self.steps));
+        for (from, to) in source.chunks(ROWS * depth).zip(tiles) {
+            let last = from.len() / depth - 1;
+            let pixel = |p: usize| from[p.min(last) * depth..][..depth].as_ptr();
+            // SAFETY: the token proves NEON; each pointer has `depth` bytes, and the tile room
+            // for its pixels.
+            unsafe {
+                if to.len() == tile::tiles_bytes(1, self.steps) {
+                    pack_tile([pixel(0)], depth, self.middle, to.as_mut_ptr());
+                } else {
+                    let pixels = std::array::from_fn::<_, ROWS, _>(pixel);
+                    pack_tile(pixels, depth, self.middle, to.as_mut_ptr());
+                }
+            }
+        }
+        packed
+    }
+
+    /// All pixels of one block times all panels.
+    fn run_tiles(&self, tiles: &[u8], out: &mut [u8]) {
+        for panel in &self.panels {
+            match self.ending {
+                Ending::PLAIN => self.run_panel::<{ Ending::PLAIN }>(tiles, panel, out),
+                Ending::FITTING => self.run_panel::<{ Ending::FITTING }>(tiles, panel, out),
+                _ => self.run_panel::<{ Ending::SATURATING }>(tiles, panel, out),
             }
         }
     }
 
-    /// The rows of one block as the form wants them. What pads a row meets zero weights.
-    fn pack_rows<'s>(
-        &self,
-        input: &[u8],
-        pixels: Range<usize>,
-        scratch: &'s mut Scratch,
-    ) -> Rows<'s> {
-        let (count, depth) = (pixels.len(), self.depth);
-        let pointwise = self.geometry.is_pointwise();
-        let gathered_len = if pointwise { 0 } else { self.block * depth };
-        let values_len = self.block * self.stride / size_of::<i16>();
-        let (gathered, values) = scratch.bytes_and_i16s(gathered_len, values_len);
-        let source = if pointwise {
-            &input[pixels.start * depth..][..count * depth]
-        } else {
-            let g = &self.geometry;
-            im2col::gather(g, input, self.input_zero_point, pixels, gathered, depth);
-            &gathered[..count * depth]
+    /// All pixels of one block times one panel.
+    fn run_panel<const END: u8>(&self, tiles: &[u8], panel: &Panel, out: &mut [u8]) {
+        let out_c = self.geometry.out_c;
+        let count = out.len() / out_c;
+        let parts = PanelRef {
+            weights: as_bytes(panel.weights.values()),
+            schedule: &panel.schedule,
+            bias: &panel.bias,
+            multiplier: &panel.multiplier,
+            vectors: panel.vectors,
+            // SAFETY: the token proves NEON.
+            clamp: unsafe { self.clamp.vectors() },
         };
-        let values = &mut values[..count * self.stride / size_of::<i16>()];
-        match self.form {
-            Form::Wide(_) => {
-                let rows = values.chunks_exact_mut(self.stride / size_of::<i16>());
-                for (from, to) in source.chunks_exact(depth).zip(rows) {
-                    // SAFETY: the token in `form` proves NEON.
-                    unsafe { widen(from, &mut to[..depth]) };
-                }
+        if panel.cols == panel.vectors * 4 {
+            assert!(panel.first + panel.cols <= out_c && count * out_c == out.len());
+            let to = out[panel.first..].as_mut_ptr();
+            // SAFETY: all columns of the panel exist in each pixel.
+            unsafe { tile::run::<END>(self.token, tiles, self.steps, count, &parts, to, out_c) };
+            return;
+        }
+        let tiles = tiles.chunks(tile::tiles_bytes(ROWS, self.steps));
+        for (tiles, out) in tiles.zip(out.chunks_mut(ROWS * out_c)) {
+            let mut whole = [0u8; ROWS * MAX_COLS];
+            let count = out.len() / out_c;
+            // SAFETY: the array holds all columns of the panel.
+            unsafe {
+                let to = whole.as_mut_ptr();
+                tile::run::<END>(self.token, tiles, self.steps, count, &parts, to, MAX_COLS);
             }
-            // SAFETY: the token in `form` proves NEON.
-            _ if depth == self.stride => unsafe { to_signed(source, as_bytes_mut(values)) },
-            _ => {
-                let rows = as_bytes_mut(values).chunks_exact_mut(self.stride);
-                for (from, to) in source.chunks_exact(depth).zip(rows) {
-                    // SAFETY: the token in `form` proves NEON.
-                    unsafe { to_signed(from, &mut to[..depth]) };
-                }
+            for (to, from) in out.chunks_mut(out_c).zip(whole.chunks_exact(MAX_COLS)) {
+                to[panel.first..][..panel.cols].copy_from_slice(&from[..panel.cols]);
             }
         }
-        Rows::new(as_bytes(values), self.stride)
     }
+}
+
+/// # Safety
+/// The pointers are from [`Lines::pixel`]; `to` can take the tile.
+#[target_feature(enable = "neon")]
+unsafe fn pack_lines<const N: usize>(
+    lines: &Lines,
+    from: [*const u8; N],
+    steps: usize,
+    to: *mut u8,
+) {
+    for t in 0..lines.registers() {
+        // SAFETY: passed on.
+        unsafe { tile::expand(lines.load(from, t), t, steps, to) };
+    }
+}
+
+/// # Safety
+/// `depth` bytes are readable at each pointer, and `to` can take the tile.
+#[target_feature(enable = "neon")]
+unsafe fn pack_tile<const N: usize>(from: [*const u8; N], depth: usize, middle: u8, to: *mut u8) {
+    let offset = vdupq_n_u8(middle);
+    let (whole, steps) = (depth / 16, depth.div_ceil(STEP));
+    for t in 0..whole {
+        // SAFETY: 16 values of depth remain.
+        let x = from.map(|from| vsubq_u8(unsafe { vld1q_u8(from.add(t * 16)) }, offset));
+        // SAFETY: passed on.
+        unsafe { tile::expand(x, t, steps, to) };
+    }
+    if !depth.is_multiple_of(16) {
+        let x = from.map(|from| {
+            // SAFETY: the last values of depth, fewer than 16.
+            let x = unsafe { load_part(from.add(whole * 16), depth % 16) };
+            vsubq_u8(x, offset)
+        });
+        // SAFETY: passed on.
+        unsafe { tile::expand(x, whole, steps, to) };
+    }
+}
+
+/// # Safety
+/// `len` bytes are readable, fewer than 16.
+#[target_feature(enable = "neon")]
+unsafe fn load_part(from: *const u8, len: usize) -> uint8x16_t {
+    if len == 8 {
+        // SAFETY: passed on.
+        return unsafe { vcombine_u8(vld1_u8(from), vdup_n_u8(0)) };
+    }
+    let mut bytes = [0; 16];
+    // SAFETY: passed on.
+    unsafe { from.copy_to_nonoverlapping(bytes.as_mut_ptr(), len) };
+    // SAFETY: sixteen bytes.
+    unsafe { vld1q_u8(bytes.as_ptr()) }
 }

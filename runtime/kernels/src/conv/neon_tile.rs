@@ -1,413 +1,377 @@
-//! The inner loops of dense convolution for NEON: a few pixels times a few channels, all
-//! accumulators in registers.
+//! The inner loop of dense convolution for NEON without the dot product: 4 pixels times 16
+//! channels, all 16 accumulators in registers.
+//!
+//! Products of bytes are added in 16 bits as long as they provably fit, and only then widened
+//! (`sadalp`). Two products of an activation (-128..=127) and a weight (-127..=127) always fit:
+//! `2 * 128 * 127 = 32512`. Whether four fit depends on the weights, or on the range of the input:
+//! [`Schedule`] proves it when a layer is built, panel by panel and step by step.
+//!
+//! A step is four values of depth. Weights lie as `[channel][k, k + 1]` of four channels, then
+//! `[channel][k + 2, k + 3]`, and activations as `k, k + 1` four times, then `k + 2, k + 3` four
+//! times: `smull` and `smlal2` give eight sums of two products, and `sadalp` adds the two of each
+//! channel to its lane. So no lanes have to be added up in the end.
+//!
+//! The loop over depth is inline assembly, which lets one instruction load four registers.
 
 use std::arch::aarch64::*;
+use std::arch::asm;
 
-use super::Layer;
-use crate::arm::{Clamp, ClampVectors, load_f32, load_i32, scale};
+use crate::arm::{ClampVectors, load_f32};
 use crate::isa::Neon;
-use crate::requantize::folded_bias;
-use crate::scratch::{Packed16, as_bytes_mut};
-
-/// How activations and weights are packed and multiplied.
-#[derive(Clone, Copy)]
-pub(super) enum Form {
-    /// Signed bytes, weights in -127..=127: two products at a time in 16 bits (`smull`, `smlal`),
-    /// then pairs into 32 bits (`sadalp`). 4 channels, 16 values of depth a step.
-    Narrow(Neon),
-    /// 16-bit values (`smlal`), for any weights. 8 channels, 8 values of depth a step.
-    Wide(Neon),
-}
 
 /// Most channels in one panel.
-const MAX_COLS: usize = 16;
-/// Most pixels in one tile.
-const MAX_ROWS: usize = 6;
+pub(super) const MAX_COLS: usize = 16;
+/// Pixels in one tile.
+pub(super) const ROWS: usize = 4;
+/// Values of depth in one step.
+pub(super) const STEP: usize = 4;
+/// Bytes of one step of one pixel, or of four channels.
+const VECTOR: usize = 16;
 
-impl Form {
-    /// Bytes of one packed activation.
-    pub(super) fn value_bytes(self) -> usize {
-        match self {
-            Form::Wide(_) => 2,
-            _ => 1,
-        }
-    }
-
-    /// Vectors of four channels in a panel.
-    fn vectors(self) -> usize {
-        match self {
-            Form::Narrow(_) => 1,
-            _ => 2,
-        }
-    }
-
-    /// What packing subtracts from an activation.
-    fn offset(self) -> i32 {
-        match self {
-            Form::Wide(_) => 0,
-            _ => 128,
-        }
-    }
-
-    /// Where the weight for channel `c` of a panel of `cols` channels and depth `k` lies.
-    fn slot(self, k: usize, c: usize, cols: usize) -> usize {
-        match self {
-            // `[k / 16][channel][16]`
-            Form::Narrow(_) => (k / 16 * cols + c) * 16 + k % 16,
-            // `[k][channel]`
-            Form::Wide(_) => k * cols + c,
-        }
+/// Pixels in the last tile of `count`: tiles of two and three are tiles of four whose last pixels
+/// are not looked at.
+fn last_rows(count: usize) -> usize {
+    match count % ROWS {
+        0 => 0,
+        1 => 1,
+        _ => ROWS,
     }
 }
 
-/// The weights of up to 16 output channels.
-pub(super) struct Panel {
-    first: usize,
-    /// Channels that exist; the rest of the panel is zero.
-    cols: usize,
-    /// Vectors of four channels.
-    vectors: usize,
-    depth: usize,
-    /// Bytes or 16-bit values as [`Form::slot`] says, depth padded to 16 with zeros.
-    weights: Packed16,
-    bias: [i32; MAX_COLS],
-    multiplier: [f32; MAX_COLS],
+/// Bytes of packed tiles of `count` pixels.
+pub(super) fn tiles_bytes(count: usize, steps: usize) -> usize {
+    (count / ROWS * ROWS + last_rows(count)) * steps * VECTOR
 }
 
-impl Panel {
-    /// Splits a layer's channels into panels.
-    pub(super) fn pack(form: Form, layer: &Layer<'_>, depth: usize) -> Vec<Panel> {
-        let mut panels = Vec::new();
-        let mut first = 0;
-        while first < layer.geometry.out_c {
-            let vectors = form.vectors();
-            panels.push(Panel::new(form, layer, depth, first, vectors));
-            first += vectors * 4;
+/// Steps whose products are added up before widening, all along one panel's depth.
+pub(super) struct Schedule {
+    /// Runs: how many pairs of steps, how many single steps; both 0 at the end.
+    runs: Vec<u16>,
+    /// Steps of each part in order, to lay out the weights.
+    parts: Vec<usize>,
+}
+
+impl Schedule {
+    /// For one panel of `cols` channels: `weight(channel, k)` for any `k`, 0 beyond the depth, and
+    /// the largest magnitude of an activation as it is packed.
+    ///
+    /// A lane of 16 bits adds the products of one channel at `k`, `k + 2`, `k + 4` and `k + 6`; it
+    /// cannot overflow if `largest * sum(|w|) <= 32767`.
+    pub(super) fn new(
+        weight: impl Fn(usize, usize) -> i16,
+        cols: usize,
+        steps: usize,
+        largest: i32,
+    ) -> Schedule {
+        let fits = |step: usize| {
+            (0..cols).all(|c| {
+                (0..2).all(|lane| {
+                    let ks = (0..4).map(|i| step * STEP + lane + i * 2);
+                    let sum = ks.map(|k| i32::from(weight(c, k)).abs()).sum::<i32>();
+                    largest * sum <= i32::from(i16::MAX)
+                })
+            })
+        };
+        let (mut parts, mut step) = (Vec::new(), 0);
+        while step < steps {
+            let pair = step + 1 < steps && fits(step);
+            parts.push(if pair { 2 } else { 1 });
+            step += parts[parts.len() - 1];
         }
-        panels
+        let (mut runs, mut rest) = (Vec::new(), &parts[..]);
+        let run = |rest: &mut &[usize], steps: usize| {
+            let count = rest.iter().take_while(|&&s| s == steps).take(u16::MAX.into()).count();
+            *rest = &rest[count..];
+            count as u16
+        };
+        while !rest.is_empty() {
+            runs.extend([run(&mut rest, 2), run(&mut rest, 1)]);
+        }
+        runs.extend([0, 0]);
+        Schedule { runs, parts }
     }
 
-    fn new(form: Form, layer: &Layer<'_>, depth: usize, first: usize, vectors: usize) -> Panel {
-        let width = vectors * 4;
-        let cols = (layer.geometry.out_c - first).min(width);
-        let row = |c: usize| &layer.weights[(first + c) * depth..][..depth];
-        let slots = depth.next_multiple_of(16) * width;
-        let weights = Packed16::new(slots * form.value_bytes() / 2, |packed| {
-            for c in 0..cols {
-                for (k, &w) in row(c).iter().enumerate() {
-                    let slot = form.slot(k, c, width);
-                    match form {
-                        Form::Wide(_) => packed[slot] = w,
-                        _ => as_bytes_mut(packed)[slot] = w as i8 as u8,
+    /// Writes the weights of a panel of `vectors * 4` channels in the order of the schedule:
+    /// `[part][channel / 4][step of the part][k / 2][channel % 4][k % 2]`.
+    pub(super) fn lay_out(
+        &self,
+        weight: impl Fn(usize, usize) -> i8,
+        vectors: usize,
+        to: &mut [u8],
+    ) {
+        let (mut first, mut to) = (0, to.chunks_exact_mut(VECTOR));
+        for &steps in &self.parts {
+            for vector in 0..vectors {
+                for (step, to) in (first..first + steps).zip(&mut to) {
+                    for (i, to) in to.iter_mut().enumerate() {
+                        let (c, k) = (vector * 4 + i / 2 % 4, step * STEP + i / 8 * 2 + i % 2);
+                        *to = weight(c, k) as u8;
                     }
                 }
             }
-        });
-        let mut panel = Panel {
-            first,
-            cols,
-            vectors,
-            depth,
-            weights,
-            bias: [0; MAX_COLS],
-            multiplier: [0.0; MAX_COLS],
-        };
-        let zero_point = i32::from(layer.input.zero_point) - form.offset();
-        for c in 0..cols {
-            let n = first + c;
-            panel.bias[c] = folded_bias(row(c), zero_point, layer.output.bias[n]);
-            panel.multiplier[c] = layer.output.multiplier[n];
+            first += steps;
         }
-        panel
     }
 }
 
-/// Packed activations, one row per pixel.
-#[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
-    bytes: &'a [u8],
-    stride: usize,
-}
-
-impl<'a> Rows<'a> {
-    /// # Panics
-    /// If `bytes` is not a whole number of rows, or the stride is not a multiple of 16.
-    pub(super) fn new(bytes: &'a [u8], stride: usize) -> Rows<'a> {
-        assert!(stride.is_multiple_of(16) && bytes.len().is_multiple_of(stride));
-        Rows { bytes, stride }
+/// Expands up to 16 values of depth of `N` pixels, from value `16 * t` on, to
+/// `[step][pixel][16]` in `to`, the tile's beginning; as many of the four steps as there are.
+///
+/// # Safety
+/// `to` can take the tile of `steps` steps.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(super) unsafe fn expand<const N: usize>(
+    x: [uint8x16_t; N],
+    t: usize,
+    steps: usize,
+    to: *mut u8,
+) {
+    const INDEX: [u8; VECTOR] = [0, 1, 0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3, 2, 3];
+    // SAFETY: sixteen bytes.
+    let mut index = unsafe { vld1q_u8(INDEX.as_ptr()) };
+    for step in t * 4..(t * 4 + 4).min(steps) {
+        for (p, &x) in x.iter().enumerate() {
+            // SAFETY: passed on.
+            unsafe { vst1q_u8(to.add((step * N + p) * VECTOR), vqtbl1q_u8(x, index)) };
+        }
+        index = vaddq_u8(index, vdupq_n_u8(4));
     }
 }
 
-/// Multiplies all rows by one panel and writes its channels of `out` (`[rows][out_c]`).
+/// Four channels' part of one step or two: products of all pixels (activations `$x`, `$y` of the
+/// first and second step) with their weights (`$w`, `$v`) in `$t`, then widened into their sums.
+macro_rules! vector {
+    ($w:tt [$($x:tt $y:tt $t:tt),+] [$($acc:tt $u:tt),+]) => {
+        concat!(
+            $("smull ", $t, ".8h, ", $x, ".8b, ", $w, ".8b\n",)+
+            $("smlal2 ", $t, ".8h, ", $x, ".16b, ", $w, ".16b\n",)+
+            $("sadalp ", $acc, ".4s, ", $u, ".8h\n",)+
+        )
+    };
+    ($w:tt $v:tt [$($x:tt $y:tt $t:tt),+] [$($acc:tt $u:tt),+]) => {
+        concat!(
+            $("smull ", $t, ".8h, ", $x, ".8b, ", $w, ".8b\n",)+
+            $("smlal2 ", $t, ".8h, ", $x, ".16b, ", $w, ".16b\n",)+
+            $("smlal ", $t, ".8h, ", $y, ".8b, ", $v, ".8b\n",)+
+            $("smlal2 ", $t, ".8h, ", $y, ".16b, ", $v, ".16b\n",)+
+            $("sadalp ", $acc, ".4s, ", $u, ".8h\n",)+
+        )
+    };
+}
+
+/// One step, or two, for all channels of a panel.
+macro_rules! part {
+    (single $x:tt $rows:tt $a:tt $b:tt $c:tt $d:tt) => {
+        concat!(
+            $x, "ld1 {{v24.16b, v25.16b, v26.16b, v27.16b}}, [{w}], #64\n",
+            vector!("v24" $rows $a), vector!("v25" $rows $b),
+            vector!("v26" $rows $c), vector!("v27" $rows $d)
+        )
+    };
+    (single $x:tt $rows:tt $a:tt $b:tt) => {
+        concat!(
+            $x, "ld1 {{v24.16b, v25.16b}}, [{w}], #32\n",
+            vector!("v24" $rows $a), vector!("v25" $rows $b)
+        )
+    };
+    (pair $x:tt $rows:tt $a:tt $b:tt $c:tt $d:tt) => {
+        concat!(
+            part!(pair $x $rows $a $b),
+            "ld1 {{v24.16b, v25.16b, v26.16b, v27.16b}}, [{w}], #64\n",
+            vector!("v24" "v25" $rows $c), vector!("v26" "v27" $rows $d)
+        )
+    };
+    (pair $x:tt $rows:tt $a:tt $b:tt) => {
+        concat!(
+            $x, "ld1 {{v24.16b, v25.16b, v26.16b, v27.16b}}, [{w}], #64\n",
+            vector!("v24" "v25" $rows $a), vector!("v26" "v27" $rows $b)
+        )
+    };
+}
+
+/// The sums of `$count` pixels times `4 * $vectors` channels: how to load the activations of one
+/// step and of two; for each pixel their registers and one for products; for each four channels
+/// the registers of the sums (and of the products again).
+macro_rules! sums {
+    ($name:ident, $count:literal, $vectors:literal, $x:tt $xy:tt $rows:tt [$($panel:tt)+]
+     $([$($first:tt),+])+; $($acc:tt $pixel:tt $vector:tt),+) => {
+        /// # Safety
+        /// `x` is a packed tile, `w` a panel and `runs` those of its [`Schedule`], all of the same
+        /// depth; `bias` has as many values as the panel has channels.
+        #[target_feature(enable = "neon")]
+        #[inline]
+        unsafe fn $name(
+            x: *const u8,
+            w: *const u8,
+            bias: *const i32,
+            runs: *const u16,
+        ) -> [[int32x4_t; $vectors]; $count] {
+            let mut acc = [[vdupq_n_s32(0); $vectors]; $count];
+            // SAFETY: passed on.
+            unsafe {
+                asm!(
+                    $(concat!("ld1 {{", sums!(@list $($first),+), "}}, [{bias}]"),)+
+                    // A run of pairs, then one of single steps.
+                    "2:",
+                    "ldrh {n:w}, [{s}], #2",
+                    "cbz {n:w}, 4f",
+                    "3:",
+                    part!(pair $xy $rows $($panel)+),
+                    "subs {n:w}, {n:w}, #1",
+                    "b.ne 3b",
+                    "ldrh {n:w}, [{s}], #2",
+                    "cbz {n:w}, 2b",
+                    "5:",
+                    part!(single $x $rows $($panel)+),
+                    "subs {n:w}, {n:w}, #1",
+                    "b.ne 5b",
+                    "b 2b",
+                    "4:",
+                    "ldrh {n:w}, [{s}], #2",
+                    "cbnz {n:w}, 5b",
+                    x = inout(reg) x => _,
+                    w = inout(reg) w => _,
+                    s = inout(reg) runs => _,
+                    n = out(reg) _,
+                    bias = in(reg) bias,
+                    $(out($acc) acc[$pixel][$vector],)+
+                    out("v16") _, out("v17") _, out("v18") _, out("v19") _,
+                    out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+                    out("v24") _, out("v25") _, out("v26") _, out("v27") _,
+                    out("v28") _, out("v29") _, out("v30") _, out("v31") _,
+                    options(nostack, readonly),
+                );
+            }
+            acc
+        }
+    };
+    (@list $first:tt $(, $acc:tt)*) => { concat!($first, ".4s" $(, ", ", $acc, ".4s")*) };
+}
+
+sums!(four_by_16, 4, 4,
+    "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{x}], #64\n"
+    "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{x}], #64\nld1 {{v20.16b, v21.16b, v22.16b, v23.16b}}, [{x}], #64\n"
+    ["v16" "v20" "v28", "v17" "v21" "v29", "v18" "v22" "v30", "v19" "v23" "v31"]
+    [["v0" "v28", "v4" "v29", "v8" "v30", "v12" "v31"] ["v1" "v28", "v5" "v29", "v9" "v30", "v13" "v31"] ["v2" "v28", "v6" "v29", "v10" "v30", "v14" "v31"] ["v3" "v28", "v7" "v29", "v11" "v30", "v15" "v31"]]
+    ["v0", "v1", "v2", "v3"]
+    ["v4", "v5", "v6", "v7"]
+    ["v8", "v9", "v10", "v11"]
+    ["v12", "v13", "v14", "v15"];
+    "v0" 0 0, "v1" 0 1, "v2" 0 2, "v3" 0 3, "v4" 1 0, "v5" 1 1, "v6" 1 2, "v7" 1 3, "v8" 2 0, "v9" 2 1, "v10" 2 2, "v11" 2 3, "v12" 3 0, "v13" 3 1, "v14" 3 2, "v15" 3 3);
+
+sums!(one_by_16, 1, 4,
+    "ldr q16, [{x}], #16\n"
+    "ld1 {{v16.16b, v17.16b}}, [{x}], #32\n"
+    ["v16" "v17" "v28"]
+    [["v0" "v28"] ["v1" "v28"] ["v2" "v28"] ["v3" "v28"]]
+    ["v0", "v1", "v2", "v3"];
+    "v0" 0 0, "v1" 0 1, "v2" 0 2, "v3" 0 3);
+
+sums!(four_by_8, 4, 2,
+    "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{x}], #64\n"
+    "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{x}], #64\nld1 {{v20.16b, v21.16b, v22.16b, v23.16b}}, [{x}], #64\n"
+    ["v16" "v20" "v28", "v17" "v21" "v29", "v18" "v22" "v30", "v19" "v23" "v31"]
+    [["v0" "v28", "v2" "v29", "v4" "v30", "v6" "v31"] ["v1" "v28", "v3" "v29", "v5" "v30", "v7" "v31"]]
+    ["v0", "v1"]
+    ["v2", "v3"]
+    ["v4", "v5"]
+    ["v6", "v7"];
+    "v0" 0 0, "v1" 0 1, "v2" 1 0, "v3" 1 1, "v4" 2 0, "v5" 2 1, "v6" 3 0, "v7" 3 1);
+
+sums!(one_by_8, 1, 2,
+    "ldr q16, [{x}], #16\n"
+    "ld1 {{v16.16b, v17.16b}}, [{x}], #32\n"
+    ["v16" "v17" "v28"]
+    [["v0" "v28"] ["v1" "v28"]]
+    ["v0", "v1"];
+    "v0" 0 0, "v1" 0 1);
+
+/// One panel of weights, and how its sums become activations.
+pub(super) struct PanelRef<'a> {
+    pub(super) weights: &'a [u8],
+    pub(super) schedule: &'a Schedule,
+    pub(super) bias: &'a [i32; MAX_COLS],
+    pub(super) multiplier: &'a [f32; MAX_COLS],
+    /// Vectors of four channels: 4 or 2.
+    pub(super) vectors: usize,
+    pub(super) clamp: ClampVectors,
+}
+
+/// Multiplies packed tiles of `count` pixels by one panel, and writes all its channels to each
+/// pixel of `out`, `out_stride` bytes apart. `END` is an [`crate::arm::Ending`].
+///
+/// # Safety
+/// `out` can take the panel's channels in each pixel.
 ///
 /// # Panics
-/// If the sizes of rows, panel and output do not agree.
-pub(super) fn run_panel(
-    form: Form,
-    rows: Rows<'_>,
-    panel: &Panel,
-    clamp: &Clamp,
-    out: &mut [u8],
-    out_c: usize,
-) {
-    let count = rows.bytes.len() / rows.stride;
-    assert_eq!(count * out_c, out.len());
-    assert!(panel.first + panel.cols <= out_c);
-    assert_eq!(size_of_val(panel.weights.values()), rows.stride * panel.vectors * 4);
-    assert!(panel.depth * form.value_bytes() <= rows.stride);
-    let tiles = Tiles {
-        a: rows.bytes.as_ptr(),
-        stride: rows.stride,
-        count,
-        w: panel.weights.values().as_ptr().cast(),
-        panel,
-        clamp,
-    };
-    // SAFETY: the tokens in `form` prove what the functions need; the sizes were just checked.
-    unsafe {
-        match (form, panel.vectors) {
-            (Form::Narrow(_), _) => narrow::run::<4, 1>(&tiles, out, out_c),
-            (Form::Wide(_), _) => wide::run::<4, 2>(&tiles, out, out_c),
-        }
-    }
-}
-
-/// All rows of a block times one panel; [`run_panel`] checked that their sizes agree.
-struct Tiles<'a> {
-    a: *const u8,
-    stride: usize,
+/// If the lengths do not agree.
+pub(super) unsafe fn run<const END: u8>(
+    _token: Neon,
+    tiles: &[u8],
+    steps: usize,
     count: usize,
-    w: *const u8,
-    panel: &'a Panel,
-    clamp: &'a Clamp,
+    panel: &PanelRef<'_>,
+    out: *mut u8,
+    out_stride: usize,
+) {
+    assert_eq!(panel.schedule.parts.iter().sum::<usize>(), steps);
+    assert_eq!(panel.weights.len(), steps * panel.vectors * VECTOR);
+    assert_eq!(tiles.len(), tiles_bytes(count, steps));
+    // SAFETY: the token proves NEON; tiles, panel and schedule agree, and the caller promises the
+    // output.
+    unsafe {
+        match panel.vectors {
+            4 => run_16::<END>(tiles.as_ptr(), steps, count, panel, out, out_stride),
+            2 => run_8::<END>(tiles.as_ptr(), steps, count, panel, out, out_stride),
+            vectors => unreachable!("a panel of {vectors} vectors"),
+        }
+    }
 }
 
-/// What a tile begins and ends with, in registers.
-struct End<const NV: usize> {
-    bias: [int32x4_t; NV],
-    multiplier: [float32x4_t; NV],
-    clamp: ClampVectors,
-}
-
-/// A module with the loop over tiles for one form, compiled for `$features`, around the form's
-/// function for the sums of one tile.
-macro_rules! form {
-    ($name:ident, $features:literal, $sums:path) => {
-        mod $name {
-            use super::{End, MAX_COLS, MAX_ROWS, Tiles};
-
-            /// # Safety
-            /// The checks in [`super::run_panel`] hold; the panel has `NV` vectors.
-            #[target_feature(enable = $features)]
-            pub(super) unsafe fn run<const MR: usize, const NV: usize>(
-                tiles: &Tiles<'_>,
-                out: &mut [u8],
-                out_c: usize,
-            ) {
-                if tiles.panel.cols == NV * 4 {
-                    let to = out[tiles.panel.first..].as_mut_ptr();
-                    // SAFETY: all columns of the panel exist in each of the rows.
-                    unsafe { run_whole::<MR, NV>(tiles, to, out_c) };
-                    return;
+/// The loop over tiles for panels of one width.
+macro_rules! run_panel {
+    ($name:ident, $store:ident, $four:ident, $one:ident) => {
+        /// # Safety
+        /// As [`run`], whose checks hold.
+        #[target_feature(enable = "neon")]
+        unsafe fn $name<const END: u8>(
+            tiles: *const u8,
+            steps: usize,
+            count: usize,
+            panel: &PanelRef<'_>,
+            out: *mut u8,
+            out_stride: usize,
+        ) {
+            let (w, runs) = (panel.weights.as_ptr(), panel.schedule.runs.as_ptr());
+            let (bias, clamp) = (panel.bias.as_ptr(), panel.clamp);
+            let (multiplier, _) = panel.multiplier.as_chunks::<4>();
+            let multiplier = std::array::from_fn(|v| load_f32(&multiplier[v]));
+            let (mut x, mut out, mut left) = (tiles, out, count);
+            // SAFETY: each tile is as long as `run` checked, and its pixels exist or are not
+            // written.
+            unsafe {
+                while left >= ROWS {
+                    let sums = $four(x, w, bias, runs);
+                    ClampVectors::$store::<END, 4>(&sums, &multiplier, &clamp, out, out_stride);
+                    x = x.add(ROWS * steps * VECTOR);
+                    out = out.add(ROWS * out_stride);
+                    left -= ROWS;
                 }
-                let rows = out.chunks_mut(MAX_ROWS * out_c);
-                for (index, out) in rows.enumerate() {
-                    let mut whole = [0u8; MAX_ROWS * MAX_COLS];
-                    let count = out.len() / out_c;
-                    // SAFETY: as many rows follow, and the array holds all columns of them.
-                    unsafe {
-                        let a = tiles.a.add(index * MAX_ROWS * tiles.stride);
-                        let part = Tiles { a, count, ..*tiles };
-                        run_whole::<MR, NV>(&part, whole.as_mut_ptr(), MAX_COLS);
+                if left == 1 {
+                    let sums = $one(x, w, bias, runs);
+                    ClampVectors::$store::<END, 1>(&sums, &multiplier, &clamp, out, out_stride);
+                } else if left > 1 {
+                    let sums = $four(x, w, bias, runs);
+                    for (p, sums) in sums.iter().take(left).enumerate() {
+                        let (sums, to) = (std::array::from_ref(sums), out.add(p * out_stride));
+                        ClampVectors::$store::<END, 1>(sums, &multiplier, &clamp, to, out_stride);
                     }
-                    let cols = tiles.panel.first..tiles.panel.first + tiles.panel.cols;
-                    for (to, from) in out.chunks_mut(out_c).zip(whole.chunks_exact(MAX_COLS)) {
-                        to[cols.clone()].copy_from_slice(&from[..cols.len()]);
-                    }
-                }
-            }
-
-            /// # Safety
-            /// As [`run`]; `out` can take `NV * 4` bytes in each row, `out_stride` apart.
-            #[target_feature(enable = $features)]
-            unsafe fn run_whole<const MR: usize, const NV: usize>(
-                tiles: &Tiles<'_>,
-                out: *mut u8,
-                out_stride: usize,
-            ) {
-                let whole = tiles.count / MR;
-                let end = End::new(tiles);
-                // SAFETY: each tile starts at a row that exists and takes rows that exist.
-                unsafe {
-                    for tile in 0..whole {
-                        let out = out.add(tile * MR * out_stride);
-                        run_one::<MR, NV>(tiles, &end, tile * MR, out, out_stride);
-                    }
-                    let row = whole * MR;
-                    let out = out.add(row * out_stride);
-                    match tiles.count - row {
-                        0 => {}
-                        1 => run_one::<1, NV>(tiles, &end, row, out, out_stride),
-                        2 => run_one::<2, NV>(tiles, &end, row, out, out_stride),
-                        3 => run_one::<3, NV>(tiles, &end, row, out, out_stride),
-                        4 => run_one::<4, NV>(tiles, &end, row, out, out_stride),
-                        _ => run_one::<5, NV>(tiles, &end, row, out, out_stride),
-                    }
-                }
-            }
-
-            /// # Safety
-            /// As [`run_whole`]; `MR` rows exist from `row` on.
-            #[target_feature(enable = $features)]
-            #[inline]
-            unsafe fn run_one<const MR: usize, const NV: usize>(
-                tiles: &Tiles<'_>,
-                end: &End<NV>,
-                row: usize,
-                out: *mut u8,
-                out_stride: usize,
-            ) {
-                // SAFETY: passed on.
-                unsafe {
-                    let a = tiles.a.add(row * tiles.stride);
-                    let sums = $sums(a, tiles.stride, tiles.w, tiles.panel.depth, &end.bias);
-                    end.store::<MR>(sums, out, out_stride);
                 }
             }
         }
     };
 }
 
-form!(narrow, "neon", super::narrow_sums);
-form!(wide, "neon", super::wide_sums);
-
-/// The sums of [`Form::Narrow`].
-///
-/// # Safety
-/// `a` is `MR` rows of `stride` bytes, `w` a panel of four channels; both hold `depth` values
-/// rounded up to a multiple of 16.
-#[target_feature(enable = "neon")]
-#[inline]
-unsafe fn narrow_sums<const MR: usize, const NV: usize>(
-    a: *const u8,
-    stride: usize,
-    w: *const u8,
-    depth: usize,
-    bias: &[int32x4_t; NV],
-) -> [[int32x4_t; NV]; MR] {
-    let mut acc = [[vdupq_n_s32(0); 4]; MR];
-    for step in 0..depth.div_ceil(16) {
-        let mut x = [vdupq_n_s8(0); MR];
-        for (r, x) in x.iter_mut().enumerate() {
-            // SAFETY: passed on.
-            *x = unsafe { vld1q_s8(a.add(r * stride + step * 16).cast()) };
-        }
-        for c in 0..4 {
-            // SAFETY: passed on; each step has four channels.
-            let w = unsafe { vld1q_s8(w.add((step * 4 + c) * 16).cast()) };
-            for (acc, &x) in acc.iter_mut().zip(&x) {
-                // At most 2 * 128 * 127 = 32512: no overflow.
-                let two = vmull_s8(vget_low_s8(x), vget_low_s8(w));
-                let two = vmlal_high_s8(two, x, w);
-                acc[c] = vpadalq_s16(acc[c], two);
-            }
-        }
-    }
-    acc.map(|row| {
-        let sums = vpaddq_s32(vpaddq_s32(row[0], row[1]), vpaddq_s32(row[2], row[3]));
-        [vaddq_s32(sums, bias[0]); NV]
-    })
-}
-
-/// The sums of [`Form::Wide`].
-///
-/// # Safety
-/// `a` is `MR` rows of `stride` bytes, `w` a panel of eight channels; both hold `depth` values
-/// of 16 bits and are aligned to them.
-#[target_feature(enable = "neon")]
-#[inline]
-unsafe fn wide_sums<const MR: usize, const NV: usize>(
-    a: *const u8,
-    stride: usize,
-    w: *const u8,
-    depth: usize,
-    bias: &[int32x4_t; NV],
-) -> [[int32x4_t; NV]; MR] {
-    let mut acc = [*bias; MR];
-    let (a, w, stride) = (a.cast::<i16>(), w.cast::<i16>(), stride / size_of::<i16>());
-    for k in 0..depth {
-        // SAFETY: passed on.
-        let w = unsafe { vld1q_s16(w.add(k * 8)) };
-        for (r, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: passed on.
-            let x = unsafe { vld1_dup_s16(a.add(r * stride + k)) };
-            acc[0] = vmlal_s16(acc[0], vget_low_s16(w), x);
-            acc[1] = vmlal_high_s16(acc[1], w, vcombine_s16(x, x));
-        }
-    }
-    acc
-}
-
-impl<const NV: usize> End<NV> {
-    #[target_feature(enable = "neon")]
-    fn new(tiles: &Tiles<'_>) -> End<NV> {
-        let (bias, _) = tiles.panel.bias.as_chunks::<4>();
-        let (multiplier, _) = tiles.panel.multiplier.as_chunks::<4>();
-        let mut end = End {
-            bias: [vdupq_n_s32(0); NV],
-            multiplier: [vdupq_n_f32(0.0); NV],
-            clamp: tiles.clamp.vectors(),
-        };
-        for v in 0..NV {
-            end.bias[v] = load_i32(&bias[v]);
-            end.multiplier[v] = load_f32(&multiplier[v]);
-        }
-        end
-    }
-
-    /// Requantizes, and writes `MR` rows of `NV * 4` channels.
-    ///
-    /// # Safety
-    /// `out` can take `NV * 4` bytes in each of `MR` rows, `out_stride` apart.
-    #[target_feature(enable = "neon")]
-    #[inline]
-    unsafe fn store<const MR: usize>(
-        &self,
-        sums: [[int32x4_t; NV]; MR],
-        out: *mut u8,
-        out_stride: usize,
-    ) {
-        let scaled = |r: usize, v: usize| scale(sums[r.min(MR - 1)][v], self.multiplier[v]);
-        match NV {
-            4 => {
-                for r in 0..MR {
-                    let values = [scaled(r, 0), scaled(r, 1), scaled(r, 2), scaled(r, 3)];
-                    // SAFETY: passed on: 16 bytes of row `r`.
-                    unsafe { vst1q_u8(out.add(r * out_stride), self.clamp.sixteen(values)) };
-                }
-            }
-            2 => {
-                for r in 0..MR {
-                    let bytes = self.clamp.eight(scaled(r, 0), scaled(r, 1));
-                    // SAFETY: passed on: 8 bytes of row `r`.
-                    unsafe { vst1_u8(out.add(r * out_stride), bytes) };
-                }
-            }
-            _ => {
-                for r in (0..MR).step_by(2) {
-                    let bytes = self.clamp.eight(scaled(r, 0), scaled(r + 1, 0));
-                    let fours = vreinterpret_u32_u8(bytes);
-                    // SAFETY: passed on: 4 bytes of row `r`, and of the next one if it exists.
-                    unsafe {
-                        let to = out.add(r * out_stride);
-                        to.cast::<u32>().write_unaligned(vget_lane_u32::<0>(fours));
-                        if r + 1 < MR {
-                            let to = to.add(out_stride).cast::<u32>();
-                            to.write_unaligned(vget_lane_u32::<1>(fours));
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
+run_panel!(run_16, store_16, four_by_16, one_by_16);
+run_panel!(run_8, store_8, four_by_8, one_by_8);

@@ -6,10 +6,11 @@
 
 use std::ops::Range;
 
+use super::neon_lines::Lines;
 use super::neondot_tile::{self as tile, MAX_COLS, MAX_ROWS, PanelRef};
-use super::{ConvOptions, Layer, im2col};
+use super::{Layer, im2col};
 use crate::arm::{Clamp, Ending};
-use crate::isa::NeonDot;
+use crate::isa::{Neon, NeonDot};
 use crate::requantize::{Reach, folded_bias};
 use crate::scratch::{Packed16, as_bytes, as_bytes_mut};
 use crate::{ConvGeometry, Scratch};
@@ -18,6 +19,7 @@ use crate::{ConvGeometry, Scratch};
 const BLOCK_BYTES: usize = 16 * 1024;
 
 pub(super) struct Kernel {
+    neon: Neon,
     token: NeonDot,
     geometry: ConvGeometry,
     input_zero_point: u8,
@@ -27,6 +29,8 @@ pub(super) struct Kernel {
     pairs: usize,
     /// Pixels per block.
     block: usize,
+    /// For an image's first layer.
+    lines: Option<Lines>,
     panels: Vec<Panel>,
     clamp: Clamp,
     ending: u8,
@@ -71,23 +75,20 @@ impl Panel {
 }
 
 impl Kernel {
-    /// Whether this kernel computes the layer.
-    pub(super) fn takes(layer: &Layer<'_>, reach: Reach) -> bool {
-        reach.converts_exactly && reach.weights_fit_i8 && layer.options == ConvOptions::default()
-    }
-
     /// For weights that fit `i8`.
-    pub(super) fn new(token: NeonDot, layer: &Layer<'_>, reach: Reach) -> Kernel {
+    pub(super) fn new(neon: Neon, token: NeonDot, layer: &Layer<'_>, reach: Reach) -> Kernel {
         let g = layer.geometry;
         let depth = g.taps() * g.in_c;
         let pairs = depth.div_ceil(8);
         Kernel {
+            neon,
             token,
             geometry: g,
             input_zero_point: layer.input.zero_point,
             depth,
             pairs,
             block: (BLOCK_BYTES / (pairs * 8) / MAX_ROWS * MAX_ROWS).max(MAX_ROWS),
+            lines: Lines::new(&g),
             panels: (0..g.out_c).step_by(MAX_COLS).map(|n| Panel::new(layer, depth, n)).collect(),
             clamp: Clamp::new(layer.output.zero_point, layer.output.min, layer.output.max),
             ending: Ending::of(&layer.output, reach),
@@ -110,16 +111,59 @@ impl Kernel {
         scratch: &mut Scratch,
     ) {
         let out_c = self.geometry.out_c;
+        if let Some(lines) = &self.lines {
+            self.run_lines(lines, input, range, output, scratch);
+            return;
+        }
         for (index, out) in output.chunks_mut(self.block * out_c).enumerate() {
             let start = range.start + index * self.block;
             let pixels = start..start + out.len() / out_c;
             let tiles = self.pack(input, pixels, scratch);
-            for panel in &self.panels {
-                match self.ending {
-                    Ending::PLAIN => self.run_panel::<{ Ending::PLAIN }>(tiles, panel, out),
-                    Ending::FITTING => self.run_panel::<{ Ending::FITTING }>(tiles, panel, out),
-                    _ => self.run_panel::<{ Ending::SATURATING }>(tiles, panel, out),
-                }
+            self.run_tiles(tiles, out);
+        }
+    }
+
+    /// One output row, or what the range has of it, after the other.
+    fn run_lines(
+        &self,
+        lines: &Lines,
+        input: &[u8],
+        range: Range<usize>,
+        output: &mut [u8],
+        scratch: &mut Scratch,
+    ) {
+        let g = &self.geometry;
+        let packed_len = (g.out_w + 1) * self.pairs * 8;
+        let (rows, packed) = scratch.bytes_and_i16s(lines.bytes(), packed_len / 2);
+        let packed = as_bytes_mut(packed);
+        let (mut pixel, mut rest) = (range.start, output);
+        while pixel < range.end {
+            let (y, x) = (pixel / g.out_w, pixel % g.out_w);
+            let xs = x..(x + range.end - pixel).min(g.out_w);
+            let (out, next) = rest.split_at_mut(xs.len() * g.out_c);
+            pixel += xs.len();
+            rest = next;
+            lines.fill(self.neon, g, input, y, (self.input_zero_point, 128), rows);
+            let (mut x, mut used) = (xs.start, 0);
+            while x < xs.end {
+                let count = tile::next_rows(xs.end - x);
+                let bytes = tile::tile_bytes(count, self.pairs);
+                let to = &mut packed[used..used + bytes];
+                tile::pack_lines(self.token, lines, |p| lines.pixel(g, rows, x + p), count, to);
+                x += count;
+                used += bytes;
+            }
+            self.run_tiles(&packed[..used], out);
+        }
+    }
+
+    /// All pixels of one block times all panels.
+    fn run_tiles(&self, tiles: &[u8], out: &mut [u8]) {
+        for panel in &self.panels {
+            match self.ending {
+                Ending::PLAIN => self.run_panel::<{ Ending::PLAIN }>(tiles, panel, out),
+                Ending::FITTING => self.run_panel::<{ Ending::FITTING }>(tiles, panel, out),
+                _ => self.run_panel::<{ Ending::SATURATING }>(tiles, panel, out),
             }
         }
     }

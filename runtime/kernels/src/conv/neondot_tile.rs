@@ -8,7 +8,8 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use crate::arm::{ClampVectors, load_f32, scale};
+use super::neon_lines::Lines;
+use crate::arm::{ClampVectors, load_f32};
 use crate::isa::NeonDot;
 
 /// Most channels in one panel.
@@ -87,6 +88,56 @@ unsafe fn pack_pairs<const N: usize>(from: [*const u8; N], depth: usize, to: *mu
         for k in done..depth {
             // SAFETY: the last values of depth, fewer than 8, and room for them.
             unsafe { *to.add(p * 8 + k - done) = *from.add(k) ^ 0x80 };
+        }
+    }
+}
+
+/// The same of a layer that [`Lines`] packs, from its pointer of each pixel.
+///
+/// # Panics
+/// If the length does not agree.
+pub(super) fn pack_lines(
+    _token: NeonDot,
+    lines: &Lines,
+    pixel: impl Fn(usize) -> *const u8,
+    rows: usize,
+    to: &mut [u8],
+) {
+    let pairs = to.len() / tile_bytes(rows, 1);
+    assert_eq!(to.len(), tile_bytes(rows, pairs));
+    assert_eq!(pairs.div_ceil(2), lines.registers());
+    let pixel = |p: usize| pixel(p.min(rows - 1));
+    // SAFETY: the token proves NEON; the pointers are those that `load` asks for, and `to` has
+    // room for the tile.
+    unsafe {
+        match rows {
+            5.. => load_pairs(lines, std::array::from_fn::<_, 6, _>(pixel), pairs, to.as_mut_ptr()),
+            3.. => load_pairs(lines, std::array::from_fn::<_, 4, _>(pixel), pairs, to.as_mut_ptr()),
+            _ => load_pairs(lines, std::array::from_fn::<_, 2, _>(pixel), pairs, to.as_mut_ptr()),
+        }
+    }
+}
+
+/// # Safety
+/// The pointers are from [`Lines::pixel`]; `to` can take the tile of `pairs * 8` values of depth.
+#[target_feature(enable = "neon")]
+unsafe fn load_pairs<const N: usize>(
+    lines: &Lines,
+    from: [*const u8; N],
+    pairs: usize,
+    to: *mut u8,
+) {
+    for t in 0..lines.registers() {
+        // SAFETY: passed on: the first 8 values of depth, and the others if the tile has them.
+        unsafe {
+            let x = lines.load(from, t).map(|x| vreinterpretq_u64_u8(x));
+            for p in (0..N).step_by(2) {
+                let to = to.add((t * 2 * N + p) * 8);
+                vst1q_u64(to.cast(), vzip1q_u64(x[p], x[p + 1]));
+                if t * 2 + 1 < pairs {
+                    vst1q_u64(to.add(N * 8).cast(), vzip2q_u64(x[p], x[p + 1]));
+                }
+            }
         }
     }
 }
@@ -271,7 +322,7 @@ pub(super) unsafe fn run<const END: u8>(
 
 /// The loop over tiles for panels of one width.
 macro_rules! run_panel {
-    ($name:ident, $vectors:literal, $store:ident, $six:ident, $four:ident, $two:ident, $one:ident) => {
+    ($name:ident, $store:ident, $six:ident, $four:ident, $two:ident, $one:ident) => {
         /// # Safety
         /// As [`run`], whose checks hold.
         #[target_feature(enable = "neon,dotprod")]
@@ -292,73 +343,33 @@ macro_rules! run_panel {
             unsafe {
                 while left >= 6 {
                     let sums = $six(x, w, bias, pairs);
-                    $store::<END, 6>(sums, &multiplier, &clamp, out, out_stride);
+                    ClampVectors::$store::<END, 6>(&sums, &multiplier, &clamp, out, out_stride);
                     x = x.add(tile_bytes(6, pairs));
                     out = out.add(6 * out_stride);
                     left -= 6;
                 }
                 if left >= 4 {
                     let sums = $four(x, w, bias, pairs);
-                    $store::<END, 4>(sums, &multiplier, &clamp, out, out_stride);
+                    ClampVectors::$store::<END, 4>(&sums, &multiplier, &clamp, out, out_stride);
                     x = x.add(tile_bytes(4, pairs));
                     out = out.add(4 * out_stride);
                     left -= 4;
                 }
                 if left >= 2 {
                     let sums = $two(x, w, bias, pairs);
-                    $store::<END, 2>(sums, &multiplier, &clamp, out, out_stride);
+                    ClampVectors::$store::<END, 2>(&sums, &multiplier, &clamp, out, out_stride);
                     x = x.add(tile_bytes(2, pairs));
                     out = out.add(2 * out_stride);
                     left -= 2;
                 }
                 if left > 0 {
                     let sums = $one(x, w, bias, pairs);
-                    $store::<END, 1>(sums, &multiplier, &clamp, out, out_stride);
+                    ClampVectors::$store::<END, 1>(&sums, &multiplier, &clamp, out, out_stride);
                 }
             }
         }
     };
 }
 
-run_panel!(run_16, 4, store_16, six_by_16, four_by_16, two_by_16, one_by_16);
-run_panel!(run_8, 2, store_8, six_by_8, four_by_8, two_by_8, one_by_8);
-
-/// Requantizes, and writes 16 channels of each pixel.
-///
-/// # Safety
-/// `out` can take 16 bytes in each of `MR` pixels, `out_stride` apart.
-#[target_feature(enable = "neon")]
-#[inline]
-unsafe fn store_16<const END: u8, const MR: usize>(
-    sums: [[int32x4_t; 4]; MR],
-    multiplier: &[float32x4_t; 4],
-    clamp: &ClampVectors,
-    out: *mut u8,
-    out_stride: usize,
-) {
-    for (r, sums) in sums.iter().enumerate() {
-        let scaled = std::array::from_fn(|v| scale(sums[v], multiplier[v]));
-        // SAFETY: passed on.
-        unsafe { vst1q_u8(out.add(r * out_stride), clamp.end_sixteen::<END>(scaled)) };
-    }
-}
-
-/// Requantizes, and writes 8 channels of each pixel.
-///
-/// # Safety
-/// `out` can take 8 bytes in each of `MR` pixels, `out_stride` apart.
-#[target_feature(enable = "neon")]
-#[inline]
-unsafe fn store_8<const END: u8, const MR: usize>(
-    sums: [[int32x4_t; 2]; MR],
-    multiplier: &[float32x4_t; 2],
-    clamp: &ClampVectors,
-    out: *mut u8,
-    out_stride: usize,
-) {
-    for (r, sums) in sums.iter().enumerate() {
-        let [a, b] = std::array::from_fn(|v| scale(sums[v], multiplier[v]));
-        // SAFETY: passed on.
-        unsafe { vst1_u8(out.add(r * out_stride), clamp.end_eight::<END>(a, b)) };
-    }
-}
+run_panel!(run_16, store_16, six_by_16, four_by_16, two_by_16, one_by_16);
+run_panel!(run_8, store_8, six_by_8, four_by_8, two_by_8, one_by_8);

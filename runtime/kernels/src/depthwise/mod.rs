@@ -15,6 +15,10 @@ mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_tile;
 #[cfg(target_arch = "aarch64")]
+mod neon_wide;
+#[cfg(target_arch = "aarch64")]
+mod neon_wide_tile;
+#[cfg(target_arch = "aarch64")]
 mod neondot;
 #[cfg(target_arch = "aarch64")]
 mod neondot_tile;
@@ -80,6 +84,8 @@ enum Body {
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Kernel),
     #[cfg(target_arch = "aarch64")]
+    NeonWide(neon_wide::Kernel),
+    #[cfg(target_arch = "aarch64")]
     NeonDot(neondot::Kernel),
 }
 
@@ -103,21 +109,20 @@ impl Body {
                 }
             }
             #[cfg(target_arch = "aarch64")]
-            Isa::NeonDot
-                if reach.converts_exactly && neondot::Kernel::handles(&layer.geometry, reach) =>
-            {
-                match NeonDot::detect() {
-                    Some(token) => Body::NeonDot(neondot::Kernel::new(token, &layer, reach)),
-                    None => Body::Scalar(scalar::Kernel::new(layer)),
-                }
-            }
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon | Isa::NeonDot
-                if reach.converts_exactly && layer.geometry.in_c >= neon::Kernel::MIN_CHANNELS =>
-            {
-                match Neon::detect() {
-                    Some(token) => Body::Neon(neon::Kernel::new(token, &layer)),
-                    None => Body::Scalar(scalar::Kernel::new(layer)),
+            Isa::Neon | Isa::NeonDot if reach.converts_exactly => {
+                let g = &layer.geometry;
+                let dot = NeonDot::detect().filter(|_| isa == Isa::NeonDot);
+                match (Neon::detect(), dot) {
+                    (Some(_), Some(token)) if neondot::Kernel::handles(g, reach) => {
+                        Body::NeonDot(neondot::Kernel::new(token, &layer, reach))
+                    }
+                    (Some(token), _) if neon::Kernel::handles(&layer, reach) => {
+                        Body::Neon(neon::Kernel::new(token, &layer, reach))
+                    }
+                    (Some(token), _) if g.in_c >= neon_wide::Kernel::MIN_CHANNELS => {
+                        Body::NeonWide(neon_wide::Kernel::new(token, &layer))
+                    }
+                    _ => Body::Scalar(scalar::Kernel::new(layer)),
                 }
             }
             _ => Body::Scalar(scalar::Kernel::new(layer)),
@@ -164,6 +169,8 @@ impl Depthwise {
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
+            Body::NeonWide(kernel) => kernel.name(),
+            #[cfg(target_arch = "aarch64")]
             Body::NeonDot(kernel) => kernel.name(),
         }
     }
@@ -198,6 +205,8 @@ impl Depthwise {
             Body::Vnni(kernel) => kernel.run(input, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.run(input, range, output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonWide(kernel) => kernel.run(input, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Body::NeonDot(kernel) => kernel.run(input, range, output, scratch),
         }

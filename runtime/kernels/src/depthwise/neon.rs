@@ -1,70 +1,92 @@
-//! Depthwise convolution for NEON: a ring of widened rows, blocking and the loop over tiles.
+//! Depthwise convolution for NEON without the dot product: a ring of rows, blocking and the loop
+//! over rows.
 //!
-//! Rows of the (padded) image are widened to `i16` into a small ring, 8 channels a vector, each
-//! row once however many output rows read it. Padding is written into the ring, so the inner loop
-//! (`neon_tile.rs`) knows no borders.
+//! Rows of the (padded) image are copied as signed bytes, less the middle of the input's range
+//! (see the dense convolution), into a small ring, each row once however many output rows read
+//! it. Padding is written into the ring, so the inner loop (`neon_tile.rs`) knows no borders.
 
 use std::ops::Range;
 
 use super::Layer;
-use super::neon_tile::{self, LANES, Sources, Vector};
-use crate::arm::{Clamp, widen_columns};
+use super::neon_tile::{self as tile, GROUP, Row, Weights};
+use crate::arm::{Clamp, Ending};
 use crate::isa::Neon;
-use crate::requantize::folded_bias;
+use crate::requantize::{Reach, folded_bias};
+use crate::scratch::{Packed16, as_bytes, as_bytes_mut};
 use crate::{ConvGeometry, Scratch};
 
-/// Bytes of widened activations that the ring may take: it stays in the first-level cache.
-const RING_BYTES: usize = 20 * 1024;
-/// Vectors of 8 channels in one block: one cache line of an input pixel.
-const BLOCK_VECTORS: usize = 8;
+/// Groups of 16 channels in one block: one cache line of an input pixel.
+const BLOCK_GROUPS: usize = 4;
 
 pub(super) struct Kernel {
     token: Neon,
     geometry: ConvGeometry,
-    input_zero_point: u8,
-    vectors: Vec<Vector>,
-    /// Vectors in one block.
+    /// What is read outside the image, and what the ring subtracts.
+    outside: u8,
+    middle: u8,
+    groups: Vec<Group>,
+    /// Groups in one block.
     block: usize,
+    /// Columns of the padded image that windows read.
+    cols: usize,
     clamp: Clamp,
+    ending: u8,
 }
 
-/// One block of channels of one range of columns, while it moves down the image.
-struct Ring<'s> {
-    /// `[padded row % kernel_h][vector][column][8]`
-    values: &'s mut [i16],
-    /// Columns per vector.
-    cols: usize,
-    /// The first row not yet widened.
-    next: usize,
+/// The filters of 16 channels.
+struct Group {
+    /// The first channel.
+    first: usize,
+    /// `[tap row][tap column][channel]`
+    weights: Packed16,
+    /// Taps added up in 16 bits.
+    run: usize,
+    bias: [i32; GROUP],
+    multiplier: [f32; GROUP],
 }
 
 impl Kernel {
-    /// Fewest channels that the kernel handles.
-    pub(super) const MIN_CHANNELS: usize = LANES;
+    /// Whether the kernel handles this layer: square filters of 3 or 5, stride 1 or 2, weights
+    /// that fit `i8`, and two products of them 16 bits.
+    pub(super) fn handles(layer: &Layer<'_>, reach: Reach) -> bool {
+        let g = &layer.geometry;
+        reach.weights_fit_i8
+            && (layer.input.largest() < 128 || !layer.weights.contains(&-128))
+            && g.in_c >= GROUP
+            && g.kernel_h == g.kernel_w
+            && matches!(g.kernel_w, 3 | 5)
+            && g.stride_h == g.stride_w
+            && matches!(g.stride_w, 1 | 2)
+            && (g.dilation_h, g.dilation_w) == (1, 1)
+    }
 
-    pub(super) fn new(token: Neon, layer: &Layer<'_>) -> Kernel {
+    /// For a layer that [`Kernel::handles`] agreed to.
+    pub(super) fn new(token: Neon, layer: &Layer<'_>, reach: Reach) -> Kernel {
         let g = layer.geometry;
-        let count = g.in_c.div_ceil(LANES);
-        let blocks = count.div_ceil(BLOCK_VECTORS);
+        let count = g.in_c.div_ceil(GROUP);
         Kernel {
             token,
             geometry: g,
-            input_zero_point: layer.input.zero_point,
-            // The last vector ends with the last channel and may overlap the one before.
-            vectors: (0..count).map(|v| pack(layer, (v * LANES).min(g.in_c - LANES))).collect(),
-            block: count.div_ceil(blocks),
+            outside: layer.input.zero_point,
+            middle: layer.input.middle(),
+            // The last group ends with the last channel and may overlap the one before.
+            groups: (0..count).map(|v| pack(layer, (v * GROUP).min(g.in_c - GROUP))).collect(),
+            block: count.div_ceil(count.div_ceil(BLOCK_GROUPS)),
+            cols: (g.out_w - 1) * g.stride_w + g.kernel_w,
             clamp: Clamp::new(layer.output.zero_point, layer.output.min, layer.output.max),
+            ending: match Ending::of(&layer.output, reach) {
+                Ending::PLAIN => Ending::PLAIN,
+                _ => Ending::SATURATING,
+            },
         }
     }
 
     pub(super) fn name(&self) -> &'static str {
-        let g = &self.geometry;
-        match (g.kernel_w, g.stride_w, g.dilation_w) {
-            (3, 1, 1) => "depthwise_u8s16_neon_k3s1_8x8",
-            (3, 2, 1) => "depthwise_u8s16_neon_k3s2_8x8",
-            (5, 1, 1) => "depthwise_u8s16_neon_k5s1_8x8",
-            (5, 2, 1) => "depthwise_u8s16_neon_k5s2_8x8",
-            _ => "depthwise_u8s16_neon_8x8",
+        match (self.geometry.kernel_w, self.geometry.stride_w) {
+            (3, 1) => "depthwise_u8s8_neon_k3s1_2x16",
+            (3, _) => "depthwise_u8s8_neon_k3s2_2x16",
+            (_, 1) => "depthwise_u8s8_neon_k5s1_2x16",
+            _ => "depthwise_u8s8_neon_k5s2_2x16",
         }
     }
 
@@ -76,107 +98,101 @@ impl Kernel {
         scratch: &mut Scratch,
     ) {
         let g = &self.geometry;
-        let reach = (g.kernel_w - 1) * g.dilation_w + 1;
-        let col_bytes = g.kernel_h * self.block * LANES * size_of::<i16>();
-        let width = (RING_BYTES / col_bytes).saturating_sub(reach) / g.stride_w / 8 * 8;
-        // A narrow remainder is not worth a tile of its own.
-        let tiles = g.out_w.div_ceil(width.max(8));
-        let width = g.out_w.div_ceil(tiles);
-        let cols = (width - 1) * g.stride_w + reach;
-        for vectors in self.vectors.chunks(self.block) {
-            for x in (0..g.out_w).step_by(width) {
-                let xs = x..(x + width).min(g.out_w);
-                let values = scratch.i16s(g.kernel_h * vectors.len() * cols * LANES);
-                let ring = Ring { values, cols, next: 0 };
-                self.run_tile(input, rows.clone(), xs, vectors, ring, output);
+        let size = g.kernel_h;
+        let row_len = self.cols * GROUP;
+        for groups in self.groups.chunks(self.block) {
+            let slot_len = groups.len() * row_len;
+            let ring = scratch.bytes(size * slot_len);
+            let mut next = 0;
+            for (y, out) in rows.clone().zip(output.chunks_mut(g.out_w * g.out_c)) {
+                let start = y * g.stride_h;
+                for row in start.max(next)..start + size {
+                    let slot = &mut ring[row % size * slot_len..][..slot_len];
+                    for (group, to) in groups.iter().zip(slot.chunks_mut(row_len)) {
+                        self.fill(input, row, group.first, to);
+                    }
+                }
+                next = start + size;
+                for (i, group) in groups.iter().enumerate() {
+                    // The rows of the window; a filter of three repeats the last.
+                    let row = |r: usize| {
+                        let slot = (start + r.min(size - 1)) % size;
+                        &ring[slot * slot_len + i * row_len..][..row_len]
+                    };
+                    self.row(group, std::array::from_fn(row), out);
+                }
             }
         }
     }
 
-    /// All rows of one block of channels and one range of columns.
-    fn run_tile(
-        &self,
-        input: &[u8],
-        rows: Range<usize>,
-        xs: Range<usize>,
-        vectors: &[Vector],
-        mut ring: Ring<'_>,
-        output: &mut [u8],
-    ) {
+    /// Copies one padded row of 16 channels from `first` on: `to[column][channel]`.
+    fn fill(&self, input: &[u8], row: usize, first: usize, to: &mut [u8]) {
         let g = &self.geometry;
-        for (y, line) in rows.zip(output.chunks_exact_mut(g.out_w * g.out_c)) {
-            let start = y * g.stride_h;
-            // With dilation the rows of each output row are its own.
-            let first = if g.dilation_h > 1 { 0 } else { start };
-            ring.next = if g.dilation_h > 1 { 0 } else { ring.next.max(first) };
-            for i in ring.next..first + g.kernel_h {
-                let row = if g.dilation_h > 1 { start + i * g.dilation_h } else { i };
-                self.fill(input, row, &xs, vectors, i % g.kernel_h, &mut ring);
-            }
-            ring.next = first + g.kernel_h;
-            for (v, vector) in vectors.iter().enumerate() {
-                let sources = Sources {
-                    values: ring.values,
-                    cols: ring.cols,
-                    vectors: vectors.len(),
-                    vector: v,
-                    first_slot: first % g.kernel_h,
-                };
-                let target = &mut line[xs.start * g.out_c..xs.end * g.out_c];
-                neon_tile::run(self.token, &sources, g, vector, &self.clamp, target);
-            }
-        }
+        let outside = self.outside.wrapping_sub(self.middle);
+        let Some(row) = row.checked_sub(g.pad_top).filter(|&row| row < g.in_h) else {
+            to.fill(outside);
+            return;
+        };
+        let before = g.pad_left.min(self.cols);
+        let inside = (self.cols - before).min(g.in_w);
+        let (left, rest) = to.split_at_mut(before * GROUP);
+        let (middle, right) = rest.split_at_mut(inside * GROUP);
+        left.fill(outside);
+        right.fill(outside);
+        let source = &input[row * g.in_w * g.in_c + first..];
+        tile::copy_columns(self.token, source, g.in_c, self.middle, middle);
     }
 
-    /// Widens one padded row into a slot of the ring.
-    fn fill(
-        &self,
-        input: &[u8],
-        padded_row: usize,
-        xs: &Range<usize>,
-        vectors: &[Vector],
-        slot: usize,
-        ring: &mut Ring<'_>,
-    ) {
+    /// One output row of one group.
+    fn row(&self, group: &Group, rows: [&[u8]; tile::MAX_SIZE], out: &mut [u8]) {
         let g = &self.geometry;
-        let zero_point = i16::from(self.input_zero_point);
-        let row = padded_row.checked_sub(g.pad_top).filter(|&row| row < g.in_h);
-        let first = xs.start * g.stride_w;
-        let cols = (xs.len() - 1) * g.stride_w + (g.kernel_w - 1) * g.dilation_w + 1;
-        let before = g.pad_left.saturating_sub(first).min(cols);
-        let from = (first + before - g.pad_left).min(g.in_w);
-        let inside = (cols - before).min(g.in_w - from);
-        for (v, vector) in vectors.iter().enumerate() {
-            let to = (slot * vectors.len() + v) * ring.cols * LANES;
-            let to = &mut ring.values[to..][..cols * LANES];
-            let Some(row) = row else {
-                to.fill(zero_point);
-                continue;
-            };
-            let (left, rest) = to.split_at_mut(before * LANES);
-            let (middle, right) = rest.split_at_mut(inside * LANES);
-            left.fill(zero_point);
-            right.fill(zero_point);
-            if inside > 0 {
-                let source = &input[(row * g.in_w + from) * g.in_c + vector.first..];
-                widen_columns(self.token, source, g.in_c, middle);
-            }
+        let row = Row {
+            rows,
+            channels: g.out_c,
+            first: group.first,
+            // SAFETY: the token proves NEON.
+            clamp: unsafe { self.clamp.vectors() },
+            weights: Weights {
+                taps: as_bytes(group.weights.values()),
+                run: group.run,
+                bias: &group.bias,
+                multiplier: &group.multiplier,
+            },
+        };
+        if self.ending == Ending::PLAIN {
+            row.run::<{ Ending::PLAIN }>(self.token, g.kernel_w, g.stride_w, out);
+        } else {
+            row.run::<{ Ending::SATURATING }>(self.token, g.kernel_w, g.stride_w, out);
         }
     }
 }
 
-/// Packs the filters of 8 channels.
-fn pack(layer: &Layer<'_>, first: usize) -> Vector {
+/// Packs the filters of 16 channels.
+fn pack(layer: &Layer<'_>, first: usize) -> Group {
     let g = &layer.geometry;
-    let taps = |c: usize| layer.weights[first + c..].iter().step_by(g.in_c);
-    let zero_point = i32::from(layer.input.zero_point);
-    let rows = layer.weights.chunks_exact(g.in_c);
-    Vector {
+    let taps: Vec<&[i16]> =
+        layer.weights.chunks_exact(g.in_c).map(|tap| &tap[first..first + GROUP]).collect();
+    // So many products in a row fit 16 bits in every channel.
+    let fits = |run: &usize| {
+        taps.chunks(*run).all(|taps| {
+            (0..GROUP).all(|c| {
+                let sum = taps.iter().map(|tap| i32::from(tap[c]).abs()).sum::<i32>();
+                layer.input.largest() * sum <= i32::from(i16::MAX)
+            })
+        })
+    };
+    let run = tile::RUNS.into_iter().find(fits).unwrap_or(2);
+    let zero_point = i32::from(layer.input.zero_point) - i32::from(layer.input.middle());
+    let of = |c: usize| layer.weights[first + c..].iter().step_by(g.in_c);
+    Group {
         first,
-        weights: rows.flat_map(|row| row[first..first + LANES].iter().copied()).collect(),
-        bias: std::array::from_fn(|c| {
-            folded_bias(taps(c), zero_point, layer.output.bias[first + c])
+        weights: Packed16::new(taps.len() * GROUP / 2, |packed| {
+            for (to, from) in as_bytes_mut(packed).iter_mut().zip(taps.iter().copied().flatten()) {
+                *to = *from as i8 as u8;
+            }
         }),
+        run,
+        bias: std::array::from_fn(|c| folded_bias(of(c), zero_point, layer.output.bias[first + c])),
         multiplier: std::array::from_fn(|c| layer.output.multiplier[first + c]),
     }
 }

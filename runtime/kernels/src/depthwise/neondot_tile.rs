@@ -1,16 +1,19 @@
 //! The inner loops of depthwise convolution for NEON with the dot-product extension.
 
 use std::arch::aarch64::*;
+use std::arch::asm;
 
-use crate::arm::{ClampVectors, load_f32, load_pair, scale, sdot};
+use crate::arm::{ClampVectors, load_f32, load_pair, load_two, scale};
 use crate::isa::NeonDot;
 
 /// Channels in one group.
 pub(super) const GROUP: usize = 16;
 /// Bytes of one column of a row pair of one group.
 pub(super) const COL: usize = 2 * GROUP;
-/// Bytes of one column of four rows of four channels.
+/// Bytes of one column of four rows of four channels, one vector.
 const QUAD: usize = 16;
+/// Bytes of one column of four rows of eight channels.
+const QUADS: usize = 2 * QUAD;
 
 /// Interleaves two rows of 16 channels: `to[column][channel][row]`, each value less 128. A row is
 /// its first value and the bytes from one column to the next.
@@ -40,36 +43,54 @@ unsafe fn interleave_neon(
     (b, b_step): (*const u8, usize),
     columns: &mut [[u8; COL]],
 ) {
-    let sign = vdupq_n_u8(0x80);
-    // Pointers that move on; the last move may end beyond the row.
-    let (mut a, mut b) = (a, b);
-    let one = |a: *const u8, b: *const u8, to: &mut [u8; COL]| {
-        // SAFETY: passed on; the stores fill the column.
-        unsafe {
-            let (x, y) = (veorq_u8(vld1q_u8(a), sign), veorq_u8(vld1q_u8(b), sign));
-            vst1q_u8(to.as_mut_ptr(), vzip1q_u8(x, y));
-            vst1q_u8(to.as_mut_ptr().add(16), vzip2q_u8(x, y));
-        }
-    };
-    let (twos, last) = columns.as_chunks_mut::<2>();
-    for [first, second] in twos {
-        one(a, b, first);
-        one(a.wrapping_add(a_step), b.wrapping_add(b_step), second);
-        a = a.wrapping_add(2 * a_step);
-        b = b.wrapping_add(2 * b_step);
-    }
-    for to in last {
-        one(a, b, to);
+    // In assembly for the loads and stores that also move their pointers on.
+    // SAFETY: passed on; each column is stored once.
+    unsafe {
+        asm!(
+            "movi v2.16b, #0x80",
+            "tbz {n}, #0, 2f",
+            "ld1 {{v0.16b}}, [{a}], {a_step}",
+            "ld1 {{v1.16b}}, [{b}], {b_step}",
+            "eor v0.16b, v0.16b, v2.16b",
+            "eor v1.16b, v1.16b, v2.16b",
+            "st2 {{v0.16b, v1.16b}}, [{to}], #32",
+            "2:",
+            "lsr {n}, {n}, #1",
+            "cbz {n}, 4f",
+            "3:",
+            "ld1 {{v0.16b}}, [{a}], {a_step}",
+            "ld1 {{v1.16b}}, [{b}], {b_step}",
+            "ld1 {{v3.16b}}, [{a}], {a_step}",
+            "ld1 {{v4.16b}}, [{b}], {b_step}",
+            "eor v0.16b, v0.16b, v2.16b",
+            "eor v1.16b, v1.16b, v2.16b",
+            "eor v3.16b, v3.16b, v2.16b",
+            "eor v4.16b, v4.16b, v2.16b",
+            "st2 {{v0.16b, v1.16b}}, [{to}], #32",
+            "st2 {{v3.16b, v4.16b}}, [{to}], #32",
+            "subs {n}, {n}, #1",
+            "b.ne 3b",
+            "4:",
+            n = inout(reg) columns.len() => _,
+            a = inout(reg) a => _,
+            b = inout(reg) b => _,
+            a_step = in(reg) a_step,
+            b_step = in(reg) b_step,
+            to = inout(reg) columns.as_mut_ptr() => _,
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _,
+            options(nostack),
+        );
     }
 }
 
-/// Bytes of what [`quads`] writes: four planes of quads, and four more for filters of five.
+/// Bytes of what [`quads`] writes: quads of all columns, and as many more for filters of five.
 pub(super) fn planes_bytes(size: usize, cols: usize) -> usize {
-    (GROUP / 4) * cols * QUAD * if size > 3 { 2 } else { 1 }
+    GROUP * 4 * cols * if size > 3 { 2 } else { 1 }
 }
 
-/// Four rows of each column from the first two pairs, `planes[channel / 4][column][channel][4]`;
-/// for filters of five also the third pair of each column and the next one, in the same layout.
+/// Four rows of each column from the first two pairs,
+/// `planes[channel / 8][column][channel % 8][4]`; for filters of five also the third pair of each
+/// column and of the next one, in the same layout.
 ///
 /// # Panics
 /// If the lengths do not agree.
@@ -82,7 +103,7 @@ pub(super) fn quads(
 ) {
     assert!(pairs.iter().all(|pair| pair.len() == (cols + 1) * COL));
     let planes = &mut planes[..planes_bytes(size, cols)];
-    let half = (GROUP / 4) * cols * QUAD;
+    let half = GROUP * 4 * cols;
     let [a, b, c] = pairs.map(<[u8]>::as_ptr);
     // SAFETY: the token proves NEON; each pair has `cols` columns and one more, and each half of
     // the planes room for `cols`.
@@ -95,39 +116,41 @@ pub(super) fn quads(
 }
 
 /// # Safety
-/// `a` and `b` are `cols` columns of pairs, `to` four planes of as many columns.
+/// `a` and `b` are `cols` columns of pairs, `to` two planes of as many columns.
 #[target_feature(enable = "neon")]
 unsafe fn quads_neon(a: *const u8, b: *const u8, cols: usize, to: *mut u8) {
-    // SAFETY: passed on, for one column.
-    let load = |from: *const u8, col: usize| unsafe {
-        let from = from.add(col * COL).cast::<u16>();
-        [vld1q_u16(from), vld1q_u16(from.add(8))]
-    };
-    let zip = |[a0, a1]: [uint16x8_t; 2], [b0, b1]: [uint16x8_t; 2]| {
-        [vzip1q_u16(a0, b0), vzip2q_u16(a0, b0), vzip1q_u16(a1, b1), vzip2q_u16(a1, b1)]
-    };
-    let store = |col: usize, quads: [uint16x8_t; 4]| {
-        for (v, quad) in quads.into_iter().enumerate() {
-            // SAFETY: passed on.
-            unsafe { vst1q_u16(to.add((v * cols + col) * QUAD).cast(), quad) };
-        }
-    };
-    let mut col = 0;
-    while col + 2 <= cols {
-        let first = zip(load(a, col), load(b, col));
-        let second = zip(load(a, col + 1), load(b, col + 1));
-        for (v, (first, second)) in first.into_iter().zip(second).enumerate() {
-            // SAFETY: passed on: two columns of plane `v`.
-            unsafe {
-                let to = to.add((v * cols + col) * QUAD);
-                vst1q_u16(to.cast(), first);
-                vst1q_u16(to.add(QUAD).cast(), second);
-            }
-        }
-        col += 2;
-    }
-    if col < cols {
-        store(col, zip(load(a, col), load(b, col)));
+    // SAFETY: passed on, for one column a turn.
+    unsafe {
+        asm!(
+            "tbz {n}, #0, 2f",
+            "ldp q0, q2, [{a}], #32",
+            "ldp q1, q3, [{b}], #32",
+            "st2 {{v0.8h, v1.8h}}, [{low}], #32",
+            "st2 {{v2.8h, v3.8h}}, [{high}], #32",
+            "2:",
+            "lsr {n}, {n}, #1",
+            "cbz {n}, 4f",
+            "3:",
+            "ldp q0, q2, [{a}], #32",
+            "ldp q1, q3, [{b}], #32",
+            "ldp q4, q6, [{a}], #32",
+            "ldp q5, q7, [{b}], #32",
+            "st2 {{v0.8h, v1.8h}}, [{low}], #32",
+            "st2 {{v2.8h, v3.8h}}, [{high}], #32",
+            "st2 {{v4.8h, v5.8h}}, [{low}], #32",
+            "st2 {{v6.8h, v7.8h}}, [{high}], #32",
+            "subs {n}, {n}, #1",
+            "b.ne 3b",
+            "4:",
+            n = inout(reg) cols => _,
+            a = inout(reg) a => _,
+            b = inout(reg) b => _,
+            low = inout(reg) to => _,
+            high = inout(reg) to.wrapping_add(cols * QUADS) => _,
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _,
+            out("v4") _, out("v5") _, out("v6") _, out("v7") _,
+            options(nostack),
+        );
     }
 }
 
@@ -157,10 +180,9 @@ pub(super) struct Step<'a> {
 
 /// Where a tile reads and writes.
 struct Tile {
-    /// The first column of the tile in the first plane of its eight channels.
+    /// The first column of the tile in the plane of its eight channels.
     x: *const i8,
-    /// Bytes from one plane to the next, and from the quads to the pairs of columns.
-    plane: usize,
+    /// Bytes from the quads to the pairs of columns.
     half: usize,
     taps: *const i8,
     bias: *const i32,
@@ -214,14 +236,13 @@ impl Step<'_> {
     ) {
         let taps = taps_of::<K, R>() * QUAD;
         assert_eq!(self.weights.taps.len(), GROUP / 4 * taps);
-        let plane = self.cols * QUAD;
+        let plane = self.cols * QUADS;
         for half in 0..2 {
             let (multiplier, _) = self.weights.multiplier.as_chunks::<4>();
             let multiplier = [load_f32(&multiplier[2 * half]), load_f32(&multiplier[2 * half + 1])];
             let mut tile = Tile {
-                x: self.planes[2 * half * plane..].as_ptr().cast(),
-                plane,
-                half: 4 * plane,
+                x: self.planes[half * plane..].as_ptr().cast(),
+                half: 2 * plane,
                 taps: self.weights.taps[2 * half * taps..].as_ptr().cast(),
                 bias: self.weights.bias[8 * half..].as_ptr(),
                 out: out[self.first + 8 * half..].as_mut_ptr(),
@@ -234,7 +255,7 @@ impl Step<'_> {
             unsafe {
                 while left >= 4 {
                     tile.run::<END, K, S, R, 4>(&multiplier, &self.clamp);
-                    tile.x = tile.x.wrapping_add(4 * S * QUAD);
+                    tile.x = tile.x.wrapping_add(4 * S * QUADS);
                     tile.out = tile.out.wrapping_add(4 * self.channels);
                     left -= 4;
                 }
@@ -254,6 +275,93 @@ const fn taps_of<const K: usize, const R: usize>() -> usize {
     if K > 3 { (K + K.div_ceil(2)) * R } else { K * R }
 }
 
+/// Most output rows and columns of a tile.
+const MAX_ROWS: usize = 2;
+const MAX_COLUMNS: usize = 4;
+
+/// One column of taps: loads its weights, which `w` then points behind, and adds their products
+/// with one register for each output column. In one piece of assembly, since the compiler would
+/// load everything first and run out of registers.
+macro_rules! tap {
+    ($name:ident, $load:literal, $w_last:ident,
+     $($x:ident $t:literal [$($acc:ident $r:literal $w:ident),+]),+) => {
+        /// # Safety
+        /// A vector of weights is readable for each output row.
+        #[target_feature(enable = "neon,dotprod")]
+        #[inline]
+        unsafe fn $name(
+            acc: &mut [[int32x4_t; MAX_COLUMNS]; MAX_ROWS],
+            w: &mut *const i8,
+            x: [int8x16_t; MAX_COLUMNS],
+        ) {
+            // SAFETY: passed on.
+            unsafe {
+                asm!(
+                    $load,
+                    $($(concat!(
+                        "sdot {", stringify!($acc), ":v}.4s, {", stringify!($w), ":v}.16b, {",
+                        stringify!($x), ":v}.16b"
+                    ),)+)+
+                    w = inout(reg) *w,
+                    w0 = out(vreg) _,
+                    $w_last = out(vreg) _,
+                    $($x = in(vreg) x[$t],)+
+                    $($($acc = inout(vreg) acc[$r][$t],)+)+
+                    options(readonly, nostack, preserves_flags),
+                );
+            }
+        }
+    };
+}
+
+tap!(tap_2x4, "ldp {w0:q}, {w1:q}, [{w}], #32", w1,
+    x0 0 [a0 0 w0, b0 1 w1], x1 1 [a1 0 w0, b1 1 w1],
+    x2 2 [a2 0 w0, b2 1 w1], x3 3 [a3 0 w0, b3 1 w1]);
+tap!(tap_2x3, "ldp {w0:q}, {w1:q}, [{w}], #32", w1,
+    x0 0 [a0 0 w0, b0 1 w1], x1 1 [a1 0 w0, b1 1 w1], x2 2 [a2 0 w0, b2 1 w1]);
+tap!(tap_2x2, "ldp {w0:q}, {w1:q}, [{w}], #32", w1,
+    x0 0 [a0 0 w0, b0 1 w1], x1 1 [a1 0 w0, b1 1 w1]);
+tap!(tap_2x1, "ldp {w0:q}, {w1:q}, [{w}], #32", w1,
+    x0 0 [a0 0 w0, b0 1 w1]);
+tap!(tap_1x4, "ldr {w0:q}, [{w}], #16 // {w1}", w1,
+    x0 0 [a0 0 w0], x1 1 [a1 0 w0], x2 2 [a2 0 w0], x3 3 [a3 0 w0]);
+tap!(tap_1x3, "ldr {w0:q}, [{w}], #16 // {w1}", w1,
+    x0 0 [a0 0 w0], x1 1 [a1 0 w0], x2 2 [a2 0 w0]);
+tap!(tap_1x2, "ldr {w0:q}, [{w}], #16 // {w1}", w1,
+    x0 0 [a0 0 w0], x1 1 [a1 0 w0]);
+tap!(tap_1x1, "ldr {w0:q}, [{w}], #16 // {w1}", w1,
+    x0 0 [a0 0 w0]);
+
+/// Up to 11 columns of two vectors each.
+///
+/// # Safety
+/// `count` columns are readable.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn load_columns(from: *const i8, count: usize) -> [[int8x16_t; 11]; 2] {
+    let mut x = [[vdupq_n_s8(0); 11]; 2];
+    for i in 0..count {
+        // SAFETY: passed on.
+        [x[0][i], x[1][i]] = unsafe { load_two(from.add(i * QUADS)) };
+    }
+    x
+}
+
+/// The same of one of the two vectors.
+///
+/// # Safety
+/// `count` columns are readable.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn load_vector(from: *const i8, count: usize) -> [int8x16_t; 11] {
+    let mut x = [vdupq_n_s8(0); 11];
+    for (i, x) in x.iter_mut().enumerate().take(count) {
+        // SAFETY: passed on.
+        *x = unsafe { vld1q_s8(from.add(i * QUADS)) };
+    }
+    x
+}
+
 impl Tile {
     /// # Safety
     /// `T` output columns exist, and the input columns that they read.
@@ -264,53 +372,74 @@ impl Tile {
         multiplier: &[float32x4_t; 2],
         clamp: &ClampVectors,
     ) {
-        let mut acc = [[[vdupq_n_s32(0); 2]; T]; R];
-        for acc in acc.as_flattened_mut() {
-            // SAFETY: eight values of bias.
-            *acc = unsafe { load_pair(self.bias) };
-        }
-        for v in 0..2 {
-            // SAFETY: the planes of these channels, and their weights.
-            let (quads, weights) = unsafe {
-                (self.x.add(v * self.plane), self.taps.add(v * taps_of::<K, R>() * QUAD))
-            };
-            for j in 0..K {
-                for r in 0..R {
-                    // SAFETY: as many weights and columns exist.
-                    let w = unsafe { vld1q_s8(weights.add((j * R + r) * QUAD)) };
-                    for t in 0..T {
-                        // SAFETY: passed on.
-                        let x = unsafe { vld1q_s8(quads.add((t * S + j) * QUAD)) };
-                        acc[r][t][v] = sdot(acc[r][t][v], w, x);
-                    }
-                }
+        let mut acc = [[[vdupq_n_s32(0); MAX_COLUMNS]; MAX_ROWS]; 2];
+        for r in 0..R {
+            for t in 0..T {
+                // SAFETY: eight values of bias.
+                [acc[0][r][t], acc[1][r][t]] = unsafe { load_pair(self.bias) };
             }
+        }
+        let mut weights = self.taps;
+        let count = (T - 1) * S + K;
+        let at = |x: &[int8x16_t; 11], j: usize| std::array::from_fn(|t| x[t.min(T - 1) * S + j]);
+        // SAFETY: the planes have the columns that the tile reads, and the weights follow each
+        // other in the order of use.
+        unsafe {
             if K <= 3 {
-                continue;
-            }
-            // SAFETY: filters of five have planes of pairs, and weights for them.
-            let (pairs, weights) = unsafe { (quads.add(self.half), weights.add(K * R * QUAD)) };
-            for j in 0..K.div_ceil(2) {
-                for r in 0..R {
-                    // SAFETY: passed on.
-                    let w = unsafe { vld1q_s8(weights.add((j * R + r) * QUAD)) };
-                    for t in 0..T {
-                        // SAFETY: passed on.
-                        let x = unsafe { vld1q_s8(pairs.add((t * S + 2 * j) * QUAD)) };
-                        acc[r][t][v] = sdot(acc[r][t][v], w, x);
+                // All columns of both vectors fit the registers.
+                let x = load_columns(self.x, count);
+                for (acc, x) in acc.iter_mut().zip(&x) {
+                    for j in 0..K {
+                        tap::<R, T>(acc, &mut weights, at(x, j));
+                    }
+                }
+            } else {
+                for (v, acc) in acc.iter_mut().enumerate() {
+                    let x = load_vector(self.x.add(v * QUAD), count);
+                    for j in 0..K {
+                        tap::<R, T>(acc, &mut weights, at(&x, j));
+                    }
+                    let x = load_vector(self.x.add(self.half + v * QUAD), count);
+                    for j in (0..K).step_by(2) {
+                        tap::<R, T>(acc, &mut weights, at(&x, j));
                     }
                 }
             }
         }
-        for (r, acc) in acc.into_iter().enumerate().take(self.rows) {
-            for (t, [low, high]) in acc.into_iter().enumerate() {
-                let (low, high) = (scale(low, multiplier[0]), scale(high, multiplier[1]));
+        for r in 0..R.min(self.rows) {
+            for t in 0..T {
+                let low = scale(acc[0][r][t], multiplier[0]);
+                let high = scale(acc[1][r][t], multiplier[1]);
                 // SAFETY: eight channels of a column that exists.
                 unsafe {
                     let to = self.out.add(r * self.row + t * self.channels);
                     vst1_u8(to, clamp.end_eight::<END>(low, high));
                 }
             }
+        }
+    }
+}
+
+/// # Safety
+/// A vector of weights is readable for each of `R` output rows.
+#[target_feature(enable = "neon,dotprod")]
+#[inline]
+unsafe fn tap<const R: usize, const T: usize>(
+    acc: &mut [[int32x4_t; MAX_COLUMNS]; MAX_ROWS],
+    w: &mut *const i8,
+    x: [int8x16_t; MAX_COLUMNS],
+) {
+    // SAFETY: passed on.
+    unsafe {
+        match (R, T) {
+            (2, 4) => tap_2x4(acc, w, x),
+            (2, 3) => tap_2x3(acc, w, x),
+            (2, 2) => tap_2x2(acc, w, x),
+            (2, _) => tap_2x1(acc, w, x),
+            (_, 4) => tap_1x4(acc, w, x),
+            (_, 3) => tap_1x3(acc, w, x),
+            (_, 2) => tap_1x2(acc, w, x),
+            _ => tap_1x1(acc, w, x),
         }
     }
 }

@@ -16,11 +16,29 @@ pub trait Element:
     fn to_f32(self) -> f32;
 }
 
-mod sealed {
+pub(super) mod sealed {
+    use crate::Isa;
+    use crate::float::simd::{self, Dispatch};
+
     /// Keeps [`super::Element`] to the two types that kernels exist for.
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for half::f16 {}
+    pub trait Sealed: Sized {
+        /// The choice for the vectors that `isa` uses for this type.
+        fn select<D: Dispatch<Self>>(isa: Isa, choice: D) -> D::Output
+        where
+            Self: super::Element;
+    }
+
+    impl Sealed for f32 {
+        fn select<D: Dispatch<f32>>(isa: Isa, choice: D) -> D::Output {
+            simd::select_f32(isa, choice)
+        }
+    }
+
+    impl Sealed for half::f16 {
+        fn select<D: Dispatch<half::f16>>(isa: Isa, choice: D) -> D::Output {
+            simd::select_f16(isa, choice)
+        }
+    }
 }
 
 impl Element for f32 {

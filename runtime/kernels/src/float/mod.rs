@@ -26,10 +26,14 @@ mod add;
 mod conv;
 mod depthwise;
 mod element;
+mod elementwise;
 mod layout;
 mod linear;
 mod mul;
+mod panels;
 mod pool;
+mod simd;
+mod tile;
 
 pub use activate::Activate;
 pub use activation::Activation;

@@ -66,7 +66,7 @@ impl Kernel {
             unsafe {
                 match form {
                     Form::Wide => widen(input, &mut values[..input.len()]),
-                    _ => to_signed(input, &mut as_bytes_mut(values)[..input.len()]),
+                    _ => to_signed(input, 128, &mut as_bytes_mut(values)[..input.len()]),
                 }
             }
         };

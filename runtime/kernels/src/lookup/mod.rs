@@ -6,11 +6,13 @@ mod avx2;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
-
 #[cfg(target_arch = "x86_64")]
-use crate::isa::Avx2;
+mod vbmi;
+
 #[cfg(target_arch = "aarch64")]
 use crate::isa::Neon;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{Avx2, Avx512Vbmi};
 use crate::{Isa, KernelError};
 
 /// A table of 256 activations.
@@ -23,6 +25,8 @@ enum Body {
     Scalar,
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Vbmi(Avx512Vbmi),
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
 }
@@ -35,6 +39,10 @@ impl Lookup {
     pub fn new(isa: Isa, table: [u8; 256]) -> Result<Lookup, KernelError> {
         isa.check()?;
         let body = match isa.for_integers() {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni if Avx512Vbmi::detect().is_some() => {
+                Avx512Vbmi::detect().map_or(Body::Scalar, Body::Vbmi)
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512Vnni => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
             #[cfg(target_arch = "aarch64")]
@@ -50,6 +58,8 @@ impl Lookup {
             Body::Scalar => "lookup_u8_scalar",
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(_) => "lookup_u8_avx2_32",
+            #[cfg(target_arch = "x86_64")]
+            Body::Vbmi(_) => "lookup_u8_vbmi_64",
             #[cfg(target_arch = "aarch64")]
             Body::Neon(_) => "lookup_u8_neon_16",
         }
@@ -65,6 +75,8 @@ impl Lookup {
             Body::Scalar => scalar::run(&self.table, input, output),
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(token) => avx2::run(token, &self.table, input, output),
+            #[cfg(target_arch = "x86_64")]
+            Body::Vbmi(token) => vbmi::run(token, &self.table, input, output),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(token) => neon::run(token, &self.table, input, output),
         }

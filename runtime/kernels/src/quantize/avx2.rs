@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use super::{Border, scalar};
 use crate::isa::Avx2;
-use crate::x86::Clamp;
+use crate::x86::{Clamp, interleave_three};
 
 /// Pixels in one step.
 const STEP: usize = 16;
@@ -70,34 +70,6 @@ fn quantize_sixteen(b: &Border, from: &[f32]) -> __m128i {
     let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5));
     _mm256_castsi256_si128(bytes)
 }
-
-/// Three planes of 16 values to 16 pixels.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn interleave_three(planes: [__m128i; 3], to: &mut [u8]) {
-    for (part, to) in to.chunks_exact_mut(16).enumerate() {
-        let mut all = _mm_setzero_si128();
-        for (channel, &plane) in planes.iter().enumerate() {
-            // SAFETY: the mask is 16 bytes.
-            let mask = unsafe { _mm_loadu_si128(MASKS[part][channel].as_ptr().cast()) };
-            all = _mm_or_si128(all, _mm_shuffle_epi8(plane, mask));
-        }
-        // SAFETY: the chunk is 16 bytes.
-        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), all) };
-    }
-}
-
-/// `MASKS[part][channel]` picks the values of `channel` for bytes `16 * part..` of 16 pixels of
-/// three channels; 0x80 yields zero.
-const MASKS: [[[u8; 16]; 3]; 3] = {
-    let mut masks = [[[0x80; 16]; 3]; 3];
-    let mut byte = 0;
-    while byte < 48 {
-        masks[byte / 16][byte % 3][byte % 16] = (byte / 3) as u8;
-        byte += 1;
-    }
-    masks
-};
 
 pub(super) fn dequantize(_token: Avx2, b: &Border, nhwc: &[u8], nchw: &mut [f32]) {
     // SAFETY: the token proves AVX2.

@@ -217,7 +217,7 @@ pub fn is_of(kernel: &str, isa: Isa) -> bool {
         Isa::Scalar => kernel.ends_with("_scalar"),
         Isa::Avx2 => kernel.contains("_avx2_"),
         // Where the dot product does not help, the AVX2 kernel is the one to use.
-        Isa::Avx512Vnni => kernel.contains("_vnni_") || kernel.contains("_avx2_"),
+        Isa::Avx512Vnni => ["_vnni_", "_vbmi_", "_avx2_"].iter().any(|part| kernel.contains(part)),
         // Where the dot product does not help, the plain NEON kernel is the one to use.
         Isa::Neon => kernel.contains("_neon_"),
         _ => kernel.contains("_neondot_") || kernel.contains("_neon_"),

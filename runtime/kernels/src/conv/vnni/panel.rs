@@ -106,13 +106,14 @@ impl Panel {
             all.map(|(v, l)| (v * LANES + l, channel_of(vectors, v, l))).filter(|&(_, c)| c < cols)
         };
         let weights = Packed8::new(steps * vectors * LANES * STEP, |packed| {
-            for (slot, c) in slots() {
-                let row = row(c);
-                for (k, value) in (0..steps * STEP).map(|k| (k, value(k))) {
-                    if let Some(value) = value {
-                        let at = (k / STEP * vectors * LANES + slot) * STEP + k % STEP;
-                        packed[at] = row[value] as i8 as u8;
-                    }
+            // Along the packed weights, not along the rows: each is written once, in order.
+            let mut rows: [&[i16]; MAX_COLS] = [&[]; MAX_COLS];
+            slots().for_each(|(slot, c)| rows[slot] = row(c));
+            for (step, group) in packed.chunks_exact_mut(vectors * LANES * STEP).enumerate() {
+                let values: [_; STEP] = std::array::from_fn(|i| value(step * STEP + i));
+                let targets = group.as_chunks_mut::<STEP>().0.iter_mut().zip(rows);
+                for (to, row) in targets.filter(|(_, row)| !row.is_empty()) {
+                    *to = values.map(|v| v.map_or(0, |v| row[v] as i8 as u8));
                 }
             }
         });

@@ -1,5 +1,6 @@
 //! An activation on its own, where no kernel before it can take it in.
 
+mod packed;
 mod scalar;
 
 use super::{Activation, Element};
@@ -26,7 +27,7 @@ impl<T: Element> Activate<T> {
     pub fn new(isa: Isa, activation: Activation) -> Result<Activate<T>, KernelError> {
         isa.check()?;
         activation.check()?;
-        Ok(Activate { body: Box::new(scalar::Kernel { activation }) })
+        Ok(Activate { body: T::select(isa, packed::Build(activation)) })
     }
 
     /// The kernel's name, `activate_{type}_{isa}_{lanes}`.

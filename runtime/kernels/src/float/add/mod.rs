@@ -1,5 +1,6 @@
 //! Sum of two tensors of the same shape.
 
+mod packed;
 mod scalar;
 
 use super::{Activation, Element};
@@ -26,7 +27,7 @@ impl<T: Element> Add<T> {
     pub fn new(isa: Isa, activation: Activation) -> Result<Add<T>, KernelError> {
         isa.check()?;
         activation.check()?;
-        Ok(Add { body: Box::new(scalar::Kernel { activation }) })
+        Ok(Add { body: T::select(isa, packed::Build(activation)) })
     }
 
     /// The kernel's name, `add_{type}_{isa}_{lanes}`.

@@ -7,6 +7,8 @@
 //!
 //! Start with `scalar.rs`.
 
+mod gather;
+mod packed;
 mod scalar;
 
 use std::ops::Range;
@@ -67,7 +69,7 @@ impl<T: Element> Conv<T> {
         check_length("bias", geometry.out_c, bias.len())?;
         activation.check()?;
         let layer = Layer { geometry, weights, bias, activation };
-        Ok(Conv { geometry, body: Box::new(scalar::Kernel::<T>::new(&layer)) })
+        Ok(Conv { geometry, body: T::select(isa, packed::Build(layer)) })
     }
 
     /// The shape this convolution was built for.

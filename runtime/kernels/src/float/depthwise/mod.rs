@@ -6,7 +6,9 @@
 //!
 //! Start with `scalar.rs`.
 
+mod packed;
 mod scalar;
+mod tile;
 
 use std::ops::Range;
 
@@ -65,7 +67,7 @@ impl<T: Element> Depthwise<T> {
         check_length("bias", geometry.in_c, bias.len())?;
         activation.check()?;
         let layer = Layer { geometry, weights, bias, activation };
-        Ok(Depthwise { geometry, body: Box::new(scalar::Kernel::<T>::new(&layer)) })
+        Ok(Depthwise { geometry, body: T::select(isa, packed::Build(layer)) })
     }
 
     /// The shape this convolution was built for.

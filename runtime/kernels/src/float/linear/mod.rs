@@ -6,6 +6,7 @@
 //!
 //! Start with `scalar.rs`.
 
+mod packed;
 mod scalar;
 
 use std::ops::Range;
@@ -65,7 +66,7 @@ impl<T: Element> Linear<T> {
         check_length("bias", out_features, bias.len())?;
         activation.check()?;
         let layer = Layer { in_features, out_features, weights, bias, activation };
-        Ok(Linear { in_features, out_features, body: Box::new(scalar::Kernel::<T>::new(&layer)) })
+        Ok(Linear { in_features, out_features, body: T::select(isa, packed::Build(layer)) })
     }
 
     /// The kernel's name, `linear_{type}_{isa}_{tile}`; `tile` is 1 x outputs.

@@ -1,5 +1,6 @@
 //! Product of two tensors, or of a tensor and a gate for each channel.
 
+mod packed;
 mod scalar;
 
 use super::Element;
@@ -28,7 +29,7 @@ impl<T: Element> Mul<T> {
     /// [`KernelError::Unavailable`] if this CPU lacks `isa`.
     pub fn new(isa: Isa) -> Result<Mul<T>, KernelError> {
         isa.check()?;
-        Ok(Mul { body: Box::new(scalar::Kernel) })
+        Ok(Mul { body: T::select(isa, packed::Build) })
     }
 
     /// The kernel's name, `mul_{type}_{isa}_{lanes}`.

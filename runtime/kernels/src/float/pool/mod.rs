@@ -1,5 +1,6 @@
 //! Mean over all pixels, channel by channel.
 
+mod packed;
 mod scalar;
 
 use super::Element;
@@ -33,7 +34,9 @@ impl<T: Element> GlobalAveragePool<T> {
     ) -> Result<GlobalAveragePool<T>, KernelError> {
         isa.check()?;
         ConvGeometry::pointwise(pixels, 1, channels, channels.min(1)).check()?;
-        Ok(GlobalAveragePool { pixels, channels, body: Box::new(scalar::Kernel { pixels }) })
+        // The sum is in `f32` also where arithmetic could be in `f16`.
+        let isa = if isa == Isa::NeonFp16 { Isa::Neon } else { isa };
+        Ok(GlobalAveragePool { pixels, channels, body: T::select(isa, packed::Build { pixels }) })
     }
 
     /// The kernel's name, `pool_{type}_{isa}_{lanes}`.

@@ -1,0 +1,210 @@
+//! Depthwise convolution: several columns of one output row, a few registers of channels.
+
+use std::ops::Range;
+
+use crate::ConvGeometry;
+use crate::float::Element;
+use crate::float::simd::{Epilogue, Io, MAX_LANES};
+
+/// Output columns of a tile.
+pub(super) const COLUMNS: usize = 8;
+
+/// One output row of a group of channels.
+pub(super) struct Line<'a, T, C> {
+    /// The group's first channel of the first pixel of the first input row that is read.
+    pub(super) input: *const T,
+    /// Filter rows that lie within the image.
+    pub(super) taps: usize,
+    /// Weights from the first of those rows on, `[rows][kernel_w][vectors * LANES]`.
+    pub(super) weights: *const C,
+    /// `[vectors * LANES]`
+    pub(super) bias: *const C,
+    /// The group's first channel of the first pixel of the output row.
+    pub(super) output: *mut T,
+    /// Output columns whose windows lie within the image's columns.
+    pub(super) inner: &'a Range<usize>,
+}
+
+/// Computes one output row of a group.
+///
+/// # Safety
+/// `line` must be what its description says, for `VECTORS` registers and the geometry `g`.
+#[inline(always)]
+pub(super) unsafe fn line<
+    S: Io<T>,
+    T: Element,
+    const VECTORS: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+>(
+    s: S,
+    g: &ConvGeometry,
+    line: &Line<'_, T, S::C>,
+    epilogue: &Epilogue<S::C>,
+) {
+    let mut x = 0;
+    while x < g.out_w {
+        // SAFETY: a tile of columns of the row; the caller vouches for `line`. A tile without
+        // tests has all its windows within the image.
+        unsafe {
+            if KERNEL == 0 {
+                any::<S, T, VECTORS>(s, g, line, x, epilogue);
+                x += 1;
+            } else if line.inner.contains(&x) && x + COLUMNS <= line.inner.end {
+                tile::<S, T, VECTORS, KERNEL, STRIDE, false>(s, g, line, x, COLUMNS, epilogue);
+                x += COLUMNS;
+            } else {
+                // Up to where a tile without tests can start, or to the end.
+                let end = match x < line.inner.start {
+                    true if line.inner.len() >= COLUMNS => line.inner.start,
+                    _ => g.out_w,
+                };
+                let count = (end - x).min(COLUMNS);
+                tile::<S, T, VECTORS, KERNEL, STRIDE, true>(s, g, line, x, count, epilogue);
+                x += count;
+            }
+        }
+    }
+}
+
+/// Does something for each literal below a constant.
+macro_rules! unrolled {
+    ($index:ident < $end:expr, $body:block; $($literal:literal)*) => {
+        $(
+            if $literal < $end {
+                let $index: usize = $literal;
+                $body
+            }
+        )*
+    };
+}
+
+/// `count` output columns from `x` on; unless `BORDER`, `count` is [`COLUMNS`] and all windows lie
+/// within the image.
+///
+/// # Safety
+/// As [`line`].
+#[inline(always)]
+unsafe fn tile<
+    S: Io<T>,
+    T: Element,
+    const VECTORS: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+    const BORDER: bool,
+>(
+    s: S,
+    g: &ConvGeometry,
+    line: &Line<'_, T, S::C>,
+    x: usize,
+    count: usize,
+    epilogue: &Epilogue<S::C>,
+) {
+    let width = VECTORS * S::LANES;
+    let zero = s.splat(S::C::default());
+    // What the padding holds.
+    let zeros = [T::default(); 2 * MAX_LANES];
+    // SAFETY: the caller vouches for `line`; a pixel is read only if it lies within the image, else
+    // zeros are, which are as wide as 2 registers.
+    unsafe {
+        let bias: [S::V; VECTORS] = std::array::from_fn(|v| s.load(line.bias.add(v * S::LANES)));
+        let mut acc = [bias; COLUMNS];
+        // Wraps below 0 for columns in the padding.
+        let first = (x * STRIDE).wrapping_sub(g.pad_left);
+        let mut row = line.input.wrapping_add(first.wrapping_mul(g.in_c));
+        let mut weights = line.weights;
+        for _ in 0..line.taps {
+            let mut w = [[zero; VECTORS]; KERNEL];
+            for (j, w) in w.iter_mut().enumerate() {
+                *w = std::array::from_fn(|v| s.load(weights.add(j * width + v * S::LANES)));
+            }
+            unrolled!(col < (COLUMNS - 1) * STRIDE + KERNEL, {
+                let mut pixel = row.wrapping_add(col * g.in_c);
+                if BORDER && first.wrapping_add(col) >= g.in_w {
+                    pixel = zeros.as_ptr();
+                }
+                let value: [S::V; VECTORS] =
+                    std::array::from_fn(|v| s.read(pixel.add(v * S::LANES)));
+                for t in 0..COLUMNS {
+                    if col >= t * STRIDE && col - t * STRIDE < KERNEL {
+                        for v in 0..VECTORS {
+                            acc[t][v] = s.fma(acc[t][v], value[v], w[col - t * STRIDE][v]);
+                        }
+                    }
+                }
+            }; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18);
+            row = row.wrapping_add(g.dilation_h * g.in_w * g.in_c);
+            weights = weights.wrapping_add(KERNEL * width);
+        }
+        finish::<S, T, VECTORS, COLUMNS>(s, g, line, x, count, epilogue, acc);
+    }
+}
+
+/// One output column of any filter.
+///
+/// # Safety
+/// As [`line`].
+#[inline(always)]
+unsafe fn any<S: Io<T>, T: Element, const VECTORS: usize>(
+    s: S,
+    g: &ConvGeometry,
+    line: &Line<'_, T, S::C>,
+    x: usize,
+    epilogue: &Epilogue<S::C>,
+) {
+    let width = VECTORS * S::LANES;
+    // SAFETY: the caller vouches for `line`; a pixel is read only if it lies within the image.
+    unsafe {
+        let mut acc: [S::V; VECTORS] = std::array::from_fn(|v| s.load(line.bias.add(v * S::LANES)));
+        for i in 0..line.taps {
+            let row = line.input.add(i * g.dilation_h * g.in_w * g.in_c);
+            for j in 0..g.kernel_w {
+                let Some(col) = g.input_col(x, j) else { continue };
+                let weights = line.weights.add((i * g.kernel_w + j) * width);
+                for (v, acc) in acc.iter_mut().enumerate() {
+                    let value = s.read(row.add(col * g.in_c + v * S::LANES));
+                    *acc = s.fma(*acc, value, s.load(weights.add(v * S::LANES)));
+                }
+            }
+        }
+        finish::<S, T, VECTORS, 1>(s, g, line, x, 1, epilogue, [acc]);
+    }
+}
+
+/// Applies the activation and writes the first `count` columns.
+///
+/// # Safety
+/// As [`line`].
+#[inline(always)]
+unsafe fn finish<S: Io<T>, T: Element, const VECTORS: usize, const COUNT: usize>(
+    s: S,
+    g: &ConvGeometry,
+    line: &Line<'_, T, S::C>,
+    x: usize,
+    count: usize,
+    epilogue: &Epilogue<S::C>,
+    acc: [[S::V; VECTORS]; COUNT],
+) {
+    let mut output = line.output.wrapping_add(x * g.out_c);
+    if epilogue.only_bounds() {
+        let (min, max) = (s.splat(epilogue.min), s.splat(epilogue.max));
+        for (t, acc) in acc.iter().enumerate() {
+            if t < count {
+                for (v, &acc) in acc.iter().enumerate() {
+                    let value = s.min(s.max(acc, min), max);
+                    // SAFETY: a vector of a column of the row.
+                    unsafe { s.write(output.add(v * S::LANES), value) };
+                }
+            }
+            output = output.wrapping_add(g.out_c);
+        }
+    } else {
+        for acc in acc.iter().take(count) {
+            for (v, &acc) in acc.iter().enumerate() {
+                // SAFETY: a vector of a column of the row.
+                unsafe { s.write(output.add(v * S::LANES), epilogue.apply(s, acc)) };
+            }
+            output = output.wrapping_add(g.out_c);
+        }
+    }
+}

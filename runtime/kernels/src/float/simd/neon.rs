@@ -1,0 +1,176 @@
+//! NEON, in `f32`.
+
+use std::arch::aarch64::*;
+
+use half::f16;
+
+use super::math::{self, Exp};
+use super::{Io, Simd, Vectorized};
+use crate::isa::Neon;
+
+#[target_feature(enable = "neon")]
+#[inline(never)]
+fn run<F: Vectorized>(f: F) -> F::Output {
+    f.call()
+}
+
+impl Simd for Neon {
+    type C = f32;
+    type V = float32x4_t;
+    type A = float32x4_t;
+
+    const NAME: &'static str = "neon";
+    const LANES: usize = 4;
+    const DEPTH: usize = 4;
+    const PANEL: usize = 3;
+    const ROWS: [usize; 3] = [8, 8, 6];
+    const BLOCK: usize = usize::MAX;
+    const DEPTHWISE_VECTORS: usize = 2;
+
+    #[inline(always)]
+    fn vectorize<F: Vectorized>(self, f: F) -> F::Output {
+        // SAFETY: the token proves the feature.
+        unsafe { run(f) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> float32x4_t {
+        // SAFETY: the caller vouches for `from`, the token for the instruction.
+        unsafe { vld1q_f32(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, value: float32x4_t) {
+        // SAFETY: the caller vouches for `to`, the token for the instruction.
+        unsafe { vst1q_f32(to, value) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_row(self, from: *const f32) -> float32x4_t {
+        // SAFETY: the caller vouches for `from`, the token for the instruction.
+        unsafe { vld1q_f32(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply<const M: usize, const N: usize>(
+        self,
+        acc: &mut [[float32x4_t; N]; M],
+        rows: &[float32x4_t; M],
+        panel: *const f32,
+    ) {
+        macro_rules! lanes {
+            ($($lane:literal)*) => {
+                $(
+                    let mut weights = [self.splat(0.0); N];
+                    for (n, weights) in weights.iter_mut().enumerate() {
+                        // SAFETY: the caller vouches for `panel`.
+                        *weights = unsafe { vld1q_f32(panel.add(($lane * N + n) * 4)) };
+                    }
+                    for (acc, &row) in acc.iter_mut().zip(rows) {
+                        for (acc, &weights) in acc.iter_mut().zip(&weights) {
+                            // SAFETY: the token proves the instruction.
+                            *acc = unsafe { vfmaq_laneq_f32::<$lane>(*acc, weights, row) };
+                        }
+                    }
+                )*
+            };
+        }
+        lanes!(0 1 2 3);
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> float32x4_t {
+        // SAFETY: the token proves the instruction.
+        unsafe { vdupq_n_f32(value) }
+    }
+
+    #[inline(always)]
+    fn fma(self, acc: float32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the token proves the instruction.
+        unsafe { vfmaq_f32(acc, a, b) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the token proves the instruction.
+        unsafe { vaddq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the token proves the instruction.
+        unsafe { vmulq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn max(self, x: float32x4_t, bound: float32x4_t) -> float32x4_t {
+        // SAFETY: the token proves the instruction.
+        unsafe { vmaxq_f32(x, bound) }
+    }
+
+    #[inline(always)]
+    fn min(self, x: float32x4_t, bound: float32x4_t) -> float32x4_t {
+        // SAFETY: the token proves the instruction.
+        unsafe { vminq_f32(x, bound) }
+    }
+
+    #[inline(always)]
+    fn sigmoid(self, x: float32x4_t) -> float32x4_t {
+        math::sigmoid(self, x)
+    }
+}
+
+impl Exp for Neon {
+    #[inline(always)]
+    fn div(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the token proves the instruction.
+        unsafe { vdivq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn round(self, x: float32x4_t) -> float32x4_t {
+        // SAFETY: the token proves the instruction.
+        unsafe { vrndnq_f32(x) }
+    }
+
+    #[inline(always)]
+    fn power_of_two(self, n: float32x4_t) -> float32x4_t {
+        // SAFETY: the token proves the instructions.
+        unsafe {
+            let exponent = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
+            vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent))
+        }
+    }
+}
+
+impl Io<f32> for Neon {
+    const SAME: bool = true;
+
+    #[inline(always)]
+    unsafe fn read(self, from: *const f32) -> float32x4_t {
+        // SAFETY: the caller vouches for `from`, the token for the instruction.
+        unsafe { vld1q_f32(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn write(self, to: *mut f32, value: float32x4_t) {
+        // SAFETY: the caller vouches for `to`, the token for the instruction.
+        unsafe { vst1q_f32(to, value) }
+    }
+}
+
+impl Io<f16> for Neon {
+    const SAME: bool = false;
+
+    #[inline(always)]
+    unsafe fn read(self, from: *const f16) -> float32x4_t {
+        // SAFETY: the caller vouches for `from`, the token for the instructions.
+        unsafe { vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn write(self, to: *mut f16, value: float32x4_t) {
+        // SAFETY: the caller vouches for `to`, the token for the instructions.
+        unsafe { vst1_u16(to.cast(), vreinterpret_u16_f16(vcvt_f16_f32(value))) }
+    }
+}

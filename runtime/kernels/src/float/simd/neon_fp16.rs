@@ -1,0 +1,180 @@
+//! NEON with half-precision arithmetic, in `f16`.
+
+// The intrinsics are inlined all the same, once all is in `run`, which has their features.
+#![allow(unknown_lints, inline_always_mismatching_target_features)]
+
+use std::arch::aarch64::*;
+
+use half::f16;
+
+use super::math;
+use super::{Io, Simd, Vectorized};
+use crate::float::F16_BLOCK;
+use crate::isa::NeonFp16;
+
+#[target_feature(enable = "neon,fp16")]
+#[inline(never)]
+fn run<F: Vectorized>(f: F) -> F::Output {
+    f.call()
+}
+
+impl NeonFp16 {
+    /// The two halves of a register, widened.
+    #[inline(always)]
+    fn widen(self, x: float16x8_t) -> [float32x4_t; 2] {
+        // SAFETY: the token proves the instructions.
+        unsafe { [vcvt_f32_f16(vget_low_f16(x)), vcvt_high_f32_f16(x)] }
+    }
+
+    /// Two registers, rounded into one.
+    #[inline(always)]
+    fn narrow(self, [low, high]: [float32x4_t; 2]) -> float16x8_t {
+        // SAFETY: the token proves the instructions.
+        unsafe { vcvt_high_f16_f32(vcvt_f16_f32(low), high) }
+    }
+}
+
+impl Simd for NeonFp16 {
+    type C = f16;
+    type V = float16x8_t;
+    type A = float16x8_t;
+
+    const NAME: &'static str = "neonfp16";
+    const LANES: usize = 8;
+    const DEPTH: usize = 8;
+    const PANEL: usize = 3;
+    const ROWS: [usize; 3] = [8, 8, 6];
+    const BLOCK: usize = F16_BLOCK;
+    const DEPTHWISE_VECTORS: usize = 2;
+
+    #[inline(always)]
+    fn vectorize<F: Vectorized>(self, f: F) -> F::Output {
+        // SAFETY: the token proves the features.
+        unsafe { run(f) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f16) -> float16x8_t {
+        // SAFETY: the caller vouches for `from`, the token for the instruction.
+        unsafe { vreinterpretq_f16_u16(vld1q_u16(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f16, value: float16x8_t) {
+        // SAFETY: the caller vouches for `to`, the token for the instruction.
+        unsafe { vst1q_u16(to.cast(), vreinterpretq_u16_f16(value)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_row(self, from: *const f16) -> float16x8_t {
+        // SAFETY: the caller vouches for `from`.
+        unsafe { self.load(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply<const M: usize, const N: usize>(
+        self,
+        acc: &mut [[float16x8_t; N]; M],
+        rows: &[float16x8_t; M],
+        panel: *const f16,
+    ) {
+        macro_rules! lanes {
+            ($($lane:literal)*) => {
+                $(
+                    let mut weights = [rows[0]; N];
+                    for (n, weights) in weights.iter_mut().enumerate() {
+                        // SAFETY: the caller vouches for `panel`.
+                        *weights = unsafe { self.load(panel.add(($lane * N + n) * 8)) };
+                    }
+                    for (acc, &row) in acc.iter_mut().zip(rows) {
+                        for (acc, &weights) in acc.iter_mut().zip(&weights) {
+                            // SAFETY: the token proves the instruction.
+                            *acc = unsafe { vfmaq_laneq_f16::<$lane>(*acc, weights, row) };
+                        }
+                    }
+                )*
+            };
+        }
+        lanes!(0 1 2 3 4 5 6 7);
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f16) -> float16x8_t {
+        // SAFETY: the token proves the instruction.
+        unsafe { vreinterpretq_f16_u16(vdupq_n_u16(value.to_bits())) }
+    }
+
+    #[inline(always)]
+    fn fma(self, acc: float16x8_t, a: float16x8_t, b: float16x8_t) -> float16x8_t {
+        // SAFETY: the token proves the instruction.
+        unsafe { vfmaq_f16(acc, a, b) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: float16x8_t, b: float16x8_t) -> float16x8_t {
+        // SAFETY: the token proves the instruction.
+        unsafe { vaddq_f16(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: float16x8_t, b: float16x8_t) -> float16x8_t {
+        // SAFETY: the token proves the instruction.
+        unsafe { vmulq_f16(a, b) }
+    }
+
+    #[inline(always)]
+    fn max(self, x: float16x8_t, bound: float16x8_t) -> float16x8_t {
+        // SAFETY: the token proves the instruction.
+        unsafe { vmaxq_f16(x, bound) }
+    }
+
+    #[inline(always)]
+    fn min(self, x: float16x8_t, bound: float16x8_t) -> float16x8_t {
+        // SAFETY: the token proves the instruction.
+        unsafe { vminq_f16(x, bound) }
+    }
+
+    /// In `f32`, rounded once.
+    #[inline(always)]
+    fn sigmoid(self, x: float16x8_t) -> float16x8_t {
+        let [low, high] = self.widen(x);
+        let neon = self.neon();
+        self.narrow([math::sigmoid(neon, low), math::sigmoid(neon, high)])
+    }
+}
+
+impl Io<f16> for NeonFp16 {
+    const SAME: bool = true;
+
+    #[inline(always)]
+    unsafe fn read(self, from: *const f16) -> float16x8_t {
+        // SAFETY: the caller vouches for `from`.
+        unsafe { self.load(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn write(self, to: *mut f16, value: float16x8_t) {
+        // SAFETY: the caller vouches for `to`.
+        unsafe { self.store(to, value) }
+    }
+}
+
+impl Io<f32> for NeonFp16 {
+    const SAME: bool = false;
+
+    #[inline(always)]
+    unsafe fn read(self, from: *const f32) -> float16x8_t {
+        // SAFETY: the caller vouches for `from`, the token for the instruction.
+        self.narrow(unsafe { [vld1q_f32(from), vld1q_f32(from.add(4))] })
+    }
+
+    #[inline(always)]
+    unsafe fn write(self, to: *mut f32, value: float16x8_t) {
+        let [low, high] = self.widen(value);
+        // SAFETY: the caller vouches for `to`, the token for the instruction.
+        unsafe {
+            vst1q_f32(to, low);
+            vst1q_f32(to.add(4), high);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Every instruction set gives the samples of the scalar passes, around each tile's size, and
+//! touches nothing else.
+#![allow(clippy::unwrap_used)]
+
+use kinglet_kernels::Isa;
+use kinglet_kernels::resample::{Layout, ROWS, Resample, Taps, Turned};
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u32 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        self.next() as usize % limit
+    }
+
+    /// Noise with long runs of the extremes.
+    fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut byte = |i: usize| match i / 64 % 4 {
+            0 => 0,
+            1 => 255,
+            _ => (self.next() >> 24) as u8,
+        };
+        (0..length).map(&mut byte).collect()
+    }
+
+    /// Weights whose sums stay close to one, or, `wild`, any: then sums wrap.
+    fn weights(&mut self, count: usize, wild: bool) -> Vec<i32> {
+        let mean = (1 << 22) / count as i32;
+        let any = |r: u32| if wild { r as i32 } else { mean / 2 + r as i32 % mean };
+        (0..count).map(|_| any(self.next())).collect()
+    }
+}
+
+fn others() -> Vec<Resample> {
+    let sets = Isa::available().into_iter().filter(|isa| *isa != Isa::Scalar);
+    sets.map(|isa| Resample::new(isa).unwrap()).collect()
+}
+
+#[test]
+fn the_scalar_passes_are_their_formula() {
+    let scalar = Resample::new(Isa::Scalar).unwrap();
+    let half = 1 << 21;
+    let mut to = [9; 5];
+    // A half rounds up; sums beyond the range are clamped.
+    scalar.vertical(&[1, 3, 255, 0, 7, 2, 4, 0, 255, 7], 5, &[half, half], &mut to);
+    assert_eq!(to, [2, 4, 128, 128, 7]);
+    scalar.vertical(&[1, 3, 255, 0, 7, 2, 4, 0, 255, 7], 5, &[-2 * half, 3 * half], &mut to);
+    assert_eq!(to, [2, 3, 0, 255, 4]);
+    let block: Vec<Turned> = (0..6).map(|x| [x; ROWS]).collect();
+    let mut to = [[9; ROWS]; 3];
+    let taps = Taps { starts: &[0], counts: &[2], weights: &[half, half, 77], taps: 3 };
+    scalar.horizontal(&block, Layout { first: 0, step: 3, channels: 3 }, &taps, &mut to);
+    assert_eq!(to, [[2; ROWS], [3; ROWS], [4; ROWS]]);
+}
+
+#[test]
+fn vertical_equals_scalar() {
+    let mut random = Random(0x7269_6e67);
+    let scalar = Resample::new(Isa::Scalar).unwrap();
+    for other in others() {
+        for length in (0..140).chain([671, 672, 1893]) {
+            for wild in [false, true] {
+                let (taps, margin) = (1 + random.below(20), random.below(9));
+                let stride = length + margin;
+                let weights = random.weights(taps, wild);
+                let rows = random.bytes((taps - 1) * stride + length + margin);
+                let (mut expected, mut actual) = (vec![7; length + 16], vec![7; length + 16]);
+                let rows = &rows[margin..];
+                scalar.vertical(rows, stride, &weights, &mut expected[8..length + 8]);
+                other.vertical(rows, stride, &weights, &mut actual[8..length + 8]);
+                assert_eq!(actual, expected, "{} length {length}", other.kernel());
+            }
+        }
+    }
+}
+
+#[test]
+fn turning_and_turning_back_equal_scalar() {
+    let mut random = Random(0x7475_726e);
+    let scalar = Resample::new(Isa::Scalar).unwrap();
+    for other in others() {
+        for length in (1..70).chain([672, 945 * 3]) {
+            for rows in 1..=ROWS {
+                let stride = length + random.below(5);
+                let from = random.bytes((rows - 1) * stride + length);
+                let mut expected = vec![[7; ROWS]; length];
+                let mut actual = vec![[8; ROWS]; length];
+                scalar.turn(&from, stride, rows, &mut expected);
+                other.turn(&from, stride, rows, &mut actual);
+                assert_eq!(actual, expected, "{} {length} x {rows}", other.kernel());
+                let mut expected = vec![7; length * rows];
+                let mut actual = vec![8; length * rows];
+                scalar.turn_back(&actual_block(&from, stride, rows, length), &mut expected);
+                other.turn_back(&actual_block(&from, stride, rows, length), &mut actual);
+                assert_eq!(actual, expected, "{} back {length} x {rows}", other.kernel());
+                for row in 0..rows {
+                    assert_eq!(actual[row * length..][..length], from[row * stride..][..length]);
+                }
+            }
+        }
+    }
+}
+
+/// What turning makes, by its definition.
+fn actual_block(from: &[u8], stride: usize, rows: usize, length: usize) -> Vec<Turned> {
+    let at = |x, row: usize| from[row.min(rows - 1) * stride + x];
+    (0..length).map(|x| std::array::from_fn(|row| at(x, row))).collect()
+}
+
+#[test]
+fn horizontal_equals_scalar() {
+    let mut random = Random(0x686f_7269);
+    let scalar = Resample::new(Isa::Scalar).unwrap();
+    for other in others() {
+        for (step, channels) in [(1, 1), (2, 1), (4, 1), (3, 3), (4, 3)] {
+            for wild in [false, true] {
+                for outputs in [0, 1, 2, 7, 224] {
+                    let (taps, first) = (1 + random.below(20), random.below(4));
+                    let pixels = taps + 50;
+                    let samples = random.bytes((first + pixels * step + channels) * ROWS);
+                    let block = samples.as_chunks::<ROWS>().0;
+                    let starts: Vec<_> = (0..outputs).map(|_| random.below(50) as u32).collect();
+                    let counts: Vec<_> =
+                        (0..outputs).map(|_| 1 + random.below(taps) as u32).collect();
+                    let weights: Vec<_> =
+                        (0..outputs).flat_map(|_| random.weights(taps, wild)).collect();
+                    let taps = Taps { starts: &starts, counts: &counts, weights: &weights, taps };
+                    let layout = Layout { first, step, channels };
+                    let mut expected = vec![[7; ROWS]; outputs * channels];
+                    let mut actual = vec![[8; ROWS]; outputs * channels];
+                    scalar.horizontal(block, layout, &taps, &mut expected);
+                    other.horizontal(block, layout, &taps, &mut actual);
+                    assert_eq!(actual, expected, "{} {layout:?} {outputs}", other.kernel());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "beyond the block")]
+fn an_output_beyond_the_block_panics() {
+    let resample = Resample::new(Isa::best()).unwrap();
+    let taps = Taps { starts: &[3], counts: &[2], weights: &[1, 1], taps: 2 };
+    let layout = Layout { first: 0, step: 1, channels: 1 };
+    resample.horizontal(&[[0; ROWS]; 4], layout, &taps, &mut [[0; ROWS]]);
+}
+
+#[test]
+#[should_panic(expected = "rows of")]
+fn a_row_beyond_the_slice_panics() {
+    Resample::new(Isa::best()).unwrap().vertical(&[0; 9], 5, &[1, 1], &mut [0; 5]);
+}
