@@ -32,11 +32,21 @@ pub struct Options {
     pub self_test: bool,
     /// Leave everything that is not int8 to tract: slow, and independent of our float kernels.
     pub tract_float: bool,
+    /// Whether floats that the model stores in f16 are computed with in f16; `None`: where the
+    /// instruction set has such arithmetic.
+    pub half: Option<bool>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: 1, isa: None, require_int8: false, self_test: true, tract_float: false }
+        Self {
+            threads: 1,
+            isa: None,
+            require_int8: false,
+            self_test: true,
+            tract_float: false,
+            half: None,
+        }
     }
 }
 
@@ -159,14 +169,19 @@ impl Session {
         self.compiled.run(&self.input, outputs)
     }
 
-    /// The model's raw outputs for a camera's frame.
+    /// The model's raw outputs for a camera's frame, into a vector that is used again as in
+    /// [`Self::outputs_into`].
     ///
     /// # Errors
     /// As [`Self::outputs`].
-    pub fn frame_outputs(&mut self, frame: &FrameView<'_>) -> Result<Vec<f32>, ModelError> {
+    pub fn frame_outputs_into(
+        &mut self,
+        frame: &FrameView<'_>,
+        outputs: &mut Vec<f32>,
+    ) -> Result<(), ModelError> {
         let preprocessor = self.preprocessor.as_mut().ok_or_else(no_preprocessing)?;
         preprocessor.run_frame(frame, &mut self.input);
-        self.compiled.run(&self.input)
+        self.compiled.run(&self.input, outputs)
     }
 
     /// Classifies a camera's frame.
@@ -174,7 +189,8 @@ impl Session {
     /// # Errors
     /// As [`Self::outputs`].
     pub fn classify_frame(&mut self, frame: &FrameView<'_>) -> Result<Scores, ModelError> {
-        let outputs = self.frame_outputs(frame)?;
+        let mut outputs = Vec::new();
+        self.frame_outputs_into(frame, &mut outputs)?;
         Ok(self.scores(&outputs))
     }
 
@@ -186,7 +202,8 @@ impl Session {
     pub fn classify_file(&mut self, bytes: &[u8]) -> Result<Scores, FileError> {
         let preprocessor = self.preprocessor.as_mut().ok_or_else(no_preprocessing)?;
         preprocessor.run_file(bytes, &mut self.input)?;
-        let outputs = self.compiled.run(&self.input)?;
+        let mut outputs = Vec::new();
+        self.compiled.run(&self.input, &mut outputs)?;
         Ok(self.scores(&outputs))
     }
 

@@ -65,7 +65,24 @@ pub(crate) enum FloatKind {
     },
 }
 
+impl FloatWeights {
+    /// Whether f16 can hold every number: none is beyond 65504.
+    fn fits_f16(&self) -> bool {
+        let largest = f32::from(half::f16::MAX);
+        self.values.iter().chain(&self.bias).all(|v| v.abs() <= largest)
+    }
+}
+
 impl FloatKind {
+    /// Whether the step can run in f16.
+    pub(crate) fn fits_f16(&self) -> bool {
+        match self {
+            Self::FromCodes(_) | Self::ToCodes(_) => false,
+            Self::Conv { weights, .. } | Self::Linear { weights, .. } => weights.fits_f16(),
+            _ => true,
+        }
+    }
+
     /// What the step reads.
     pub(super) fn reads(&self) -> Held {
         match self {
