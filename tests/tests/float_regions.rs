@@ -6,7 +6,7 @@ use kinglet_compress::arch::Arch;
 use kinglet_compress::half;
 use kinglet_compress::import::{ImportOptions, import_random};
 use kinglet_engine::report::Report;
-use kinglet_engine::{Isa, OnnxFile, Options, Session};
+use kinglet_engine::{Isa, OnnxFile, Options, Session, tensor};
 
 /// Largest difference of an output, relative to the largest output.
 const TOLERANCE: f32 = 1e-4;
@@ -71,6 +71,39 @@ fn b0_with_its_gates() {
 fn v2_b0_with_its_fused_blocks() {
     let report = check(&random("efficientnetv2-b0"));
     assert_eq!(count(&report, "add") + count(&report, "activation"), 0);
+}
+
+/// Largest difference in f16, whose numbers have 11 bits, relative to the largest output.
+const TOLERANCE_F16: f32 = 1e-2;
+
+#[test]
+fn f16_all_the_way_stays_near_f32() {
+    for name in ["efficientnet-lite0", "efficientnet-b0"] {
+        let file = half::convert(&random(name), "").unwrap().file;
+        let expected = run(&file, &Options { half: Some(false), ..Options::default() }).0;
+        let largest = expected.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+        for isa in Isa::available() {
+            let options = Options { isa: Some(isa), half: Some(true), ..Options::default() };
+            let options = Options { self_test: false, ..options };
+            let (found, report) = run(&file, &options);
+            assert!(report.layers.iter().all(|l| l.data_type == "f16"));
+            let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            println!("{name}, {}: off by {:.2e}", isa.name(), worst / largest);
+            assert!(worst > 0.0, "rounding to f16 shows");
+            assert!(worst <= TOLERANCE_F16 * largest, "{name}, {}: {worst}", isa.name());
+        }
+    }
+}
+
+#[test]
+fn a_weight_beyond_f16_keeps_the_floats_in_f32() {
+    let mut file = half::convert(&random("efficientnet-lite0"), "").unwrap().file;
+    let bias = file.graph_mut().initializer.iter_mut().find(|t| t.dims.len() == 1).unwrap();
+    let mut values = tensor::to_f32(bias).unwrap();
+    values[0] = 1e6;
+    *bias = tensor::from_f32(&bias.name.clone(), &[values.len()], &values);
+    let options = Options { half: Some(true), self_test: false, ..Options::default() };
+    assert!(run(&file, &options).1.layers.iter().all(|l| l.data_type == "f32"));
 }
 
 #[test]

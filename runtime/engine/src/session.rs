@@ -34,6 +34,9 @@ pub struct Options {
     pub self_test: bool,
     /// Leave everything that is not int8 to tract: slow, and independent of our float kernels.
     pub tract_float: bool,
+    /// Whether floats that the model stores in f16 are computed with in f16; `None`: where the
+    /// instruction set has such arithmetic.
+    pub half: Option<bool>,
 }
 
 impl Default for Options {
@@ -45,6 +48,7 @@ impl Default for Options {
             require_int8: false,
             self_test: true,
             tract_float: false,
+            half: None,
         }
     }
 }

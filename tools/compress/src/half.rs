@@ -2,7 +2,8 @@
 //!
 //! Constants and everything between input and output become float16; the input and the outputs
 //! stay f32, with Cast nodes, so that every runtime can feed the model as before. Kinglet's engine
-//! widens the constants when it loads the model and computes in f32.
+//! computes in f16 where the instruction set has such arithmetic, and in f32 on the constants widened
+//! elsewhere.
 //!
 //! A constant stays f32 when float16 would change it by more than rounding: when a value is beyond
 //! 65504, or when the squared error is over a millionth of the squared values (rounding alone

@@ -97,12 +97,29 @@ pub(crate) enum FloatKind {
     },
 }
 
+impl FloatWeights {
+    /// Whether f16 can hold every number: none is beyond 65504.
+    fn fits_f16(&self) -> bool {
+        let largest = f32::from(half::f16::MAX);
+        self.values.iter().chain(&self.bias).all(|v| v.abs() <= largest)
+    }
+}
+
 impl FloatKind {
     /// The step's weights, if it has any.
     pub(crate) fn weights_mut(&mut self) -> Option<&mut FloatWeights> {
         match self {
             Self::Conv { weights, .. } | Self::Linear { weights, .. } => Some(weights),
             _ => None,
+        }
+    }
+
+    /// Whether the step can run in f16.
+    pub(crate) fn fits_f16(&self) -> bool {
+        match self {
+            Self::FromCodes(_) | Self::ToCodes(_) => false,
+            Self::Conv { weights, .. } | Self::Linear { weights, .. } => weights.fits_f16(),
+            _ => true,
         }
     }
 

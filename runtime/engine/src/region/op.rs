@@ -39,14 +39,14 @@ impl RegionOp {
 
     fn input_type(&self, at: usize) -> DatumType {
         let held = plan::input_held(&self.region, &self.region.inputs[at]);
-        datum_type(Element::of(held, &self.region, self.isa))
+        datum_type(Element::of(held, &self.region))
     }
 
     fn output_type(&self, at: usize) -> DatumType {
         let name = &self.region.outputs[at];
         let step = self.region.steps.iter().find(|s| s.output == *name);
         let held = step.map_or(Held::Outside, |s| s.kind.writes());
-        datum_type(Element::of(held, &self.region, self.isa))
+        datum_type(Element::of(held, &self.region))
     }
 
     /// Shapes of the outputs as tract sees them.

@@ -26,11 +26,11 @@ pub(super) enum Element {
 }
 
 impl Element {
-    /// Of what a region's steps read and write, on this instruction set.
-    pub(super) fn of(held: Held, region: &Region, isa: Isa) -> Self {
+    /// Of what a region's steps read and write.
+    pub(super) fn of(held: Held, region: &Region) -> Self {
         match held {
             Held::Codes => Self::U8,
-            Held::Float if region.half && computes_in_f16(isa) => Self::F16,
+            Held::Float if region.half => Self::F16,
             Held::Float | Held::Outside => Self::F32,
         }
     }
@@ -42,11 +42,6 @@ impl Element {
             Self::F32 => 4,
         }
     }
-}
-
-/// Whether an instruction set has arithmetic on f16.
-fn computes_in_f16(isa: Isa) -> bool {
-    isa == Isa::NeonFp16
 }
 
 /// Where a value lives while the region runs.
@@ -201,12 +196,12 @@ impl Plan {
         let mut context = Context {
             isa,
             threads,
-            element: Element::of(Held::Float, region, isa),
+            element: Element::of(Held::Float, region),
             ranges: build::ranges(region),
             blocked: HashSet::new(),
         };
         let mut pairs = pair::pairs(region, &mut payloads, &values, &mut context)?;
-        let places = places(region, &values, &pairs, isa)?;
+        let places = places(region, &values, &pairs)?;
         // The largest first: its weights lie in memory three times for a moment, and then the other
         // layers' are not yet packed.
         let mut order: Vec<usize> = (0..region.steps.len()).collect();
@@ -233,7 +228,7 @@ impl Plan {
                 let value = &values[name.as_str()];
                 match &places.by_name[name.as_str()] {
                     Place::Arena(range) => {
-                        let element = Element::of(value.held, region, isa);
+                        let element = Element::of(value.held, region);
                         Export::Arena(value.shape.clone(), element, range.clone())
                     }
                     _ => Export::F32(shape::to_nchw(&value.shape)),
@@ -263,7 +258,6 @@ fn places<'a>(
     region: &'a Region,
     values: &HashMap<&str, Value>,
     pairs: &[Pair],
-    isa: Isa,
 ) -> Result<Places<'a>, String> {
     let mut by_name: HashMap<&str, Place> = HashMap::new();
     for (at, name) in region.inputs.iter().enumerate() {
@@ -301,7 +295,7 @@ fn places<'a>(
                 Some(one) => one * value.shape.first().copied().unwrap_or(1),
                 None => {
                     let elements: usize = value.shape.iter().product();
-                    elements * Element::of(value.held, region, isa).bytes()
+                    elements * Element::of(value.held, region).bytes()
                 }
             };
             lives.push(Life { bytes, first: at, last: last.get(name).copied().unwrap_or(at) });
@@ -330,7 +324,7 @@ fn planned(
         .map_err(|why| format!("step '{}' ({}): {why}", step.name, step.kind.operation()))?;
     let bytes = |v: &Value| {
         let elements: usize = v.shape.iter().skip(1).product();
-        elements * Element::of(v.held, region, context.isa).bytes()
+        elements * Element::of(v.held, region).bytes()
     };
     Ok(PlannedStep {
         inputs: step.inputs.iter().map(|i| places[i.as_str()].clone()).collect(),

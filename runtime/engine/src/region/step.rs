@@ -292,7 +292,7 @@ pub(crate) struct Step {
 /// A convex part of the graph that runs in our own kernels.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Region {
-    /// Floats are f16 where the instruction set computes with such; else they are f32.
+    /// Floats are f16, not f32.
     pub half: bool,
     /// Steps in an order in which they can run.
     pub steps: Vec<Step>,

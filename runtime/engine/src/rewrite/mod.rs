@@ -63,23 +63,36 @@ impl Item {
     }
 }
 
-/// Cuts the regions out of a checked model; float ones only when `float` is set.
-pub(crate) fn rewrite(mut model: ModelProto, float: bool) -> Result<Rewritten, ModelError> {
+/// How to cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Choice {
+    /// Float regions too, not only integer ones.
+    pub float: bool,
+    /// Floats that are stored in f16 are computed with in f16.
+    pub half: bool,
+}
+
+/// Cuts the regions out of a checked model.
+pub(crate) fn rewrite(mut model: ModelProto, choice: Choice) -> Result<Rewritten, ModelError> {
     let stored_f16 = half_precision::widen(&mut model)?;
     let graph = model.graph.take().ok_or_else(|| ModelError::NotOnnx { why: "no graph".into() })?;
     let (items, refused) = translate(&graph);
     let mut items = alive(items, &graph);
     let float_convs = convs(&items, &refused, "its output is not quantized");
     let mut tract_convs = float_convs.clone();
-    // Where codes meet floats these are f32.
-    let half = stored_f16 && !items.iter().any(|i| matches!(i, Item::Step(_)));
-    if float {
+    if choice.float {
         let (translated, left) = float::translate(items, &graph);
         let left: HashMap<String, String> = refused.into_iter().chain(left).collect();
         items = alive(translated, &graph);
         float::leave_directly(&mut items);
         tract_convs = convs(&items, &left, "no rule for it");
     }
+    // Where codes meet floats, and where a weight is beyond f16, all floats are f32.
+    let fits = |item: &Item| match item {
+        Item::Step(step) => matches!(&step.kind, StepKind::Float(kind) if kind.fits_f16()),
+        Item::Node(_) => true,
+    };
+    let half = choice.half && stored_f16 && items.iter().all(fits);
     let (items, input_codes) = feed_codes(items, &graph);
     let items = schedule::group(items);
     let (graph, regions) = assemble(graph, items, input_codes.is_some(), half);

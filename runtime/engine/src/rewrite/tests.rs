@@ -67,7 +67,8 @@ impl Builder {
 
     fn rewrite(mut self, output: &str) -> Rewritten {
         self.0.output = vec![value(output, &[1, 2, 4, 4])];
-        rewrite(ModelProto { graph: Some(self.0), ..Default::default() }, false).unwrap()
+        let model = ModelProto { graph: Some(self.0), ..Default::default() };
+        rewrite(model, Choice { float: false, half: false }).unwrap()
     }
 }
 

@@ -83,7 +83,13 @@ pub(super) fn compile(
     let workers = start(options.threads)
         .map_err(|e| ModelError::Unsuitable { why: format!("cannot start threads: {e}") })?;
     let workers = Arc::new(workers);
-    let rewritten = rewrite::rewrite(proto, !options.tract_float)?;
+    let rewritten = rewrite::rewrite(
+        proto,
+        rewrite::Choice {
+            float: !options.tract_float,
+            half: options.half.unwrap_or(isa == Isa::NeonFp16),
+        },
+    )?;
     let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     check_operators(&onnx, &rewritten)?;
     let Rewritten { mut model, regions, input_codes, float_convs, tract_convs, stored_f16 } =
