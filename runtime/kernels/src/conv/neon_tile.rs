@@ -40,10 +40,10 @@ pub(super) fn tiles_bytes(count: usize, steps: usize) -> usize {
 
 /// Steps whose products are added up before widening, all along one panel's depth.
 pub(super) struct Schedule {
-    /// Runs: how many pairs of steps, how many single steps; both 0 at the end.
-    runs: Vec<u16>,
-    /// Steps of each part in order, to lay out the weights.
+    /// Steps of each part in order, 1 or 2.
     parts: Vec<usize>,
+    /// The same for assembly, two bits a part from the lowest on; 0 at the end.
+    words: Vec<u64>,
 }
 
 impl Schedule {
@@ -73,17 +73,10 @@ impl Schedule {
             parts.push(if pair { 2 } else { 1 });
             step += parts[parts.len() - 1];
         }
-        let (mut runs, mut rest) = (Vec::new(), &parts[..]);
-        let run = |rest: &mut &[usize], steps: usize| {
-            let count = rest.iter().take_while(|&&s| s == steps).take(u16::MAX.into()).count();
-            *rest = &rest[count..];
-            count as u16
-        };
-        while !rest.is_empty() {
-            runs.extend([run(&mut rest, 2), run(&mut rest, 1)]);
-        }
-        runs.extend([0, 0]);
-        Schedule { runs, parts }
+        let word =
+            |parts: &[usize]| parts.iter().rev().fold(0, |word, &part| word << 2 | part as u64);
+        let words = parts.chunks(32).map(word).chain([0]).collect();
+        Schedule { parts, words }
     }
 
     /// Writes the weights of a panel of `vectors * 4` channels in the order of the schedule:
@@ -193,7 +186,7 @@ macro_rules! tiles {
         /// Computes `count` tiles and moves `x` and `out` behind them. `END` is an [`Ending`].
         ///
         /// # Safety
-        /// `x` has the packed tiles, `w` a panel and `runs` those of its [`Schedule`], all of the
+        /// `x` has the packed tiles, `w` a panel and `parts` the words of its [`Schedule`], all of the
         /// same depth; `out` can take the panel's channels in each pixel, `stride` bytes apart.
         /// `count` is not 0.
         #[target_feature(enable = "neon")]
@@ -201,7 +194,7 @@ macro_rules! tiles {
             x: &mut *const u8,
             w: *const u8,
             end: &End,
-            runs: *const u16,
+            parts: *const u64,
             out: &mut *mut u8,
             stride: usize,
             count: usize,
@@ -209,42 +202,42 @@ macro_rules! tiles {
             // SAFETY: passed on.
             unsafe {
                 match END {
-                    Ending::PLAIN => tiles!(@asm plain x w end runs out stride count;
+                    Ending::PLAIN => tiles!(@asm plain x w end parts out stride count;
                         $vectors $x $xy $rows [$($panel)+] $($sums)+),
-                    Ending::FITTING => tiles!(@asm fitting x w end runs out stride count;
+                    Ending::FITTING => tiles!(@asm fitting x w end parts out stride count;
                         $vectors $x $xy $rows [$($panel)+] $($sums)+),
-                    _ => tiles!(@asm saturating x w end runs out stride count;
+                    _ => tiles!(@asm saturating x w end parts out stride count;
                         $vectors $x $xy $rows [$($panel)+] $($sums)+),
                 }
             }
         }
     };
-    (@asm $kind:tt $xp:ident $wp:ident $end:ident $runs:ident $out:ident $stride:ident
+    (@asm $kind:tt $xp:ident $wp:ident $end:ident $parts:ident $out:ident $stride:ident
      $count:ident; $vectors:tt $x:tt $xy:tt $rows:tt [$($panel:tt)+]
      $([$($acc:tt),+])+) => {
         asm!(
             "9:",
             $(concat!("ld1 {{", tiles!(@list $($acc),+), "}}, [{end}]"),)+
             "mov {w}, {panel}",
-            "mov {s}, {runs}",
-            // A run of pairs, then one of single steps.
+            "mov {s}, {parts}",
+            // The next word, then its parts until none is left.
             "2:",
-            "ldrh {n:w}, [{s}], #2",
-            "cbz {n:w}, 4f",
+            "ldr {n}, [{s}], #8",
+            "tbnz {n}, #1, 3f",
+            "cbz {n}, 6f",
+            "4:",
+            part!(single $x $rows $($panel)+),
+            "lsr {n}, {n}, #2",
+            "tbnz {n}, #1, 3f",
+            "tbnz {n}, #0, 4b",
+            "b 2b",
             "3:",
             part!(pair $xy $rows $($panel)+),
-            "subs {n:w}, {n:w}, #1",
-            "b.ne 3b",
-            "ldrh {n:w}, [{s}], #2",
-            "cbz {n:w}, 2b",
-            "5:",
-            part!(single $x $rows $($panel)+),
-            "subs {n:w}, {n:w}, #1",
-            "b.ne 5b",
+            "lsr {n}, {n}, #2",
+            "tbnz {n}, #1, 3b",
+            "tbnz {n}, #0, 4b",
             "b 2b",
-            "4:",
-            "ldrh {n:w}, [{s}], #2",
-            "cbnz {n:w}, 5b",
+            "6:",
             end_load!($kind $vectors),
             $(end_row!($kind [$($acc),+]),)+
             "subs {count}, {count}, #1",
@@ -253,7 +246,7 @@ macro_rules! tiles {
             w = out(reg) _,
             panel = in(reg) $wp,
             s = out(reg) _,
-            runs = in(reg) $runs,
+            parts = in(reg) $parts,
             n = out(reg) _,
             end = in(reg) $end,
             out = inout(reg) *$out,
@@ -336,16 +329,16 @@ pub(super) unsafe fn run<const END: u8>(
     assert_eq!(panel.weights.len(), steps * panel.vectors * VECTOR);
     assert_eq!(tiles.len(), tiles_bytes(count, steps));
     let (mut x, mut out) = (tiles.as_ptr(), out);
-    let (w, end, runs) = (panel.weights.as_ptr(), panel.end, panel.schedule.runs.as_ptr());
+    let (w, end, parts) = (panel.weights.as_ptr(), panel.end, panel.schedule.words.as_ptr());
     let fours = padded(count) / ROWS;
     /// The tiles of one panel's width.
     macro_rules! panel {
         ($four:ident, $one:ident) => {{
             if fours > 0 {
-                $four::<END>(&mut x, w, end, runs, &mut out, out_stride, fours);
+                $four::<END>(&mut x, w, end, parts, &mut out, out_stride, fours);
             }
             if count % ROWS == 1 {
-                $one::<END>(&mut x, w, end, runs, &mut out, out_stride, 1);
+                $one::<END>(&mut x, w, end, parts, &mut out, out_stride, 1);
             }
         }};
     }
