@@ -155,7 +155,7 @@ fn sums_in_16_bits_reach_their_bounds() {
         for zero_point in [min, max, 0, 128, 255] {
             for w in [63i16, 64, 65, 126, 127, 128] {
                 for alike in [true, false] {
-                    let sign = |k: usize| if alike || k % 3 == 0 { -1 } else { 1 };
+                    let sign = |k: usize| if alike || k.is_multiple_of(3) { -1 } else { 1 };
                     let weight = |i: usize| (w * sign(i % 83)).min(127);
                     let q = Requantize {
                         multiplier: vec![1.0 / 12_000.0; 25],
@@ -183,7 +183,7 @@ fn sums_in_16_bits_reach_their_bounds() {
                             }
                         }
                         _ => {
-                            if k % 2 == 0 {
+                            if k.is_multiple_of(2) {
                                 min
                             } else {
                                 max

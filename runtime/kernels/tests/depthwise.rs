@@ -171,7 +171,8 @@ fn sums_in_16_bits_reach_their_bounds() {
             for zero_point in [min, max, 0, 128, 255] {
                 for w in [51i16, 52, 85, 86, 102, 103, 127, 128] {
                     for pattern in 0..3 {
-                        let sign = |tap: usize| if pattern == 0 || tap % 2 == 0 { -1 } else { 1 };
+                        let sign =
+                            |tap: usize| if pattern == 0 || tap.is_multiple_of(2) { -1 } else { 1 };
                         let q = Requantize {
                             multiplier: vec![1.0 / 3000.0; 19],
                             bias: vec![-2; 19],
