@@ -112,6 +112,31 @@ fn widths_around_the_tiles() {
 }
 
 #[test]
+fn the_kernel_depends_on_the_weights_and_the_shape() {
+    let name = |isa, g: ConvGeometry, range, seed| {
+        let case = Case::random(g, range, seed);
+        Depthwise::new(isa, g, &case.weights, case.codes, case.q).unwrap().kernel()
+    };
+    for isa in Isa::available() {
+        let (bytes, pairs) = match isa {
+            Isa::Neon => ("depthwise_u8s8_neon_k5s1_2x16", "depthwise_u8s8_neon_k3s2_2x16"),
+            Isa::NeonDot => {
+                ("depthwise_u8s8_neondot_k5s1_2x4x8", "depthwise_u8s8_neondot_k3s2_1x4x8")
+            }
+            _ => continue,
+        };
+        assert_eq!(name(isa, square((7, 7), 5, 1, 32), SYMMETRIC, 1), bytes);
+        assert_eq!(name(isa, square((7, 7), 3, 2, 16), SYMMETRIC, 1), pairs);
+        // Other filters, few channels, and wide weights.
+        let any = "depthwise_u8s16_neon_8x8";
+        assert_eq!(name(isa, square((7, 7), 7, 1, 32), SYMMETRIC, 1), any);
+        let wide = "depthwise_u8s16_neon_k3s1_8x8";
+        assert_eq!(name(isa, square((7, 7), 3, 1, 15), SYMMETRIC, 1), wide);
+        assert_eq!(name(isa, square((7, 7), 3, 1, 32), WIDE, 1), wide);
+    }
+}
+
+#[test]
 fn results_beyond_16_bits_saturate() {
     for (kernel, stride) in [(3, 1), (3, 2), (5, 1), (5, 2)] {
         for multiplier in [0.1, 10.0, 300.0] {

@@ -115,15 +115,30 @@ pub(super) unsafe fn expand<const N: usize>(
     steps: usize,
     to: *mut u8,
 ) {
-    const INDEX: [u8; VECTOR] = [0, 1, 0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3, 2, 3];
-    // SAFETY: sixteen bytes.
-    let mut index = unsafe { vld1q_u8(INDEX.as_ptr()) };
-    for step in t * 4..(t * 4 + 4).min(steps) {
+    const INDEX: [[u8; VECTOR]; 4] = [
+        [0, 1, 0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3, 2, 3],
+        [4, 5, 4, 5, 4, 5, 4, 5, 6, 7, 6, 7, 6, 7, 6, 7],
+        [8, 9, 8, 9, 8, 9, 8, 9, 10, 11, 10, 11, 10, 11, 10, 11],
+        [12, 13, 12, 13, 12, 13, 12, 13, 14, 15, 14, 15, 14, 15, 14, 15],
+    ];
+    let one = |step: usize| {
+        // SAFETY: sixteen bytes.
+        let index = unsafe { vld1q_u8(INDEX[step].as_ptr()) };
         for (p, &x) in x.iter().enumerate() {
             // SAFETY: passed on.
-            unsafe { vst1q_u8(to.add((step * N + p) * VECTOR), vqtbl1q_u8(x, index)) };
+            unsafe {
+                vst1q_u8(to.add(((t * 4 + step) * N + p) * VECTOR), vqtbl1q_u8(x, index));
+            }
         }
-        index = vaddq_u8(index, vdupq_n_u8(4));
+    };
+    if t * 4 + 4 <= steps {
+        // Written out, for indices that stay in registers.
+        one(0);
+        one(1);
+        one(2);
+        one(3);
+    } else {
+        (0..steps - t * 4).for_each(one);
     }
 }
 
