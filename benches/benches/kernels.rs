@@ -14,34 +14,46 @@ fn bytes(n: usize) -> Vec<u8> {
     (0..n as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
-/// Runs one layer on one instruction set.
-fn layer(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    entry: &Entry,
-    isa: Isa,
-) -> Result<(), KernelError> {
-    let mut layer = Layer::new(isa, entry, InputCodes::any(128))?;
-    group.throughput(Throughput::Elements(entry.macs()));
-    let id = format!("{}/{}", entry.name, layer.kernel());
-    group.bench_function(id, |b| b.iter(|| layer.run()));
+/// Runs one layer on every instruction set; once where two of them have the same kernel.
+fn layer(group: &mut BenchmarkGroup<'_, WallTime>, entry: &Entry) -> Result<(), KernelError> {
+    let mut seen = Vec::new();
+    for isa in Isa::available() {
+        let mut layer = Layer::new(isa, entry, InputCodes::any(128))?;
+        if seen.contains(&layer.kernel()) {
+            continue;
+        }
+        seen.push(layer.kernel());
+        group.throughput(Throughput::Elements(entry.macs()));
+        let id = format!("{}/{}", entry.name, layer.kernel());
+        group.bench_function(id, |b| b.iter(|| layer.run()));
+    }
     Ok(())
 }
 
-/// The image's way in, and the classifier's way out.
-fn borders(group: &mut BenchmarkGroup<'_, WallTime>, isa: Isa) -> Result<(), KernelError> {
+/// The image's way in, and the classifier's way out; once where two sets have the same kernel.
+fn borders(group: &mut BenchmarkGroup<'_, WallTime>) -> Result<(), KernelError> {
     let image = vec![0.5f32; 3 * 224 * 224];
     let mut quantized = vec![0; image.len()];
-    let quantize = Quantize::new(isa, 3, 224 * 224, 0.0078, 128)?;
-    group.throughput(Throughput::Elements(image.len() as u64));
-    group.bench_function(format!("quantize_224x224_3/{}", quantize.kernel()), |b| {
-        b.iter(|| quantize.run(&image, &mut quantized));
-    });
     let (scores, mut floats) = (bytes(1000), vec![0.0; 1000]);
-    let dequantize = Dequantize::new(isa, 1000, 1, 0.1, 128)?;
-    group.throughput(Throughput::Elements(1000));
-    group.bench_function(format!("dequantize_1000/{}", dequantize.kernel()), |b| {
-        b.iter(|| dequantize.run(&scores, &mut floats));
-    });
+    let mut seen = Vec::new();
+    for isa in Isa::available() {
+        let quantize = Quantize::new(isa, 3, 224 * 224, 0.0078, 128)?;
+        let dequantize = Dequantize::new(isa, 1000, 1, 0.1, 128)?;
+        let (to, from) = (quantize.kernel(), dequantize.kernel());
+        if !seen.contains(&to) {
+            group.throughput(Throughput::Elements(image.len() as u64));
+            group.bench_function(format!("quantize_224x224_3/{to}"), |b| {
+                b.iter(|| quantize.run(&image, &mut quantized));
+            });
+        }
+        if !seen.contains(&from) {
+            group.throughput(Throughput::Elements(1000));
+            group.bench_function(format!("dequantize_1000/{from}"), |b| {
+                b.iter(|| dequantize.run(&scores, &mut floats));
+            });
+        }
+        seen.extend([to, from]);
+    }
     Ok(())
 }
 
@@ -59,17 +71,13 @@ fn kernels(c: &mut Criterion) {
         let mut group = c.benchmark_group(name);
         for entry in &entries {
             if entry.op == op && entry.geometry.is_pointwise() == pointwise {
-                for isa in Isa::available() {
-                    layer(&mut group, entry, isa).expect("the catalogue is valid");
-                }
+                layer(&mut group, entry).expect("the catalogue is valid");
             }
         }
         group.finish();
     }
     let mut group = c.benchmark_group("quantize");
-    for isa in Isa::available() {
-        borders(&mut group, isa).expect("the parameters are valid");
-    }
+    borders(&mut group).expect("the parameters are valid");
     group.finish();
 }
 

@@ -12,7 +12,7 @@ pub(crate) fn cpu_name() -> String {
     from_cpuinfo.or(board).unwrap_or(std::env::consts::ARCH).to_owned()
 }
 
-/// The folder of this processor's results: `benches/results/<cpu>`.
+/// The folder of this processor's results: `benches/results/CPU`.
 pub(crate) fn results_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("results").join(slug(&cpu_name()))
 }

@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// One JSON object a line and instruction set
     #[arg(long)]
     json: bool,
-    /// Also write roofline-ISA.md and .svg into benches/results/<cpu>/
+    /// Also write roofline-ISA.md and .svg into benches/results/CPU/
     #[arg(long)]
     out: bool,
 }

@@ -10,6 +10,8 @@ use kinglet_tests::data;
 
 /// Top-1 of the float model on the same photographs.
 const FLOAT_TOP1: f64 = 0.895;
+/// Three photographs of a thousand (and a rounding error of the division).
+const MARGIN: f64 = 0.003 + 1e-9;
 
 fn top1(name: &str) -> Option<f64> {
     let data = data(name)?;
@@ -55,17 +57,15 @@ fn top1(name: &str) -> Option<f64> {
 #[test]
 fn eight_bit_weights_do_not_saturate() {
     if let Some(top1) = top1("lite0_qdq_u8s8.onnx") {
-        assert!(top1 >= FLOAT_TOP1 - 0.003, "{top1}");
+        assert!(top1 >= FLOAT_TOP1 - MARGIN, "{top1}");
     }
 }
 
-/// What this quantizer's narrow weights leave: onnxruntime reaches 0.888 (graph as it is, in float)
-/// to 0.891 (its integer kernels) on the same crops; roundings decide about a few photographs.
-const SEVEN_BIT_TOP1: f64 = 0.888;
-
+/// Weights of seven bits: the residuals are added before rounding here, which keeps what the file's
+/// own roundings would lose.
 #[test]
 fn seven_bit_weights_run_right() {
     if let Some(top1) = top1("lite0_qdq_u8s7.onnx") {
-        assert!((top1 - SEVEN_BIT_TOP1).abs() <= 0.005, "{top1}");
+        assert!(top1 >= FLOAT_TOP1 - MARGIN, "{top1}");
     }
 }

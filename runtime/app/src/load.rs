@@ -30,6 +30,9 @@ pub(crate) struct ModelArgs {
     /// Threads that work on one picture [default: all cores].
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
+    /// Bind each thread to a core of its own.
+    #[arg(long)]
+    pub pin: bool,
     /// Instruction set of the kernels [default: the best this CPU has].
     #[arg(long, value_name = "NAME")]
     pub isa: Option<String>,
@@ -61,6 +64,7 @@ impl ModelArgs {
         let path = self.path()?;
         let options = Options {
             threads: self.threads(),
+            pin: self.pin,
             isa: self.isa.as_deref().map(parse_isa).transpose()?,
             require_int8: self.require_int8,
             self_test: !self.no_self_test,

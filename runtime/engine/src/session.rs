@@ -23,6 +23,8 @@ use compile::Compiled;
 pub struct Options {
     /// Threads that work on one picture, at least 1.
     pub threads: usize,
+    /// Bind each thread to a core of its own, the calling one included (Linux).
+    pub pin: bool,
     /// Instruction set of the kernels; `None` takes the best that this CPU has, or what the
     /// environment variable `KINGLET_ISA` says.
     pub isa: Option<Isa>,
@@ -41,6 +43,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             threads: 1,
+            pin: false,
             isa: None,
             require_int8: false,
             self_test: true,

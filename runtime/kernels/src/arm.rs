@@ -145,26 +145,6 @@ impl ClampVectors {
             unsafe { vst1q_u8(out.add(r * out_stride), clamp.end_sixteen::<END>(scaled)) };
         }
     }
-
-    /// Ends sums of 8 channels of `N` pixels and writes them.
-    ///
-    /// # Safety
-    /// `out` can take 8 bytes in each pixel, `out_stride` apart.
-    #[target_feature(enable = "neon")]
-    #[inline]
-    pub(crate) unsafe fn store_8<const END: u8, const N: usize>(
-        sums: &[[int32x4_t; 2]; N],
-        multiplier: &[float32x4_t; 2],
-        clamp: &ClampVectors,
-        out: *mut u8,
-        out_stride: usize,
-    ) {
-        for (r, sums) in sums.iter().enumerate() {
-            let [a, b] = std::array::from_fn(|v| scale(sums[v], multiplier[v]));
-            // SAFETY: passed on.
-            unsafe { vst1_u8(out.add(r * out_stride), clamp.end_eight::<END>(a, b)) };
-        }
-    }
 }
 
 /// `round_half_even(sum as f32 * multiplier)`.

@@ -31,6 +31,8 @@
 pub mod add;
 #[cfg(target_arch = "aarch64")]
 mod arm;
+#[cfg(target_arch = "aarch64")]
+mod arm_end;
 pub mod catalogue;
 pub mod conv;
 pub mod depthwise;

@@ -162,7 +162,7 @@ pub(crate) struct Reach {
 }
 
 /// Largest magnitude of `(acc + bias) * multiplier` with which [`Reach::results_fit_i16`] holds.
-const I16_RESULTS: f64 = 32_000.0;
+pub(crate) const I16_RESULTS: f64 = 32_000.0;
 
 /// Bounds the accumulators of a layer; `channel(n)` yields the weights of output channel `n`.
 ///

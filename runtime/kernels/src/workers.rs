@@ -132,6 +132,26 @@ impl Workers {
     /// # Errors
     /// The operating system's when it starts no more threads.
     pub fn new(threads: usize) -> std::io::Result<Workers> {
+        Workers::start(threads, |_| Ok(()))
+    }
+
+    /// [`Workers::new`] with each thread bound to a core of its own, the caller's included (for as
+    /// long as it lives), of those that the process may use; with more threads than cores, some
+    /// share one.
+    ///
+    /// # Errors
+    /// The operating system's; [`std::io::ErrorKind::Unsupported`] where threads cannot be bound.
+    pub fn pinned(threads: usize) -> std::io::Result<Workers> {
+        let cores = affinity::cores()?;
+        affinity::bind(cores[0])?;
+        Workers::start(threads, move |thread| affinity::bind(cores[thread % cores.len()]))
+    }
+
+    /// Starts threads that call `begin` with their number first.
+    fn start(
+        threads: usize,
+        begin: impl Fn(usize) -> std::io::Result<()> + Clone + Send + 'static,
+    ) -> std::io::Result<Workers> {
         let shared = Arc::new(Shared {
             left: Alone(AtomicUsize::new(0)),
             done: Alone(AtomicUsize::new(0)),
@@ -141,13 +161,22 @@ impl Workers {
             job: UnsafeCell::new(None),
         });
         let mut workers = Workers { shared, helpers: Vec::new(), busy: AtomicBool::new(false) };
+        let (begun, results) = std::sync::mpsc::channel();
         for thread in 1..threads {
             let shared = workers.shared.clone();
+            let (begin, begun) = (begin.clone(), begun.clone());
             let helper = std::thread::Builder::new()
                 .name(format!("kinglet-{thread}"))
                 .stack_size(256 << 10)
-                .spawn(move || shared.serve(thread))?;
+                .spawn(move || {
+                    // The receiver waits for each thread; if it is gone, so is the loop.
+                    let _ = begun.send(begin(thread));
+                    shared.serve(thread);
+                })?;
             workers.helpers.push(helper);
+        }
+        for _ in 1..threads {
+            results.recv().unwrap_or(Ok(()))?;
         }
         Ok(workers)
     }
@@ -266,6 +295,37 @@ impl Drop for Workers {
             // A helper catches what panics in it.
             let _ = helper.join();
         }
+    }
+}
+
+/// Binding threads to cores.
+#[cfg(target_os = "linux")]
+mod affinity {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+    /// The cores that the calling thread may use; never empty.
+    pub(super) fn cores() -> std::io::Result<Vec<usize>> {
+        let set = sched_getaffinity(None)?;
+        Ok((0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
+    }
+
+    /// Binds the calling thread to a core.
+    pub(super) fn bind(core: usize) -> std::io::Result<()> {
+        let mut set = CpuSet::new();
+        set.set(core);
+        Ok(sched_setaffinity(None, &set)?)
+    }
+}
+
+/// Binding threads to cores: not here.
+#[cfg(not(target_os = "linux"))]
+mod affinity {
+    pub(super) fn cores() -> std::io::Result<Vec<usize>> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn bind(_core: usize) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
     }
 }
 

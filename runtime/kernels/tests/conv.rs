@@ -16,7 +16,7 @@ struct Case {
     g: ConvGeometry,
     input: Vec<u8>,
     weights: Vec<i16>,
-    zero_point: u8,
+    codes: InputCodes,
     q: Requantize,
 }
 
@@ -28,7 +28,7 @@ impl Case {
             g,
             input: random.bytes(g.input_len()),
             weights: random.weights(depth * g.out_c, range),
-            zero_point: random.pick(&ZERO_POINTS),
+            codes: InputCodes::any(random.pick(&ZERO_POINTS)),
             q: random.requantize(g.out_c, depth),
         }
     }
@@ -36,17 +36,16 @@ impl Case {
     /// All instruction sets, whole and in parts, misaligned.
     fn check(&self) {
         let pixels = self.g.out_h * self.g.out_w;
-        let expected =
-            common::conv(&self.g, &self.input, &self.weights, self.zero_point, &self.q, 0..pixels);
+        let expected = common::conv(
+            &self.g,
+            &self.input,
+            &self.weights,
+            self.codes.zero_point,
+            &self.q,
+            0..pixels,
+        );
         for isa in Isa::available() {
-            let conv = Conv::new(
-                isa,
-                self.g,
-                &self.weights,
-                InputCodes::any(self.zero_point),
-                self.q.clone(),
-            )
-            .unwrap();
+            let conv = Conv::new(isa, self.g, &self.weights, self.codes, self.q.clone()).unwrap();
             assert!(is_of(conv.kernel(), isa), "{} on {}", conv.kernel(), isa.name());
             let mut scratch = Scratch::new();
             let split = pixels / 3;
@@ -57,8 +56,12 @@ impl Case {
             ] {
                 let input = Guarded::of(&self.input, offset);
                 for range in ranges {
-                    let what =
-                        format!("{} {:?} {range:?} zp {}", conv.kernel(), self.g, self.zero_point);
+                    let what = format!(
+                        "{} {:?} {range:?} zp {}",
+                        conv.kernel(),
+                        self.g,
+                        self.codes.zero_point
+                    );
                     let mut out = Guarded::zeros(range.len() * self.g.out_c, offset);
                     conv.run(input.get(), range.clone(), out.get_mut(), &mut scratch);
                     out.check(&what);
@@ -137,7 +140,85 @@ fn extreme_values_at_all_zero_points() {
                 };
                 let input = vec![x; g.input_len()];
                 let weights = vec![w; 258 * 25];
-                Case { g, input, weights, zero_point, q }.check();
+                Case { g, input, weights, codes: InputCodes::any(zero_point), q }.check();
+            }
+        }
+    }
+}
+
+/// Ranges of codes that span 8, 7 and fewer bits, at the ends and in the middle.
+const RANGES: [(u8, u8); 8] =
+    [(0, 255), (0, 254), (1, 255), (0, 127), (128, 255), (64, 191), (3, 40), (77, 77)];
+
+#[test]
+fn sums_in_16_bits_reach_their_bounds() {
+    // Four products of 64 with codes 128 below the middle are the first that do not fit 16 bits,
+    // or four of 128 with codes 64 below; the values around them, with all signs alike or such
+    // that every product is positive.
+    let g = ConvGeometry::pointwise(1, 5, 83, 25);
+    for (min, max) in RANGES {
+        for zero_point in [min, max, 0, 128, 255] {
+            for w in [63i16, 64, 65, 126, 127, 128] {
+                for alike in [true, false] {
+                    let sign = |k: usize| if alike || k.is_multiple_of(3) { -1 } else { 1 };
+                    let weight = |i: usize| (w * sign(i % 83)).min(127);
+                    let q = Requantize {
+                        multiplier: vec![1.0 / 12_000.0; 25],
+                        bias: vec![1; 25],
+                        zero_point: 128,
+                        min: 0,
+                        max: 255,
+                    };
+                    // Pixels of one code, and pixels whose codes go with or against the signs.
+                    let code = |p: usize, k: usize| match p {
+                        0 => min,
+                        1 => max,
+                        2 => {
+                            if sign(k) < 0 {
+                                min
+                            } else {
+                                max
+                            }
+                        }
+                        3 => {
+                            if sign(k) < 0 {
+                                max
+                            } else {
+                                min
+                            }
+                        }
+                        _ => {
+                            if k.is_multiple_of(2) {
+                                min
+                            } else {
+                                max
+                            }
+                        }
+                    };
+                    let input = (0..5 * 83).map(|i| code(i / 83, i % 83)).collect();
+                    let weights = (0..25 * 83).map(weight).collect();
+                    let codes = InputCodes { zero_point, min, max };
+                    Case { g, input, weights, codes, q }.check();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn narrow_ranges_of_codes() {
+    let mut seed = 500;
+    for (min, max) in RANGES {
+        for (m, k, n) in [(9, 16, 16), (13, 24, 40), (7, 50, 17), (6, 3, 9)] {
+            for range in WEIGHT_RANGES {
+                seed += 1;
+                let mut case = Case::random(ConvGeometry::pointwise(1, m, k, n), range, seed);
+                let width = u16::from(max - min) + 1;
+                for x in &mut case.input {
+                    *x = min + (u16::from(*x) % width) as u8;
+                }
+                (case.codes.min, case.codes.max) = (min, max);
+                case.check();
             }
         }
     }
@@ -155,21 +236,29 @@ fn ties_round_to_even() {
         max: 255,
     };
     let input: Vec<u8> = (0..=255).collect();
-    let case = Case { g, input, weights: vec![1; 24], zero_point: 128, q };
+    let case = Case { g, input, weights: vec![1; 24], codes: InputCodes::any(128), q };
     case.check();
     // The reference itself: (129 - 128 + 0) / 2 = 0.5 rounds to 0, (131 - 128) / 2 to 2.
-    let out = common::conv(&case.g, &case.input, &case.weights, case.zero_point, &case.q, 0..256);
+    let out =
+        common::conv(&case.g, &case.input, &case.weights, case.codes.zero_point, &case.q, 0..256);
     assert_eq!((out[129 * 24], out[131 * 24], out[127 * 24]), (100, 102, 100));
 }
 
 #[test]
 fn values_beyond_the_output_range_saturate() {
-    let g = ConvGeometry::pointwise(1, 5, 64, 24);
-    for multiplier in [1.0, 100.0, 500.0] {
-        let mut case = Case::random(g, SYMMETRIC, 3);
-        case.q.multiplier = vec![multiplier; 24];
-        (case.q.min, case.q.max) = (3, 250);
-        case.check();
+    for pixels in [5, 17] {
+        let g = ConvGeometry::pointwise(1, pixels, 64, 24);
+        for multiplier in [0.02, 1.0, 100.0, 500.0] {
+            for zero_point in ZERO_POINTS {
+                let mut case = Case::random(g, SYMMETRIC, 3);
+                case.q.multiplier = vec![multiplier; 24];
+                case.q.zero_point = zero_point;
+                for (min, max) in [(3, 250), (0, 255)] {
+                    (case.q.min, case.q.max) = (min, max);
+                    case.check();
+                }
+            }
+        }
     }
 }
 
@@ -180,11 +269,9 @@ fn conversions_that_could_overflow_use_the_scalar_kernel() {
     case.q.multiplier[7] = 1e9;
     let pixels = 5;
     let expected =
-        common::conv(&g, &case.input, &case.weights, case.zero_point, &case.q, 0..pixels);
+        common::conv(&g, &case.input, &case.weights, case.codes.zero_point, &case.q, 0..pixels);
     for isa in Isa::available() {
-        let conv =
-            Conv::new(isa, g, &case.weights, InputCodes::any(case.zero_point), case.q.clone())
-                .unwrap();
+        let conv = Conv::new(isa, g, &case.weights, case.codes, case.q.clone()).unwrap();
         assert_eq!(conv.kernel(), "pointwise_u8s8_scalar");
         let mut out = vec![0; expected.len()];
         conv.run(&case.input, 0..pixels, &mut out, &mut Scratch::new());

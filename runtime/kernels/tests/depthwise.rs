@@ -14,7 +14,7 @@ struct Case {
     g: ConvGeometry,
     input: Vec<u8>,
     weights: Vec<i16>,
-    zero_point: u8,
+    codes: InputCodes,
     q: Requantize,
 }
 
@@ -26,7 +26,7 @@ impl Case {
             g,
             input: random.bytes(g.input_len()),
             weights: random.weights(taps * g.in_c, range),
-            zero_point: random.pick(&ZERO_POINTS),
+            codes: InputCodes::any(random.pick(&ZERO_POINTS)),
             q: random.requantize(g.in_c, taps),
         }
     }
@@ -39,19 +39,13 @@ impl Case {
             &self.g,
             &self.input,
             &self.weights,
-            self.zero_point,
+            self.codes.zero_point,
             &self.q,
             0..rows,
         );
         for isa in Isa::available() {
-            let conv = Depthwise::new(
-                isa,
-                self.g,
-                &self.weights,
-                InputCodes::any(self.zero_point),
-                self.q.clone(),
-            )
-            .unwrap();
+            let conv =
+                Depthwise::new(isa, self.g, &self.weights, self.codes, self.q.clone()).unwrap();
             let narrow = self.g.in_c < 16 && conv.kernel().ends_with("_scalar");
             assert!(narrow || is_of(conv.kernel(), isa), "{} on {}", conv.kernel(), isa.name());
             let mut scratch = Scratch::new();
@@ -59,8 +53,12 @@ impl Case {
             for (offset, ranges) in [(0, [0..rows, rows..rows]), (1, [0..split, split..rows])] {
                 let input = Guarded::of(&self.input, offset);
                 for range in ranges {
-                    let what =
-                        format!("{} {:?} {range:?} zp {}", conv.kernel(), self.g, self.zero_point);
+                    let what = format!(
+                        "{} {:?} {range:?} zp {}",
+                        conv.kernel(),
+                        self.g,
+                        self.codes.zero_point
+                    );
                     let mut out = Guarded::zeros(range.len() * row, offset);
                     conv.run(input.get(), range.clone(), out.get_mut(), &mut scratch);
                     out.check(&what);
@@ -114,6 +112,45 @@ fn widths_around_the_tiles() {
 }
 
 #[test]
+fn the_kernel_depends_on_the_weights_and_the_shape() {
+    let name = |isa, g: ConvGeometry, range, seed| {
+        let case = Case::random(g, range, seed);
+        Depthwise::new(isa, g, &case.weights, case.codes, case.q).unwrap().kernel()
+    };
+    for isa in Isa::available() {
+        let (bytes, pairs) = match isa {
+            Isa::Neon => ("depthwise_u8s8_neon_k5s1_2x16", "depthwise_u8s8_neon_k3s2_2x16"),
+            Isa::NeonDot => {
+                ("depthwise_u8s8_neondot_k5s1_2x4x8", "depthwise_u8s8_neondot_k3s2_1x4x8")
+            }
+            _ => continue,
+        };
+        assert_eq!(name(isa, square((7, 7), 5, 1, 32), SYMMETRIC, 1), bytes);
+        assert_eq!(name(isa, square((7, 7), 3, 2, 16), SYMMETRIC, 1), pairs);
+        // Other filters, few channels, and wide weights.
+        let any = "depthwise_u8s16_neon_8x8";
+        assert_eq!(name(isa, square((7, 7), 7, 1, 32), SYMMETRIC, 1), any);
+        let wide = "depthwise_u8s16_neon_k3s1_8x8";
+        assert_eq!(name(isa, square((7, 7), 3, 1, 15), SYMMETRIC, 1), wide);
+        assert_eq!(name(isa, square((7, 7), 3, 1, 32), WIDE, 1), wide);
+    }
+}
+
+#[test]
+fn results_beyond_16_bits_saturate() {
+    for (kernel, stride) in [(3, 1), (3, 2), (5, 1), (5, 2)] {
+        for multiplier in [0.1, 10.0, 300.0] {
+            let mut case = Case::random(square((7, 9), kernel, stride, 35), SYMMETRIC, 6);
+            case.q.multiplier = vec![multiplier; 35];
+            for (zero_point, min, max) in [(0, 0, 255), (3, 3, 250), (255, 0, 255)] {
+                (case.q.zero_point, case.q.min, case.q.max) = (zero_point, min, max);
+                case.check();
+            }
+        }
+    }
+}
+
+#[test]
 fn images_wider_than_one_tile() {
     for (kernel, stride) in [(3, 1), (3, 2), (5, 1), (5, 2)] {
         Case::random(square((5, 230), kernel, stride, 80), BYTES, 9).check();
@@ -142,7 +179,43 @@ fn extreme_values_at_all_zero_points() {
                 };
                 let input = vec![x; g.input_len()];
                 let weights = vec![w; 25 * 18];
-                Case { g, input, weights, zero_point, q }.check();
+                Case { g, input, weights, codes: InputCodes::any(zero_point), q }.check();
+            }
+        }
+    }
+}
+
+#[test]
+fn sums_in_16_bits_reach_their_bounds() {
+    // Runs of 2, 3 and 5 products fit 16 bits up to 127, 85 and 51 with codes 128 from the middle,
+    // and 5 up to 102 with codes 64 from it.
+    for (kernel, stride) in [(3, 1), (5, 2)] {
+        let g = square((5, 7), kernel, stride, 19);
+        let taps = kernel * kernel;
+        for (min, max) in [(0u8, 255u8), (0, 254), (1, 255), (0, 127), (128, 255), (9, 30)] {
+            for zero_point in [min, max, 0, 128, 255] {
+                for w in [51i16, 52, 85, 86, 102, 103, 127, 128] {
+                    for pattern in 0..3 {
+                        let sign =
+                            |tap: usize| if pattern == 0 || tap.is_multiple_of(2) { -1 } else { 1 };
+                        let q = Requantize {
+                            multiplier: vec![1.0 / 3000.0; 19],
+                            bias: vec![-2; 19],
+                            zero_point: 128,
+                            min: 0,
+                            max: 255,
+                        };
+                        let weights = (0..taps * 19).map(|i| (w * sign(i / 19)).min(127)).collect();
+                        // One code, or the two ends in turn.
+                        let code = |i: usize| match (pattern, i / 19 % 2) {
+                            (0, _) | (1, 0) | (2, 1) => min,
+                            _ => max,
+                        };
+                        let input = (0..g.input_len()).map(code).collect();
+                        let codes = InputCodes { zero_point, min, max };
+                        Case { g, input, weights, codes, q }.check();
+                    }
+                }
             }
         }
     }
@@ -159,7 +232,7 @@ fn ties_round_to_even() {
         max: 255,
     };
     let input = (0..16 * 256).map(|i| (i / 16) as u8).collect();
-    Case { g, input, weights: vec![1; 16], zero_point: 128, q }.check();
+    Case { g, input, weights: vec![1; 16], codes: InputCodes::any(128), q }.check();
 }
 
 proptest! {

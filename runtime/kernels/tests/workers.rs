@@ -155,3 +155,26 @@ fn uneven_pieces_follow_one_another() {
         assert!(catch_unwind(AssertUnwindSafe(call)).is_err(), "{wrong:?}");
     }
 }
+
+/// In a thread of its own, which stays bound.
+#[cfg(target_os = "linux")]
+#[test]
+fn pinned_threads_stay_on_their_cores() {
+    std::thread::spawn(|| {
+        let cores_of = |what: &str| {
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let line = status.lines().find(|line| line.starts_with("Cpus_allowed_list"));
+            let list = line.unwrap_or_else(|| panic!("{what}: no list of cores")).to_owned();
+            list.split_whitespace().last().unwrap().to_owned()
+        };
+        let before = cores_of("the caller");
+        let workers = Workers::pinned(3).expect("threads start");
+        let mut states = states(&workers);
+        let mut seen = vec![String::new(); 64];
+        workers.split(&mut seen, 1, &mut states, |_, part, _| part[0] = cores_of("a worker"));
+        let alone = |list: &String| list.parse::<usize>().is_ok();
+        assert!(seen.iter().all(alone), "{seen:?} of {before}");
+    })
+    .join()
+    .unwrap();
+}

@@ -2,14 +2,37 @@
 //! licence is embedded, and the outputs that this host's engine gives for them.
 
 use kinglet_engine::metadata::{Golden, GoldenSample};
+use kinglet_engine::onnx::{TensorProto, tensor_proto::DataType};
 use kinglet_engine::{ModelError, OnnxFile, Options, Picture, Session};
 
 /// Width of the pictures, pixels.
 const WIDTH: u32 = 64;
 /// Height of the pictures, pixels.
 const HEIGHT: u32 = 48;
+/// Tolerance of an int8 model: integer arithmetic is exact, only the last multiplication is in
+/// floats.
+pub(crate) const INT8: f32 = 1e-5;
+/// Tolerance of a float16 model: some boards compute in float16, this host in float32.
+pub(crate) const HALF: f32 = 2e-2;
+/// Tolerance of a float model.
+pub(crate) const FLOAT: f32 = 1e-3;
 /// Outputs kept of each picture.
 const KEEP: usize = 10;
+
+/// How far outputs may be from the host's, of the largest one: integers give the same bits
+/// everywhere, but for the float end of the network; floats depend on the order of sums.
+pub(crate) fn tolerance(file: &OnnxFile) -> f32 {
+    let quantized = |op: &str| op == "QuantizeLinear" || op.starts_with("QLinear");
+    let half = |t: &TensorProto| t.data_type == DataType::Float16 as i32;
+    let graph = file.graph();
+    if graph.node.iter().any(|node| quantized(&node.op_type)) {
+        INT8
+    } else if graph.initializer.iter().any(half) {
+        HALF
+    } else {
+        FLOAT
+    }
+}
 
 /// Replaces a finished model's self-test. A model that does not say how pictures are prepared gets
 /// none.

@@ -21,10 +21,6 @@ use crate::graph::{self, Namer, int_attribute};
 
 /// Largest share of the squared error that a constant may have.
 const LARGEST_ERROR: f64 = 1e-6;
-/// Allowed difference in the self-test: between this host, which computes in f32, and a board that
-/// computes in f16, whose numbers have 11 bits.
-const GOLDEN_TOLERANCE: f32 = 2e-2;
-
 /// Operators whose float inputs and outputs all have one type, which may be float16.
 const KNOWN: [&str; 50] = [
     "Abs",
@@ -159,7 +155,7 @@ pub fn convert(file: &OnnxFile, parent: &str) -> Result<Halved, HalfError> {
     metadata.provenance = Some(provenance);
     metadata.write(&mut model);
     let mut file = OnnxFile::from_proto(model)?;
-    golden::attach(&mut file, GOLDEN_TOLERANCE)?;
+    golden::attach(&mut file, golden::HALF)?;
     Session::new(file.clone(), &Options::default())?;
     Ok(Halved { file, tensors })
 }

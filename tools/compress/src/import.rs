@@ -13,6 +13,7 @@ use kinglet_engine::{ModelError, OnnxFile};
 use sha2::{Digest, Sha256};
 
 use crate::arch::{Arch, Padding};
+use crate::golden;
 use crate::weights::names::Style;
 use crate::weights::{StateDict, WeightsError};
 
@@ -251,11 +252,11 @@ fn finish(
     Ok(file)
 }
 
-/// Adds metadata to an ONNX file. What is not given stays as it is in the file; `parent` is its
-/// SHA-256.
+/// Adds metadata to an ONNX file, and a self-test if it says how pictures are prepared. What is not
+/// given stays as it is in the file; `parent` is its SHA-256.
 ///
 /// # Errors
-/// [`ImportError::Labels`] or [`ImportError::InputSize`] when the metadata does not fit the model.
+/// [`ImportError::Model`] when the engine cannot run the model; [`ImportError::Labels`] or [`ImportError::InputSize`] when the metadata does not fit the model.
 pub fn adopt(
     mut file: OnnxFile,
     parent: &str,
@@ -281,6 +282,8 @@ pub fn adopt(
     metadata.provenance = Some(provenance);
     check_metadata(&file, &metadata)?;
     metadata.write(&mut file.proto);
+    let tolerance = golden::tolerance(&file);
+    golden::attach(&mut file, tolerance)?;
     Ok(file)
 }
 

@@ -33,10 +33,6 @@ use plan::Plan;
 use range::{Chosen, View};
 use weights::{LayerCodes, LayerWeights, Rule};
 
-/// Allowed difference in the self-test: integer arithmetic is exact, only the last
-/// multiplication is in floats.
-const GOLDEN_TOLERANCE: f32 = 1e-5;
-
 /// Why a quantization failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -200,7 +196,7 @@ pub fn quantize(
     metadata.provenance = Some(provenance);
     metadata.write(&mut model);
     let mut file = OnnxFile::from_proto(model)?;
-    golden::attach(&mut file, GOLDEN_TOLERANCE)?;
+    golden::attach(&mut file, golden::INT8)?;
     Session::new(file.clone(), &Options::default())?;
     Ok(Quantized { file, report, skipped: calibration.skipped })
 }

@@ -8,10 +8,42 @@ use super::step::{ConvShape, Held, Quantization};
 /// Constant weights of a float convolution or fully connected layer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FloatWeights {
-    /// In the model's order: `[out][in/group][kh][kw]`, or `[out][in]`.
+    /// In the model's order: `[out][in/group][kh][kw]`, or `[out][in]`; empty while `pending`.
     pub values: Vec<f32>,
     /// One an output channel.
     pub bias: Vec<f32>,
+    /// Set while the values are still in the graph.
+    pub pending: Option<Pending>,
+}
+
+/// Weights that are still in the graph, so that a network's are not held twice.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Pending {
+    /// The initializer that holds them.
+    pub initializer: String,
+    /// One factor an output channel for each normalisation that follows, in its order.
+    pub factors: Vec<Vec<f64>>,
+}
+
+impl FloatWeights {
+    /// Multiplies the weights of each output channel, now or when they come.
+    pub(crate) fn scale(&mut self, factors: Vec<f64>) {
+        if let Some(pending) = &mut self.pending {
+            pending.factors.push(factors);
+            return;
+        }
+        let inner = self.values.len() / factors.len().max(1);
+        for (filter, factor) in self.values.chunks_exact_mut(inner.max(1)).zip(factors) {
+            filter.iter_mut().for_each(|w| *w = (f64::from(*w) * factor) as f32);
+        }
+    }
+
+    /// Gives pending weights their values.
+    pub(crate) fn fill(&mut self, values: Vec<f32>) {
+        self.values = values;
+        let factors = self.pending.take().map_or_else(Vec::new, |p| p.factors);
+        factors.into_iter().for_each(|f| self.scale(f));
+    }
 }
 
 /// What a float step computes.
@@ -74,6 +106,14 @@ impl FloatWeights {
 }
 
 impl FloatKind {
+    /// The step's weights, if it has any.
+    pub(crate) fn weights_mut(&mut self) -> Option<&mut FloatWeights> {
+        match self {
+            Self::Conv { weights, .. } | Self::Linear { weights, .. } => Some(weights),
+            _ => None,
+        }
+    }
+
     /// Whether the step can run in f16.
     pub(crate) fn fits_f16(&self) -> bool {
         match self {

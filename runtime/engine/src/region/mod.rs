@@ -17,7 +17,7 @@ pub(crate) mod shape;
 mod step;
 
 pub(crate) use codes::{Codes, Stored};
-pub(crate) use float::{FloatKind, FloatWeights};
+pub(crate) use float::{FloatKind, FloatWeights, Pending};
 pub(crate) use op::{PlannedRegion, RegionOp};
 pub(crate) use plan::StepInfo;
 pub(crate) use step::{

@@ -10,7 +10,8 @@ use crate::error::ModelError;
 use crate::graph::{GraphIndex, input};
 use crate::model_file::check::node_name;
 use crate::onnx::{GraphProto, ModelProto, NodeProto, tensor_proto::DataType};
-use crate::region::{Quantization, Region, Step, StepKind, Stored};
+use crate::region::{FloatWeights, Quantization, Region, Step, StepKind, Stored};
+use crate::tensor;
 
 mod constants;
 mod float;
@@ -359,14 +360,33 @@ fn move_codes(
     dead: &HashSet<String>,
 ) {
     let mut wanted: HashMap<String, Vec<&mut Stored>> = HashMap::new();
+    let mut floats: HashMap<String, Vec<&mut FloatWeights>> = HashMap::new();
     for step in regions.values_mut().flat_map(|r| &mut r.steps) {
-        if let Some(weights) = step.kind.weights_mut()
-            && let Stored::Initializer(name) = &weights.codes.stored
-        {
-            wanted.entry(name.clone()).or_default().push(&mut weights.codes.stored);
+        match &mut step.kind {
+            StepKind::Float(kind) => {
+                if let Some(weights) = kind.weights_mut()
+                    && let Some(pending) = &weights.pending
+                {
+                    floats.entry(pending.initializer.clone()).or_default().push(weights);
+                }
+            }
+            kind => {
+                if let Some(weights) = kind.weights_mut()
+                    && let Stored::Initializer(name) = &weights.codes.stored
+                {
+                    wanted.entry(name.clone()).or_default().push(&mut weights.codes.stored);
+                }
+            }
         }
     }
     for tensor in &mut graph.initializer {
+        for weights in floats.remove(&tensor.name).unwrap_or_default() {
+            // Checked when the file was read.
+            weights.fill(tensor::to_f32(tensor).unwrap_or_default());
+        }
+        if !wanted.contains_key(&tensor.name) && dead.contains(&tensor.name) {
+            tensor.raw_data = Vec::new();
+        }
         let Some(mut places) = wanted.remove(&tensor.name) else { continue };
         let last = if dead.contains(&tensor.name) { places.pop() } else { None };
         for place in places {

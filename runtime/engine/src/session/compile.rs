@@ -79,7 +79,8 @@ pub(super) fn compile(
         Some(isa) => isa,
         None => Isa::select().map_err(|e| ModelError::Unsuitable { why: e.to_string() })?,
     };
-    let workers = Workers::new(options.threads)
+    let start = if options.pin { Workers::pinned } else { Workers::new };
+    let workers = start(options.threads)
         .map_err(|e| ModelError::Unsuitable { why: format!("cannot start threads: {e}") })?;
     let workers = Arc::new(workers);
     let rewritten = rewrite::rewrite(

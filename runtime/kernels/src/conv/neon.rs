@@ -9,11 +9,12 @@ use std::arch::aarch64::*;
 use std::ops::Range;
 
 use super::neon_lines::Lines;
-use super::neon_tile::{self as tile, MAX_COLS, PanelRef, ROWS, STEP, Schedule};
+use super::neon_tile::{self as tile, PanelRef, ROWS, STEP, Schedule};
 use super::{Layer, im2col};
-use crate::arm::{Clamp, Ending};
+use crate::arm::Ending;
+use crate::arm_end::{End, MAX_COLS};
 use crate::isa::Neon;
-use crate::requantize::{Reach, folded_bias};
+use crate::requantize::Reach;
 use crate::scratch::{Packed16, as_bytes, as_bytes_mut};
 use crate::{ConvGeometry, Scratch};
 
@@ -35,7 +36,6 @@ pub(super) struct Kernel {
     /// For an image's first layer.
     lines: Option<Lines>,
     panels: Vec<Panel>,
-    clamp: Clamp,
     ending: u8,
 }
 
@@ -49,8 +49,7 @@ struct Panel {
     /// As [`Schedule::lay_out`] says, depth padded to [`STEP`] with zeros.
     weights: Packed16,
     schedule: Schedule,
-    bias: [i32; MAX_COLS],
-    multiplier: [f32; MAX_COLS],
+    end: End,
 }
 
 impl Panel {
@@ -65,13 +64,9 @@ impl Panel {
         let weights = Packed16::new(steps * STEP * vectors * 4 / 2, |packed| {
             schedule.lay_out(|c, k| weight(c, k) as i8, vectors, as_bytes_mut(packed));
         });
-        let (mut bias, mut multiplier) = ([0; MAX_COLS], [0.0; MAX_COLS]);
         let zero_point = i32::from(layer.input.zero_point) - i32::from(middle);
-        for c in 0..cols {
-            bias[c] = folded_bias(row(c), zero_point, layer.output.bias[first + c]);
-            multiplier[c] = layer.output.multiplier[first + c];
-        }
-        Panel { first, cols, vectors, weights, schedule, bias, multiplier }
+        let end = End::new(&layer.output, first, cols, zero_point, row);
+        Panel { first, cols, vectors, weights, schedule, end }
     }
 }
 
@@ -98,7 +93,6 @@ impl Kernel {
             block: (BLOCK_BYTES / tile::tiles_bytes(ROWS, steps) * ROWS).max(ROWS),
             lines: Lines::new(&g),
             panels: firsts.map(|n| Panel::new(layer, depth, n, middle)).collect(),
-            clamp: Clamp::new(layer.output.zero_point, layer.output.min, layer.output.max),
             ending: Ending::of(&layer.output, reach),
         }
     }
@@ -222,27 +216,33 @@ impl Kernel {
         let parts = PanelRef {
             weights: as_bytes(panel.weights.values()),
             schedule: &panel.schedule,
-            bias: &panel.bias,
-            multiplier: &panel.multiplier,
+            end: &panel.end,
             vectors: panel.vectors,
-            // SAFETY: the token proves NEON.
-            clamp: unsafe { self.clamp.vectors() },
         };
-        if panel.cols == panel.vectors * 4 {
-            assert!(panel.first + panel.cols <= out_c && count * out_c == out.len());
-            let to = out[panel.first..].as_mut_ptr();
+        assert!(panel.first + panel.cols <= out_c && count * out_c == out.len());
+        // Pixels that tiles write to their places: all of them, unless the last tile or the last
+        // panel has more than there is room for.
+        let direct = match (panel.cols == panel.vectors * 4, tile::padded(count) == count) {
+            (true, true) => count,
+            (true, false) => count / ROWS * ROWS,
+            (false, _) => 0,
+        };
+        let (steps, token) = (self.steps, self.token);
+        let (whole, tiles) = tiles.split_at(tile::tiles_bytes(direct, steps));
+        let (to, out) = out.split_at_mut(direct * out_c);
+        if direct > 0 {
+            let to = to[panel.first..].as_mut_ptr();
             // SAFETY: all columns of the panel exist in each pixel.
-            unsafe { tile::run::<END>(self.token, tiles, self.steps, count, &parts, to, out_c) };
-            return;
+            unsafe { tile::run::<END>(token, whole, steps, direct, &parts, to, out_c) };
         }
-        let tiles = tiles.chunks(tile::tiles_bytes(ROWS, self.steps));
+        let tiles = tiles.chunks(tile::tiles_bytes(ROWS, steps));
         for (tiles, out) in tiles.zip(out.chunks_mut(ROWS * out_c)) {
             let mut whole = [0u8; ROWS * MAX_COLS];
             let count = out.len() / out_c;
-            // SAFETY: the array holds all columns of the panel.
+            // SAFETY: the array holds all columns of all pixels of a tile.
             unsafe {
                 let to = whole.as_mut_ptr();
-                tile::run::<END>(self.token, tiles, self.steps, count, &parts, to, MAX_COLS);
+                tile::run::<END>(token, tiles, steps, count, &parts, to, MAX_COLS);
             }
             for (to, from) in out.chunks_mut(out_c).zip(whole.chunks_exact(MAX_COLS)) {
                 to[panel.first..][..panel.cols].copy_from_slice(&from[..panel.cols]);

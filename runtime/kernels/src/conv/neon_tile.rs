@@ -16,11 +16,10 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use crate::arm::{ClampVectors, load_f32};
+use crate::arm::Ending;
+use crate::arm_end::{End, end_load, end_row};
 use crate::isa::Neon;
 
-/// Most channels in one panel.
-pub(super) const MAX_COLS: usize = 16;
 /// Pixels in one tile.
 pub(super) const ROWS: usize = 4;
 /// Values of depth in one step.
@@ -28,27 +27,23 @@ pub(super) const STEP: usize = 4;
 /// Bytes of one step of one pixel, or of four channels.
 const VECTOR: usize = 16;
 
-/// Pixels in the last tile of `count`: tiles of two and three are tiles of four whose last pixels
-/// are not looked at.
-fn last_rows(count: usize) -> usize {
-    match count % ROWS {
-        0 => 0,
-        1 => 1,
-        _ => ROWS,
-    }
+/// Pixels of the tiles of `count` pixels: what remains after tiles of four is one pixel, or a
+/// tile of four that [`run`] computes and writes as a whole.
+pub(super) fn padded(count: usize) -> usize {
+    if count % ROWS == 1 { count } else { count.next_multiple_of(ROWS) }
 }
 
 /// Bytes of packed tiles of `count` pixels.
 pub(super) fn tiles_bytes(count: usize, steps: usize) -> usize {
-    (count / ROWS * ROWS + last_rows(count)) * steps * VECTOR
+    padded(count) * steps * VECTOR
 }
 
 /// Steps whose products are added up before widening, all along one panel's depth.
 pub(super) struct Schedule {
-    /// Runs: how many pairs of steps, how many single steps; both 0 at the end.
-    runs: Vec<u16>,
-    /// Steps of each part in order, to lay out the weights.
+    /// Steps of each part in order, 1 or 2.
     parts: Vec<usize>,
+    /// The same for assembly, two bits a part from the lowest on; 0 at the end.
+    words: Vec<u64>,
 }
 
 impl Schedule {
@@ -78,17 +73,10 @@ impl Schedule {
             parts.push(if pair { 2 } else { 1 });
             step += parts[parts.len() - 1];
         }
-        let (mut runs, mut rest) = (Vec::new(), &parts[..]);
-        let run = |rest: &mut &[usize], steps: usize| {
-            let count = rest.iter().take_while(|&&s| s == steps).take(u16::MAX.into()).count();
-            *rest = &rest[count..];
-            count as u16
-        };
-        while !rest.is_empty() {
-            runs.extend([run(&mut rest, 2), run(&mut rest, 1)]);
-        }
-        runs.extend([0, 0]);
-        Schedule { runs, parts }
+        let word =
+            |parts: &[usize]| parts.iter().rev().fold(0, |word, &part| word << 2 | part as u64);
+        let words = parts.chunks(32).map(word).chain([0]).collect();
+        Schedule { parts, words }
     }
 
     /// Writes the weights of a panel of `vectors * 4` channels in the order of the schedule:
@@ -127,15 +115,30 @@ pub(super) unsafe fn expand<const N: usize>(
     steps: usize,
     to: *mut u8,
 ) {
-    const INDEX: [u8; VECTOR] = [0, 1, 0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3, 2, 3];
-    // SAFETY: sixteen bytes.
-    let mut index = unsafe { vld1q_u8(INDEX.as_ptr()) };
-    for step in t * 4..(t * 4 + 4).min(steps) {
+    const INDEX: [[u8; VECTOR]; 4] = [
+        [0, 1, 0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3, 2, 3],
+        [4, 5, 4, 5, 4, 5, 4, 5, 6, 7, 6, 7, 6, 7, 6, 7],
+        [8, 9, 8, 9, 8, 9, 8, 9, 10, 11, 10, 11, 10, 11, 10, 11],
+        [12, 13, 12, 13, 12, 13, 12, 13, 14, 15, 14, 15, 14, 15, 14, 15],
+    ];
+    let one = |step: usize| {
+        // SAFETY: sixteen bytes.
+        let index = unsafe { vld1q_u8(INDEX[step].as_ptr()) };
         for (p, &x) in x.iter().enumerate() {
             // SAFETY: passed on.
-            unsafe { vst1q_u8(to.add((step * N + p) * VECTOR), vqtbl1q_u8(x, index)) };
+            unsafe {
+                vst1q_u8(to.add(((t * 4 + step) * N + p) * VECTOR), vqtbl1q_u8(x, index));
+            }
         }
-        index = vaddq_u8(index, vdupq_n_u8(4));
+    };
+    if t * 4 + 4 <= steps {
+        // Written out, for indices that stay in registers.
+        one(0);
+        one(1);
+        one(2);
+        one(3);
+    } else {
+        (0..steps - t * 4).for_each(one);
     }
 }
 
@@ -190,66 +193,93 @@ macro_rules! part {
     };
 }
 
-/// The sums of `$count` pixels times `4 * $vectors` channels: how to load the activations of one
-/// step and of two; for each pixel their registers and one for products; for each four channels
-/// the registers of the sums (and of the products again).
-macro_rules! sums {
-    ($name:ident, $count:literal, $vectors:literal, $x:tt $xy:tt $rows:tt [$($panel:tt)+]
-     $([$($first:tt),+])+; $($acc:tt $pixel:tt $vector:tt),+) => {
+/// `$pixels` pixels times `4 * $vectors` channels, tile after tile: how to load the activations of
+/// one step and of two; for each pixel their registers and one for products; for each four
+/// channels the registers of the sums (and of the products again); for each pixel its sums.
+macro_rules! tiles {
+    ($name:ident, $pixels:tt, $vectors:tt, $x:tt $xy:tt $rows:tt [$($panel:tt)+] $($sums:tt)+) => {
+        /// Computes `count` tiles and moves `x` and `out` behind them. `END` is an [`Ending`].
+        ///
         /// # Safety
-        /// `x` is a packed tile, `w` a panel and `runs` those of its [`Schedule`], all of the same
-        /// depth; `bias` has as many values as the panel has channels.
+        /// `x` has the packed tiles, `w` a panel and `parts` the words of its [`Schedule`], all of the
+        /// same depth; `out` can take the panel's channels in each pixel, `stride` bytes apart.
+        /// `count` is not 0.
         #[target_feature(enable = "neon")]
-        #[inline]
-        unsafe fn $name(
-            x: *const u8,
+        unsafe fn $name<const END: u8>(
+            x: &mut *const u8,
             w: *const u8,
-            bias: *const i32,
-            runs: *const u16,
-        ) -> [[int32x4_t; $vectors]; $count] {
-            let mut acc = [[vdupq_n_s32(0); $vectors]; $count];
+            end: &End,
+            parts: *const u64,
+            out: &mut *mut u8,
+            stride: usize,
+            count: usize,
+        ) {
             // SAFETY: passed on.
             unsafe {
-                asm!(
-                    $(concat!("ld1 {{", sums!(@list $($first),+), "}}, [{bias}]"),)+
-                    // A run of pairs, then one of single steps.
-                    "2:",
-                    "ldrh {n:w}, [{s}], #2",
-                    "cbz {n:w}, 4f",
-                    "3:",
-                    part!(pair $xy $rows $($panel)+),
-                    "subs {n:w}, {n:w}, #1",
-                    "b.ne 3b",
-                    "ldrh {n:w}, [{s}], #2",
-                    "cbz {n:w}, 2b",
-                    "5:",
-                    part!(single $x $rows $($panel)+),
-                    "subs {n:w}, {n:w}, #1",
-                    "b.ne 5b",
-                    "b 2b",
-                    "4:",
-                    "ldrh {n:w}, [{s}], #2",
-                    "cbnz {n:w}, 5b",
-                    x = inout(reg) x => _,
-                    w = inout(reg) w => _,
-                    s = inout(reg) runs => _,
-                    n = out(reg) _,
-                    bias = in(reg) bias,
-                    $(out($acc) acc[$pixel][$vector],)+
-                    out("v16") _, out("v17") _, out("v18") _, out("v19") _,
-                    out("v20") _, out("v21") _, out("v22") _, out("v23") _,
-                    out("v24") _, out("v25") _, out("v26") _, out("v27") _,
-                    out("v28") _, out("v29") _, out("v30") _, out("v31") _,
-                    options(nostack, readonly),
-                );
+                match END {
+                    Ending::PLAIN => tiles!(@asm plain x w end parts out stride count;
+                        $vectors $x $xy $rows [$($panel)+] $($sums)+),
+                    Ending::FITTING => tiles!(@asm fitting x w end parts out stride count;
+                        $vectors $x $xy $rows [$($panel)+] $($sums)+),
+                    _ => tiles!(@asm saturating x w end parts out stride count;
+                        $vectors $x $xy $rows [$($panel)+] $($sums)+),
+                }
             }
-            acc
         }
+    };
+    (@asm $kind:tt $xp:ident $wp:ident $end:ident $parts:ident $out:ident $stride:ident
+     $count:ident; $vectors:tt $x:tt $xy:tt $rows:tt [$($panel:tt)+]
+     $([$($acc:tt),+])+) => {
+        asm!(
+            "9:",
+            $(concat!("ld1 {{", tiles!(@list $($acc),+), "}}, [{end}]"),)+
+            "mov {w}, {panel}",
+            "mov {s}, {parts}",
+            // The next word, then its parts until none is left.
+            "2:",
+            "ldr {n}, [{s}], #8",
+            "tbnz {n}, #1, 3f",
+            "cbz {n}, 6f",
+            "4:",
+            part!(single $x $rows $($panel)+),
+            "lsr {n}, {n}, #2",
+            "tbnz {n}, #1, 3f",
+            "tbnz {n}, #0, 4b",
+            "b 2b",
+            "3:",
+            part!(pair $xy $rows $($panel)+),
+            "lsr {n}, {n}, #2",
+            "tbnz {n}, #1, 3b",
+            "tbnz {n}, #0, 4b",
+            "b 2b",
+            "6:",
+            end_load!($kind $vectors),
+            $(end_row!($kind [$($acc),+]),)+
+            "subs {count}, {count}, #1",
+            "b.ne 9b",
+            x = inout(reg) *$xp,
+            w = out(reg) _,
+            panel = in(reg) $wp,
+            s = out(reg) _,
+            parts = in(reg) $parts,
+            n = out(reg) _,
+            end = in(reg) $end,
+            out = inout(reg) *$out,
+            stride = in(reg) $stride,
+            count = inout(reg) $count => _,
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _,
+            out("v6") _, out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _,
+            out("v12") _, out("v13") _, out("v14") _, out("v15") _, out("v16") _, out("v17") _,
+            out("v18") _, out("v19") _, out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+            out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _, out("v29") _,
+            out("v30") _, out("v31") _,
+            options(nostack),
+        )
     };
     (@list $first:tt $(, $acc:tt)*) => { concat!($first, ".4s" $(, ", ", $acc, ".4s")*) };
 }
 
-sums!(four_by_16, 4, 4,
+tiles!(four_by_16, 4, 4,
     "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{x}], #64\n"
     "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{x}], #64\nld1 {{v20.16b, v21.16b, v22.16b, v23.16b}}, [{x}], #64\n"
     ["v16" "v20" "v28", "v17" "v21" "v29", "v18" "v22" "v30", "v19" "v23" "v31"]
@@ -257,18 +287,16 @@ sums!(four_by_16, 4, 4,
     ["v0", "v1", "v2", "v3"]
     ["v4", "v5", "v6", "v7"]
     ["v8", "v9", "v10", "v11"]
-    ["v12", "v13", "v14", "v15"];
-    "v0" 0 0, "v1" 0 1, "v2" 0 2, "v3" 0 3, "v4" 1 0, "v5" 1 1, "v6" 1 2, "v7" 1 3, "v8" 2 0, "v9" 2 1, "v10" 2 2, "v11" 2 3, "v12" 3 0, "v13" 3 1, "v14" 3 2, "v15" 3 3);
+    ["v12", "v13", "v14", "v15"]);
 
-sums!(one_by_16, 1, 4,
+tiles!(one_by_16, 1, 4,
     "ldr q16, [{x}], #16\n"
     "ld1 {{v16.16b, v17.16b}}, [{x}], #32\n"
     ["v16" "v17" "v28"]
     [["v0" "v28"] ["v1" "v28"] ["v2" "v28"] ["v3" "v28"]]
-    ["v0", "v1", "v2", "v3"];
-    "v0" 0 0, "v1" 0 1, "v2" 0 2, "v3" 0 3);
+    ["v0", "v1", "v2", "v3"]);
 
-sums!(four_by_8, 4, 2,
+tiles!(four_by_8, 4, 2,
     "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{x}], #64\n"
     "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{x}], #64\nld1 {{v20.16b, v21.16b, v22.16b, v23.16b}}, [{x}], #64\n"
     ["v16" "v20" "v28", "v17" "v21" "v29", "v18" "v22" "v30", "v19" "v23" "v31"]
@@ -276,33 +304,30 @@ sums!(four_by_8, 4, 2,
     ["v0", "v1"]
     ["v2", "v3"]
     ["v4", "v5"]
-    ["v6", "v7"];
-    "v0" 0 0, "v1" 0 1, "v2" 1 0, "v3" 1 1, "v4" 2 0, "v5" 2 1, "v6" 3 0, "v7" 3 1);
+    ["v6", "v7"]);
 
-sums!(one_by_8, 1, 2,
+tiles!(one_by_8, 1, 2,
     "ldr q16, [{x}], #16\n"
     "ld1 {{v16.16b, v17.16b}}, [{x}], #32\n"
     ["v16" "v17" "v28"]
     [["v0" "v28"] ["v1" "v28"]]
-    ["v0", "v1"];
-    "v0" 0 0, "v1" 0 1);
+    ["v0", "v1"]);
 
 /// One panel of weights, and how its sums become activations.
 pub(super) struct PanelRef<'a> {
     pub(super) weights: &'a [u8],
     pub(super) schedule: &'a Schedule,
-    pub(super) bias: &'a [i32; MAX_COLS],
-    pub(super) multiplier: &'a [f32; MAX_COLS],
+    pub(super) end: &'a End,
     /// Vectors of four channels: 4 or 2.
     pub(super) vectors: usize,
-    pub(super) clamp: ClampVectors,
 }
 
 /// Multiplies packed tiles of `count` pixels by one panel, and writes all its channels to each
-/// pixel of `out`, `out_stride` bytes apart. `END` is an [`crate::arm::Ending`].
+/// pixel of `out`, `out_stride` bytes apart. `END` is an [`Ending`].
 ///
 /// # Safety
-/// `out` can take the panel's channels in each pixel.
+/// `out` can take the panel's channels in each pixel, and in those that the last tile has beyond
+/// `count`: see [`padded`].
 ///
 /// # Panics
 /// If the lengths do not agree.
@@ -318,60 +343,27 @@ pub(super) unsafe fn run<const END: u8>(
     assert_eq!(panel.schedule.parts.iter().sum::<usize>(), steps);
     assert_eq!(panel.weights.len(), steps * panel.vectors * VECTOR);
     assert_eq!(tiles.len(), tiles_bytes(count, steps));
+    let (mut x, mut out) = (tiles.as_ptr(), out);
+    let (w, end, parts) = (panel.weights.as_ptr(), panel.end, panel.schedule.words.as_ptr());
+    let fours = padded(count) / ROWS;
+    /// The tiles of one panel's width.
+    macro_rules! panel {
+        ($four:ident, $one:ident) => {{
+            if fours > 0 {
+                $four::<END>(&mut x, w, end, parts, &mut out, out_stride, fours);
+            }
+            if count % ROWS == 1 {
+                $one::<END>(&mut x, w, end, parts, &mut out, out_stride, 1);
+            }
+        }};
+    }
     // SAFETY: the token proves NEON; tiles, panel and schedule agree, and the caller promises the
     // output.
     unsafe {
         match panel.vectors {
-            4 => run_16::<END>(tiles.as_ptr(), steps, count, panel, out, out_stride),
-            2 => run_8::<END>(tiles.as_ptr(), steps, count, panel, out, out_stride),
+            4 => panel!(four_by_16, one_by_16),
+            2 => panel!(four_by_8, one_by_8),
             vectors => unreachable!("a panel of {vectors} vectors"),
         }
     }
 }
-
-/// The loop over tiles for panels of one width.
-macro_rules! run_panel {
-    ($name:ident, $store:ident, $four:ident, $one:ident) => {
-        /// # Safety
-        /// As [`run`], whose checks hold.
-        #[target_feature(enable = "neon")]
-        unsafe fn $name<const END: u8>(
-            tiles: *const u8,
-            steps: usize,
-            count: usize,
-            panel: &PanelRef<'_>,
-            out: *mut u8,
-            out_stride: usize,
-        ) {
-            let (w, runs) = (panel.weights.as_ptr(), panel.schedule.runs.as_ptr());
-            let (bias, clamp) = (panel.bias.as_ptr(), panel.clamp);
-            let (multiplier, _) = panel.multiplier.as_chunks::<4>();
-            let multiplier = std::array::from_fn(|v| load_f32(&multiplier[v]));
-            let (mut x, mut out, mut left) = (tiles, out, count);
-            // SAFETY: each tile is as long as `run` checked, and its pixels exist or are not
-            // written.
-            unsafe {
-                while left >= ROWS {
-                    let sums = $four(x, w, bias, runs);
-                    ClampVectors::$store::<END, 4>(&sums, &multiplier, &clamp, out, out_stride);
-                    x = x.add(ROWS * steps * VECTOR);
-                    out = out.add(ROWS * out_stride);
-                    left -= ROWS;
-                }
-                if left == 1 {
-                    let sums = $one(x, w, bias, runs);
-                    ClampVectors::$store::<END, 1>(&sums, &multiplier, &clamp, out, out_stride);
-                } else if left > 1 {
-                    let sums = $four(x, w, bias, runs);
-                    for (p, sums) in sums.iter().take(left).enumerate() {
-                        let (sums, to) = (std::array::from_ref(sums), out.add(p * out_stride));
-                        ClampVectors::$store::<END, 1>(sums, &multiplier, &clamp, to, out_stride);
-                    }
-                }
-            }
-        }
-    };
-}
-
-run_panel!(run_16, store_16, four_by_16, one_by_16);
-run_panel!(run_8, store_8, four_by_8, one_by_8);

@@ -7,11 +7,12 @@
 use std::ops::Range;
 
 use super::neon_lines::Lines;
-use super::neondot_tile::{self as tile, MAX_COLS, MAX_ROWS, PanelRef};
+use super::neondot_tile::{self as tile, MAX_ROWS, PanelRef};
 use super::{Layer, im2col};
-use crate::arm::{Clamp, Ending};
+use crate::arm::Ending;
+use crate::arm_end::{End, MAX_COLS};
 use crate::isa::{Neon, NeonDot};
-use crate::requantize::{Reach, folded_bias};
+use crate::requantize::Reach;
 use crate::scratch::{Packed16, as_bytes, as_bytes_mut};
 use crate::{ConvGeometry, Scratch};
 
@@ -32,7 +33,6 @@ pub(super) struct Kernel {
     /// For an image's first layer.
     lines: Option<Lines>,
     panels: Vec<Panel>,
-    clamp: Clamp,
     ending: u8,
 }
 
@@ -45,8 +45,7 @@ struct Panel {
     vectors: usize,
     /// `[depth / 4][channel][4]`, depth padded to 8 with zeros.
     weights: Packed16,
-    bias: [i32; MAX_COLS],
-    multiplier: [f32; MAX_COLS],
+    end: End,
 }
 
 impl Panel {
@@ -64,13 +63,9 @@ impl Panel {
                 }
             }
         });
-        let (mut bias, mut multiplier) = ([0; MAX_COLS], [0.0; MAX_COLS]);
         let zero_point = i32::from(layer.input.zero_point) - 128;
-        for c in 0..cols {
-            bias[c] = folded_bias(row(c), zero_point, layer.output.bias[first + c]);
-            multiplier[c] = layer.output.multiplier[first + c];
-        }
-        Panel { first, cols, vectors, weights, bias, multiplier }
+        let end = End::new(&layer.output, first, cols, zero_point, row);
+        Panel { first, cols, vectors, weights, end }
     }
 }
 
@@ -90,7 +85,6 @@ impl Kernel {
             block: (BLOCK_BYTES / (pairs * 8) / MAX_ROWS * MAX_ROWS).max(MAX_ROWS),
             lines: Lines::new(&g),
             panels: (0..g.out_c).step_by(MAX_COLS).map(|n| Panel::new(layer, depth, n)).collect(),
-            clamp: Clamp::new(layer.output.zero_point, layer.output.min, layer.output.max),
             ending: Ending::of(&layer.output, reach),
         }
     }
@@ -203,11 +197,8 @@ impl Kernel {
         let count = out.len() / out_c;
         let parts = PanelRef {
             weights: as_bytes(panel.weights.values()),
-            bias: &panel.bias,
-            multiplier: &panel.multiplier,
+            end: &panel.end,
             vectors: panel.vectors,
-            // SAFETY: the token proves NEON.
-            clamp: unsafe { self.clamp.vectors() },
         };
         if panel.cols == panel.vectors * 4 {
             assert!(panel.first + panel.cols <= out_c && count * out_c == out.len());

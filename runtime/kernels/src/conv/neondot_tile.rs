@@ -9,11 +9,10 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::neon_lines::Lines;
-use crate::arm::{ClampVectors, load_f32};
+use crate::arm::Ending;
+use crate::arm_end::{End, end_load, end_row};
 use crate::isa::NeonDot;
 
-/// Most channels in one panel.
-pub(super) const MAX_COLS: usize = 16;
 /// Most pixels in one tile.
 pub(super) const MAX_ROWS: usize = 6;
 
@@ -149,145 +148,168 @@ macro_rules! dots {
     };
 }
 
-/// The sums of `$rows` pixels times `4 * $vectors` channels.
+/// `$rows` pixels times `4 * $vectors` channels, tile after tile.
 ///
 /// For each pixel: the register with its activations, its lanes for the first and the second four
 /// values of depth, and for each accumulator the register of its weights and its own.
-macro_rules! sums {
-    ($name:ident, $rows:literal, $vectors:literal,
-     activations $load_x:literal, weights $load_w:literal,
-     $($r:literal: $x:literal $even:literal $odd:literal
-       [$($v:literal: $w:literal $acc:tt),+]),+) => {
+macro_rules! tiles {
+    ($name:ident, $rows:tt, $vectors:tt, activations $load_x:literal, weights $load_w:literal,
+     $($x:literal $even:literal $odd:literal [$($w:literal $acc:tt),+]),+) => {
+        /// Computes `count` tiles and moves `x` and `out` behind them. `END` is an [`Ending`].
+        ///
         /// # Safety
-        /// `x` is a tile of `pairs * 8` values of depth as [`pack_tile`] writes it, `w` the same
-        /// depth of a panel, `bias` as many values as the panel has channels.
+        /// `x` has the tiles of `pairs * 8` values of depth as [`pack_tile`] writes them, `w` the
+        /// same depth of a panel; `out` can take the panel's channels in each pixel, `stride`
+        /// bytes apart. `count` is not 0.
         #[target_feature(enable = "neon,dotprod")]
-        #[inline]
-        unsafe fn $name(
-            x: *const u8,
+        unsafe fn $name<const END: u8>(
+            x: &mut *const u8,
             w: *const u8,
-            bias: *const i32,
+            end: &End,
             pairs: usize,
-        ) -> [[int32x4_t; $vectors]; $rows] {
-            let mut acc = [[vdupq_n_s32(0); $vectors]; $rows];
-            // SAFETY: reads `pairs` steps of the tile and of the panel, and the bias.
+            out: &mut *mut u8,
+            stride: usize,
+            count: usize,
+        ) {
+            // SAFETY: passed on.
             unsafe {
-                asm!(
-                    $(concat!(
-                        "ld1 {{", sums!(@list "4s" $($acc),+), "}}, [{bias}]"
-                    ),)+
-                    "lsr {n}, {pairs}, #1",
-                    "cbz {n}, 3f",
-                    "2:",
-                    $load_x,
-                    $load_w,
-                    $(dots!($x, $even, [$($w $acc),+]),)+
-                    $load_w,
-                    $(dots!($x, $odd, [$($w $acc),+]),)+
-                    $load_x,
-                    $load_w,
-                    $(dots!($x, $even, [$($w $acc),+]),)+
-                    $load_w,
-                    $(dots!($x, $odd, [$($w $acc),+]),)+
-                    "subs {n}, {n}, #1",
-                    "b.ne 2b",
-                    "3:",
-                    "tbz {pairs}, #0, 4f",
-                    $load_x,
-                    $load_w,
-                    $(dots!($x, $even, [$($w $acc),+]),)+
-                    $load_w,
-                    $(dots!($x, $odd, [$($w $acc),+]),)+
-                    "4:",
-                    x = inout(reg) x => _,
-                    w = inout(reg) w => _,
-                    bias = in(reg) bias,
-                    pairs = in(reg) pairs,
-                    n = out(reg) _,
-                    $($(out($acc) acc[$r][$v],)+)+
-                    out("v24") _, out("v25") _, out("v26") _,
-                    out("v28") _, out("v29") _, out("v30") _, out("v31") _,
-                    options(nostack, readonly),
-                );
+                match END {
+                    Ending::PLAIN => tiles!(@asm plain x w end pairs out stride count; $rows,
+                        $vectors, $load_x, $load_w,
+                        $($x $even $odd [$($w $acc),+]),+),
+                    Ending::FITTING => tiles!(@asm fitting x w end pairs out stride count; $rows,
+                        $vectors, $load_x, $load_w,
+                        $($x $even $odd [$($w $acc),+]),+),
+                    _ => tiles!(@asm saturating x w end pairs out stride count; $rows,
+                        $vectors, $load_x, $load_w,
+                        $($x $even $odd [$($w $acc),+]),+),
+                }
             }
-            acc
         }
     };
-    (@list $kind:literal $first:tt $(, $acc:tt)*) => {
-        concat!($first, ".", $kind $(, ", ", $acc, ".", $kind)*)
+    (@asm $kind:tt $xp:ident $wp:ident $end:ident $pairs:ident $out:ident $stride:ident
+     $count:ident; $rows:tt, $vectors:tt, $load_x:literal, $load_w:literal,
+     $($x:literal $even:literal $odd:literal [$($w:literal $acc:tt),+]),+) => {
+        asm!(
+            "9:",
+            $(concat!("ld1 {{", tiles!(@list $($acc),+), "}}, [{end}]"),)+
+            "mov {w}, {panel}",
+            "lsr {n}, {pairs}, #1",
+            "cbz {n}, 3f",
+            "2:",
+            $load_x,
+            $load_w,
+            $(dots!($x, $even, [$($w $acc),+]),)+
+            $load_w,
+            $(dots!($x, $odd, [$($w $acc),+]),)+
+            $load_x,
+            $load_w,
+            $(dots!($x, $even, [$($w $acc),+]),)+
+            $load_w,
+            $(dots!($x, $odd, [$($w $acc),+]),)+
+            "subs {n}, {n}, #1",
+            "b.ne 2b",
+            "3:",
+            "tbz {pairs}, #0, 4f",
+            $load_x,
+            $load_w,
+            $(dots!($x, $even, [$($w $acc),+]),)+
+            $load_w,
+            $(dots!($x, $odd, [$($w $acc),+]),)+
+            "4:",
+            end_load!($kind $vectors),
+            $(end_row!($kind [$($acc),+]),)+
+            "subs {count}, {count}, #1",
+            "b.ne 9b",
+            x = inout(reg) *$xp,
+            w = out(reg) _,
+            panel = in(reg) $wp,
+            end = in(reg) $end,
+            pairs = in(reg) $pairs,
+            n = out(reg) _,
+            out = inout(reg) *$out,
+            stride = in(reg) $stride,
+            count = inout(reg) $count => _,
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _,
+            out("v6") _, out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _,
+            out("v12") _, out("v13") _, out("v14") _, out("v15") _, out("v16") _, out("v17") _,
+            out("v18") _, out("v19") _, out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+            out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _, out("v29") _,
+            out("v30") _, out("v31") _,
+            options(nostack),
+        )
     };
+    (@list $first:tt $(, $acc:tt)*) => { concat!($first, ".4s" $(, ", ", $acc, ".4s")*) };
 }
 
-sums!(six_by_16, 6, 4,
+tiles!(six_by_16, 6, 4,
     activations "ld1 {{v24.16b, v25.16b, v26.16b}}, [{x}], #48",
     weights "ld1 {{v28.16b, v29.16b, v30.16b, v31.16b}}, [{w}], #64",
-    0: "v24" "0" "1" [0: "v28" "v0", 1: "v29" "v1", 2: "v30" "v2", 3: "v31" "v3"],
-    1: "v24" "2" "3" [0: "v28" "v4", 1: "v29" "v5", 2: "v30" "v6", 3: "v31" "v7"],
-    2: "v25" "0" "1" [0: "v28" "v8", 1: "v29" "v9", 2: "v30" "v10", 3: "v31" "v11"],
-    3: "v25" "2" "3" [0: "v28" "v12", 1: "v29" "v13", 2: "v30" "v14", 3: "v31" "v15"],
-    4: "v26" "0" "1" [0: "v28" "v16", 1: "v29" "v17", 2: "v30" "v18", 3: "v31" "v19"],
-    5: "v26" "2" "3" [0: "v28" "v20", 1: "v29" "v21", 2: "v30" "v22", 3: "v31" "v23"]);
+    "v24" "0" "1" ["v28" "v0", "v29" "v1", "v30" "v2", "v31" "v3"],
+    "v24" "2" "3" ["v28" "v4", "v29" "v5", "v30" "v6", "v31" "v7"],
+    "v25" "0" "1" ["v28" "v8", "v29" "v9", "v30" "v10", "v31" "v11"],
+    "v25" "2" "3" ["v28" "v12", "v29" "v13", "v30" "v14", "v31" "v15"],
+    "v26" "0" "1" ["v28" "v16", "v29" "v17", "v30" "v18", "v31" "v19"],
+    "v26" "2" "3" ["v28" "v20", "v29" "v21", "v30" "v22", "v31" "v23"]);
 
-sums!(four_by_16, 4, 4,
+tiles!(four_by_16, 4, 4,
     activations "ld1 {{v24.16b, v25.16b}}, [{x}], #32",
     weights "ld1 {{v28.16b, v29.16b, v30.16b, v31.16b}}, [{w}], #64",
-    0: "v24" "0" "1" [0: "v28" "v0", 1: "v29" "v1", 2: "v30" "v2", 3: "v31" "v3"],
-    1: "v24" "2" "3" [0: "v28" "v4", 1: "v29" "v5", 2: "v30" "v6", 3: "v31" "v7"],
-    2: "v25" "0" "1" [0: "v28" "v8", 1: "v29" "v9", 2: "v30" "v10", 3: "v31" "v11"],
-    3: "v25" "2" "3" [0: "v28" "v12", 1: "v29" "v13", 2: "v30" "v14", 3: "v31" "v15"]);
+    "v24" "0" "1" ["v28" "v0", "v29" "v1", "v30" "v2", "v31" "v3"],
+    "v24" "2" "3" ["v28" "v4", "v29" "v5", "v30" "v6", "v31" "v7"],
+    "v25" "0" "1" ["v28" "v8", "v29" "v9", "v30" "v10", "v31" "v11"],
+    "v25" "2" "3" ["v28" "v12", "v29" "v13", "v30" "v14", "v31" "v15"]);
 
-sums!(two_by_16, 2, 4,
+tiles!(two_by_16, 2, 4,
     activations "ld1 {{v24.16b}}, [{x}], #16",
     weights "ld1 {{v28.16b, v29.16b, v30.16b, v31.16b}}, [{w}], #64",
-    0: "v24" "0" "1" [0: "v28" "v0", 1: "v29" "v1", 2: "v30" "v2", 3: "v31" "v3"],
-    1: "v24" "2" "3" [0: "v28" "v4", 1: "v29" "v5", 2: "v30" "v6", 3: "v31" "v7"]);
+    "v24" "0" "1" ["v28" "v0", "v29" "v1", "v30" "v2", "v31" "v3"],
+    "v24" "2" "3" ["v28" "v4", "v29" "v5", "v30" "v6", "v31" "v7"]);
 
-sums!(one_by_16, 1, 4,
+tiles!(one_by_16, 1, 4,
     activations "ld1 {{v24.16b}}, [{x}], #16",
     weights "ld1 {{v28.16b, v29.16b, v30.16b, v31.16b}}, [{w}], #64",
-    0: "v24" "0" "1" [0: "v28" "v0", 1: "v29" "v1", 2: "v30" "v2", 3: "v31" "v3"]);
+    "v24" "0" "1" ["v28" "v0", "v29" "v1", "v30" "v2", "v31" "v3"]);
 
-sums!(six_by_8, 6, 2,
+tiles!(six_by_8, 6, 2,
     activations "ld1 {{v24.16b, v25.16b, v26.16b}}, [{x}], #48",
     weights "ld1 {{v28.16b, v29.16b}}, [{w}], #32",
-    0: "v24" "0" "1" [0: "v28" "v0", 1: "v29" "v1"],
-    1: "v24" "2" "3" [0: "v28" "v2", 1: "v29" "v3"],
-    2: "v25" "0" "1" [0: "v28" "v4", 1: "v29" "v5"],
-    3: "v25" "2" "3" [0: "v28" "v6", 1: "v29" "v7"],
-    4: "v26" "0" "1" [0: "v28" "v8", 1: "v29" "v9"],
-    5: "v26" "2" "3" [0: "v28" "v10", 1: "v29" "v11"]);
+    "v24" "0" "1" ["v28" "v0", "v29" "v1"],
+    "v24" "2" "3" ["v28" "v2", "v29" "v3"],
+    "v25" "0" "1" ["v28" "v4", "v29" "v5"],
+    "v25" "2" "3" ["v28" "v6", "v29" "v7"],
+    "v26" "0" "1" ["v28" "v8", "v29" "v9"],
+    "v26" "2" "3" ["v28" "v10", "v29" "v11"]);
 
-sums!(four_by_8, 4, 2,
+tiles!(four_by_8, 4, 2,
     activations "ld1 {{v24.16b, v25.16b}}, [{x}], #32",
     weights "ld1 {{v28.16b, v29.16b}}, [{w}], #32",
-    0: "v24" "0" "1" [0: "v28" "v0", 1: "v29" "v1"],
-    1: "v24" "2" "3" [0: "v28" "v2", 1: "v29" "v3"],
-    2: "v25" "0" "1" [0: "v28" "v4", 1: "v29" "v5"],
-    3: "v25" "2" "3" [0: "v28" "v6", 1: "v29" "v7"]);
+    "v24" "0" "1" ["v28" "v0", "v29" "v1"],
+    "v24" "2" "3" ["v28" "v2", "v29" "v3"],
+    "v25" "0" "1" ["v28" "v4", "v29" "v5"],
+    "v25" "2" "3" ["v28" "v6", "v29" "v7"]);
 
-sums!(two_by_8, 2, 2,
+tiles!(two_by_8, 2, 2,
     activations "ld1 {{v24.16b}}, [{x}], #16",
     weights "ld1 {{v28.16b, v29.16b}}, [{w}], #32",
-    0: "v24" "0" "1" [0: "v28" "v0", 1: "v29" "v1"],
-    1: "v24" "2" "3" [0: "v28" "v2", 1: "v29" "v3"]);
+    "v24" "0" "1" ["v28" "v0", "v29" "v1"],
+    "v24" "2" "3" ["v28" "v2", "v29" "v3"]);
 
-sums!(one_by_8, 1, 2,
+tiles!(one_by_8, 1, 2,
     activations "ld1 {{v24.16b}}, [{x}], #16",
     weights "ld1 {{v28.16b, v29.16b}}, [{w}], #32",
-    0: "v24" "0" "1" [0: "v28" "v0", 1: "v29" "v1"]);
+    "v24" "0" "1" ["v28" "v0", "v29" "v1"]);
 
 /// One panel of weights, and how its sums become activations.
 pub(super) struct PanelRef<'a> {
     /// `[depth / 4][channel][4]`, depth padded to 8.
     pub(super) weights: &'a [u8],
-    pub(super) bias: &'a [i32; MAX_COLS],
-    pub(super) multiplier: &'a [f32; MAX_COLS],
+    pub(super) end: &'a End,
     pub(super) vectors: usize,
-    pub(super) clamp: ClampVectors,
 }
 
 /// Multiplies packed tiles of `count` pixels by one panel, and writes all its channels to each
-/// pixel of `out`, `out_stride` bytes apart. `END` is an [`crate::arm::Ending`].
+/// pixel of `out`, `out_stride` bytes apart. `END` is an [`Ending`].
 ///
 /// # Safety
 /// `out` can take the panel's channels in each pixel.
@@ -309,67 +331,32 @@ pub(super) unsafe fn run<const END: u8>(
     let bytes = |rows: usize| tile_bytes(rows, pairs);
     let needed = count / MAX_ROWS * bytes(MAX_ROWS) + parts.map(bytes).iter().sum::<usize>();
     assert_eq!(tiles.len(), needed);
+    let (mut x, mut out) = (tiles.as_ptr(), out);
+    let (w, end) = (panel.weights.as_ptr(), panel.end);
+    /// The tiles of one panel's width, from most pixels to one.
+    macro_rules! panel {
+        ($six:ident, $four:ident, $two:ident, $one:ident) => {{
+            if count >= MAX_ROWS {
+                $six::<END>(&mut x, w, end, pairs, &mut out, out_stride, count / MAX_ROWS);
+            }
+            if parts[0] > 0 {
+                $four::<END>(&mut x, w, end, pairs, &mut out, out_stride, 1);
+            }
+            if parts[1] > 0 {
+                $two::<END>(&mut x, w, end, pairs, &mut out, out_stride, 1);
+            }
+            if parts[2] > 0 {
+                $one::<END>(&mut x, w, end, pairs, &mut out, out_stride, 1);
+            }
+        }};
+    }
     // SAFETY: the token proves the dot product; tiles and panel were just checked, and the caller
     // promises the output.
     unsafe {
         match panel.vectors {
-            4 => run_16::<END>(tiles.as_ptr(), pairs, count, panel, out, out_stride),
-            2 => run_8::<END>(tiles.as_ptr(), pairs, count, panel, out, out_stride),
+            4 => panel!(six_by_16, four_by_16, two_by_16, one_by_16),
+            2 => panel!(six_by_8, four_by_8, two_by_8, one_by_8),
             vectors => unreachable!("a panel of {vectors} vectors"),
         }
     }
 }
-
-/// The loop over tiles for panels of one width.
-macro_rules! run_panel {
-    ($name:ident, $store:ident, $six:ident, $four:ident, $two:ident, $one:ident) => {
-        /// # Safety
-        /// As [`run`], whose checks hold.
-        #[target_feature(enable = "neon,dotprod")]
-        unsafe fn $name<const END: u8>(
-            tiles: *const u8,
-            pairs: usize,
-            count: usize,
-            panel: &PanelRef<'_>,
-            out: *mut u8,
-            out_stride: usize,
-        ) {
-            let (w, bias) = (panel.weights.as_ptr(), panel.bias.as_ptr());
-            let (multiplier, _) = panel.multiplier.as_chunks::<4>();
-            let multiplier = std::array::from_fn(|v| load_f32(&multiplier[v]));
-            let clamp = panel.clamp;
-            let (mut x, mut out, mut left) = (tiles, out, count);
-            // SAFETY: each tile is as long as `run` checked, and its pixels exist.
-            unsafe {
-                while left >= 6 {
-                    let sums = $six(x, w, bias, pairs);
-                    ClampVectors::$store::<END, 6>(&sums, &multiplier, &clamp, out, out_stride);
-                    x = x.add(tile_bytes(6, pairs));
-                    out = out.add(6 * out_stride);
-                    left -= 6;
-                }
-                if left >= 4 {
-                    let sums = $four(x, w, bias, pairs);
-                    ClampVectors::$store::<END, 4>(&sums, &multiplier, &clamp, out, out_stride);
-                    x = x.add(tile_bytes(4, pairs));
-                    out = out.add(4 * out_stride);
-                    left -= 4;
-                }
-                if left >= 2 {
-                    let sums = $two(x, w, bias, pairs);
-                    ClampVectors::$store::<END, 2>(&sums, &multiplier, &clamp, out, out_stride);
-                    x = x.add(tile_bytes(2, pairs));
-                    out = out.add(2 * out_stride);
-                    left -= 2;
-                }
-                if left > 0 {
-                    let sums = $one(x, w, bias, pairs);
-                    ClampVectors::$store::<END, 1>(&sums, &multiplier, &clamp, out, out_stride);
-                }
-            }
-        }
-    };
-}
-
-run_panel!(run_16, store_16, six_by_16, four_by_16, two_by_16, one_by_16);
-run_panel!(run_8, store_8, six_by_8, four_by_8, two_by_8, one_by_8);

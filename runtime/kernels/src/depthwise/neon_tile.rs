@@ -224,6 +224,10 @@ impl<const T: usize> Sums<T> {
         row: *const i8,
         taps: *const i8,
     ) {
+        // The compiler would load all rows at once and run out of registers: no load moves over
+        // this.
+        // SAFETY: does nothing.
+        unsafe { std::arch::asm!("", options(nostack, preserves_flags)) };
         for j in 0..K {
             let tap = I * K + j;
             // SAFETY: passed on.

@@ -3,10 +3,9 @@
 //!
 //! `sdot` adds four products of bytes, so four taps of one channel have to lie side by side. Rows
 //! of the (padded) image are therefore interleaved in pairs, each row once, as signed bytes
-//! `[column][channel][2]` ([`fill`](neondot_tile::interleave)); two neighbouring pairs give
-//! `[column][channel][4]` ([`quads`](neondot_tile::quads)), which holds every row of a window of
-//! three and four rows of a window of five. The fifth row comes from one pair at two
-//! neighbouring columns. With stride 1 the same quads serve two output rows, with weights shifted
+//! `[column][channel][2]` (`interleave`); two neighbouring pairs give `[column][channel][4]`
+//! (`quads`), which holds every row of a window of three and four rows of a window of five. The
+//! fifth row comes from one pair at two neighbouring columns. With stride 1 the same quads serve two output rows, with weights shifted
 //! by one row. Padding is written into the ring, so the inner loop knows no borders.
 
 use std::ops::Range;

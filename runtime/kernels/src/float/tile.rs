@@ -228,16 +228,16 @@ unsafe fn add_products<S: Simd, const M: usize, const N: usize>(
     panel: *const S::C,
     depth: usize,
 ) {
-    let (mut from, mut panel) = (from, panel);
-    for _ in 0..depth / S::DEPTH {
-        // SAFETY: whole groups of `DEPTH` values within `depth`.
-        unsafe {
-            let rows = std::array::from_fn(|m| s.load_row(from.add(m * stride)));
-            s.multiply(acc, &rows, panel);
-        }
-        from = from.wrapping_add(S::DEPTH);
-        panel = panel.wrapping_add(S::DEPTH * N * S::LANES);
+    let mut panel = panel;
+    let mut next = [from; M];
+    for (m, next) in next.iter_mut().enumerate() {
+        *next = s.apart(next.wrapping_add(m * stride));
     }
+    let groups = depth / S::DEPTH;
+    // SAFETY: whole groups of `DEPTH` values within `depth`.
+    unsafe { s.multiply_all(acc, &mut next, panel, groups) };
+    panel = panel.wrapping_add(groups * S::DEPTH * N * S::LANES);
+    let mut from = from.wrapping_add(groups * S::DEPTH);
     for _ in 0..depth % S::DEPTH {
         for n in 0..N {
             // SAFETY: one value of each row, and one row of the panel.

@@ -109,7 +109,8 @@ impl<'a> Context<'a> {
         let norm = weights::batch_norm(self.index, node)
             .filter(|norm| norm.len() == channels)
             .ok_or("its parameters are not finite constants")?;
-        let mut weights = FloatWeights { values: vec![1.0; channels], bias: vec![0.0; channels] };
+        let mut weights =
+            FloatWeights { values: vec![1.0; channels], bias: vec![0.0; channels], pending: None };
         weights::fold(&mut weights, &norm);
         let shape = ConvShape {
             out_c: channels,

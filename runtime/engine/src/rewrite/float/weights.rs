@@ -3,8 +3,8 @@
 use super::super::constants;
 use super::super::params::Why;
 use crate::graph::{GraphIndex, float, input, int};
-use crate::onnx::NodeProto;
-use crate::region::FloatWeights;
+use crate::onnx::{NodeProto, tensor_proto::DataType};
+use crate::region::{FloatWeights, Pending};
 use crate::tensor;
 
 /// A constant: its dimensions and its elements.
@@ -41,13 +41,28 @@ pub(super) fn per_channel(
     fits.then_some(values)
 }
 
+/// Weights left where they are, if that is a float initializer: its dimensions.
+fn pending(index: &GraphIndex<'_>, value: &str) -> Option<(Vec<usize>, Pending)> {
+    let tensor = index.constant(value).filter(|t| !t.raw_data.is_empty())?;
+    let float = tensor::data_type(tensor).ok()? == DataType::Float;
+    let stored = index.producer(value).is_none() && tensor::check(tensor).is_ok();
+    let pending = Pending { initializer: value.to_owned(), factors: Vec::new() };
+    (float && stored).then(|| Some((tensor::shape(tensor).ok()?.0, pending)))?
+}
+
 /// Weights and bias of a convolution, and the dimensions of the weights.
 pub(super) fn conv(
     index: &GraphIndex<'_>,
     node: &NodeProto,
 ) -> Result<(Vec<usize>, FloatWeights), Why> {
-    let (dims, values) =
-        input(node, 1).and_then(|v| real(index, v)).ok_or("its weights are not constant")?;
+    let name = input(node, 1).ok_or("it has no weights")?;
+    let (dims, values, pending) = match pending(index, name) {
+        Some((dims, pending)) => (dims, Vec::new(), Some(pending)),
+        None => {
+            let (dims, values) = real(index, name).ok_or("its weights are not constant")?;
+            (dims, values, None)
+        }
+    };
     let out = *dims.first().filter(|d| **d > 0).ok_or("its weights are empty")?;
     let bias = match input(node, 2) {
         None => vec![0.0; out],
@@ -56,7 +71,7 @@ pub(super) fn conv(
     if bias.len() != out {
         return Err(format!("its bias has {} elements for {out} channels", bias.len()));
     }
-    Ok((dims, FloatWeights { values, bias }))
+    Ok((dims, FloatWeights { values, bias, pending }))
 }
 
 /// Weights and bias of a Gemm or MatMul, `[out][in]`, and the number of input features.
@@ -68,14 +83,22 @@ pub(super) fn linear(
     if gemm && int(node, "transA").unwrap_or(0) != 0 {
         return Err("Gemm with transA".into());
     }
-    let (dims, mut values) =
-        input(node, 1).and_then(|v| real(index, v)).ok_or("its weights are not constant")?;
+    let name = input(node, 1).ok_or("it has no weights")?;
+    let alpha = if gemm { float(node, "alpha").unwrap_or(1.0) } else { 1.0 };
+    let transposed = gemm && int(node, "transB").unwrap_or(0) != 0;
+    let as_it_is = transposed && alpha == 1.0;
+    let (dims, mut values, pending) = match pending(index, name).filter(|_| as_it_is) {
+        Some((dims, pending)) => (dims, Vec::new(), Some(pending)),
+        None => {
+            let (dims, values) = real(index, name).ok_or("its weights are not constant")?;
+            (dims, values, None)
+        }
+    };
     let &[rows, columns] = dims.as_slice() else {
         return Err("its weights are not a matrix".into());
     };
-    let transposed = gemm && int(node, "transB").unwrap_or(0) != 0;
     let (in_features, out) = if transposed { (columns, rows) } else { (rows, columns) };
-    if values.is_empty() {
+    if rows * columns == 0 {
         return Err("its weights are empty".into());
     }
     if !transposed {
@@ -88,12 +111,11 @@ pub(super) fn linear(
             .ok_or("what it adds is not constant, or not one number a class")?,
     };
     if gemm {
-        let (alpha, beta) =
-            (float(node, "alpha").unwrap_or(1.0), float(node, "beta").unwrap_or(1.0));
+        let beta = float(node, "beta").unwrap_or(1.0);
         values.iter_mut().for_each(|v| *v *= alpha);
         bias.iter_mut().for_each(|v| *v *= beta);
     }
-    Ok((in_features, FloatWeights { values, bias }))
+    Ok((in_features, FloatWeights { values, bias, pending }))
 }
 
 /// Factor and addend a channel of a BatchNormalization node.
@@ -118,10 +140,7 @@ pub(super) fn batch_norm(index: &GraphIndex<'_>, node: &NodeProto) -> Option<Vec
 
 /// Weights that give what a normalisation makes of the result.
 pub(super) fn fold(weights: &mut FloatWeights, channels: &[[f64; 2]]) {
-    let inner = weights.values.len() / channels.len().max(1);
-    for (filter, [factor, _]) in weights.values.chunks_exact_mut(inner.max(1)).zip(channels) {
-        filter.iter_mut().for_each(|w| *w = (f64::from(*w) * factor) as f32);
-    }
+    weights.scale(channels.iter().map(|[factor, _]| *factor).collect());
     for (bias, [factor, addend]) in weights.bias.iter_mut().zip(channels) {
         *bias = (f64::from(*bias) * factor + addend) as f32;
     }

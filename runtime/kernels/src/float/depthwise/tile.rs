@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use crate::ConvGeometry;
 use crate::float::Element;
-use crate::float::simd::{Epilogue, Io, MAX_LANES};
+use crate::float::simd::{Epilogue, Io, MAX_LANES, Simd, Vectorized};
 
-/// Output columns of a tile.
-pub(super) const COLUMNS: usize = 8;
+/// Output columns of a tile. Images of 224 x 224 have rows of 112, 56, 28, 14 and 7 pixels, and
+/// registers hold the sums of 7 columns, a filter row of 5 and what is read.
+pub(super) const COLUMNS: usize = 7;
 
 /// One output row of a group of channels.
 pub(super) struct Line<'a, T, C> {
@@ -132,7 +133,7 @@ unsafe fn tile<
                         }
                     }
                 }
-            }; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18);
+            }; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
             row = row.wrapping_add(g.dilation_h * g.in_w * g.in_c);
             weights = weights.wrapping_add(KERNEL * width);
         }
@@ -199,12 +200,36 @@ unsafe fn finish<S: Io<T>, T: Element, const VECTORS: usize, const COUNT: usize>
             output = output.wrapping_add(g.out_c);
         }
     } else {
-        for acc in acc.iter().take(count) {
+        s.vectorize(Finish { s, acc, output, stride: g.out_c, count, epilogue });
+    }
+}
+
+/// The end of a tile whose activation is a longer computation: not inlined, and `acc` is a copy,
+/// so that the sums themselves stay in registers.
+struct Finish<'a, S: Simd, T, const VECTORS: usize, const COUNT: usize> {
+    s: S,
+    acc: [[S::V; VECTORS]; COUNT],
+    output: *mut T,
+    stride: usize,
+    count: usize,
+    epilogue: &'a Epilogue<S::C>,
+}
+
+impl<S: Io<T>, T: Element, const VECTORS: usize, const COUNT: usize> Vectorized
+    for Finish<'_, S, T, VECTORS, COUNT>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let mut output = self.output;
+        for acc in self.acc.iter().take(self.count) {
             for (v, &acc) in acc.iter().enumerate() {
-                // SAFETY: a vector of a column of the row.
-                unsafe { s.write(output.add(v * S::LANES), epilogue.apply(s, acc)) };
+                let value = self.epilogue.apply(self.s, acc);
+                // SAFETY: a vector of a column of the row that `finish`'s caller vouches for.
+                unsafe { self.s.write(output.add(v * S::LANES), value) };
             }
-            output = output.wrapping_add(g.out_c);
+            output = output.wrapping_add(self.stride);
         }
     }
 }

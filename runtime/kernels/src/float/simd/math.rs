@@ -22,6 +22,13 @@ pub(super) fn sigmoid<S: Exp>(s: S, x: S::V) -> S::V {
     s.div(one, s.add(one, exp_of_negative(s, x)))
 }
 
+/// `x * sigmoid(x)`, with the smallest `x` -87 as there.
+#[inline(always)]
+pub(super) fn silu<S: Exp>(s: S, x: S::V) -> S::V {
+    let x = s.max(x, s.splat(SIGMOID_MIN));
+    s.mul(x, sigmoid(s, x))
+}
+
 /// `exp(-x)` for `x` in -87..=87, as at the ends beyond, with at most 2 units in the last place of
 /// error.
 ///
@@ -75,10 +82,7 @@ impl<C: Element> Epilogue<C> {
             Activation::Relu | Activation::Clamp { .. } => {
                 bound(s, x, s.splat(self.min), s.splat(self.max))
             }
-            Activation::Silu => {
-                let x = s.max(x, s.splat(C::from_f32(SIGMOID_MIN)));
-                s.mul(x, s.sigmoid(x))
-            }
+            Activation::Silu => s.silu(x),
             Activation::Sigmoid => s.sigmoid(x),
             Activation::HardSwish => {
                 let x = s.max(x, s.splat(C::from_f32(-3.0)));

@@ -10,6 +10,8 @@ mod math;
 mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_fp16;
+#[cfg(target_arch = "aarch64")]
+mod neon_loop;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -89,6 +91,43 @@ pub trait Simd: Copy + Send + Sync + 'static {
         panel: *const Self::C,
     );
 
+    /// [`Simd::multiply`] for `groups` groups of `DEPTH` values, advancing the rows' pointers
+    /// `next`.
+    ///
+    /// # Safety
+    /// The rows must be valid for reads of `groups * DEPTH` values each, `panel` of as many rows
+    /// of `N` vectors.
+    #[inline(always)]
+    unsafe fn multiply_all<const M: usize, const N: usize>(
+        self,
+        acc: &mut [[Self::V; N]; M],
+        next: &mut [*const Self::C; M],
+        mut panel: *const Self::C,
+        groups: usize,
+    ) {
+        for _ in 0..groups {
+            // SAFETY: the caller vouches for rows and panel.
+            unsafe {
+                let mut rows = [self.load_row(next[0]); M];
+                for m in 1..M {
+                    rows[m] = self.load_row(next[m]);
+                }
+                self.multiply(acc, &rows, panel);
+            }
+            for next in next.iter_mut() {
+                *next = next.wrapping_add(Self::DEPTH);
+            }
+            panel = panel.wrapping_add(Self::DEPTH * N * Self::LANES);
+        }
+    }
+
+    /// `from`, as if from elsewhere, so that rows get pointers of their own that loads advance.
+    /// No instruction.
+    #[inline(always)]
+    fn apart<P>(self, from: *const P) -> *const P {
+        from
+    }
+
     /// All values equal.
     fn splat(self, value: Self::C) -> Self::V;
     /// `acc + a * b`, rounded once.
@@ -103,6 +142,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn min(self, x: Self::V, bound: Self::V) -> Self::V;
     /// [`super::Activation::Sigmoid`]
     fn sigmoid(self, x: Self::V) -> Self::V;
+    /// [`super::Activation::Silu`]
+    fn silu(self, x: Self::V) -> Self::V;
 }
 
 /// Loads and stores activations of type `T`, converting them to the type of arithmetic and back.

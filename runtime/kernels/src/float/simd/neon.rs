@@ -1,10 +1,12 @@
 //! NEON, in `f32`.
 
 use std::arch::aarch64::*;
+use std::arch::asm;
 
 use half::f16;
 
 use super::math::{self, Exp};
+use super::neon_loop::multiply_7x3;
 use super::{Io, Simd, Vectorized};
 use crate::isa::Neon;
 
@@ -23,7 +25,7 @@ impl Simd for Neon {
     const LANES: usize = 4;
     const DEPTH: usize = 4;
     const PANEL: usize = 3;
-    const ROWS: [usize; 3] = [8, 8, 6];
+    const ROWS: [usize; 3] = [8, 8, 7];
     const BLOCK: usize = usize::MAX;
     const DEPTHWISE_VECTORS: usize = 2;
 
@@ -79,6 +81,59 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn apart<P>(self, mut from: *const P) -> *const P {
+        // SAFETY: no instruction.
+        unsafe {
+            asm!("/* {0} */", inout(reg) from, options(pure, nomem, nostack, preserves_flags));
+        }
+        from
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_all<const M: usize, const N: usize>(
+        self,
+        acc: &mut [[float32x4_t; N]; M],
+        next: &mut [*const f32; M],
+        mut panel: *const f32,
+        groups: usize,
+    ) {
+        if M == 7 && N == 3 {
+            if groups == 0 {
+                return;
+            }
+            let mut groups = groups;
+            // SAFETY: the arrays have these lengths, as just seen, and both kinds of registers are
+            // 16 bytes of anything; the caller vouches for rows and panel, the token for the
+            // instructions.
+            unsafe {
+                let acc = &mut *(&raw mut *acc).cast::<[[float32x4_t; 3]; 7]>();
+                let next = &mut *(&raw mut *next).cast::<[*const f32; 7]>();
+                multiply_7x3!(
+                    "4s", "s", acc, next, panel, groups,
+                    (0: 0, 0: 1, 0: 2, 1: 0)
+                    (1: 1, 1: 2, 2: 0, 2: 1)
+                    (2: 2, 3: 0, 3: 1, 3: 2)
+                );
+            }
+            return;
+        }
+        for _ in 0..groups {
+            // SAFETY: the caller vouches for rows and panel.
+            unsafe {
+                let mut rows = [self.load_row(next[0]); M];
+                for m in 1..M {
+                    rows[m] = self.load_row(next[m]);
+                }
+                self.multiply(acc, &rows, panel);
+            }
+            for next in next.iter_mut() {
+                *next = next.wrapping_add(Self::DEPTH);
+            }
+            panel = panel.wrapping_add(Self::DEPTH * N * Self::LANES);
+        }
+    }
+
+    #[inline(always)]
     fn splat(self, value: f32) -> float32x4_t {
         // SAFETY: the token proves the instruction.
         unsafe { vdupq_n_f32(value) }
@@ -117,6 +172,11 @@ impl Simd for Neon {
     #[inline(always)]
     fn sigmoid(self, x: float32x4_t) -> float32x4_t {
         math::sigmoid(self, x)
+    }
+
+    #[inline(always)]
+    fn silu(self, x: float32x4_t) -> float32x4_t {
+        math::silu(self, x)
     }
 }
 

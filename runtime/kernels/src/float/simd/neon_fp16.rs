@@ -4,10 +4,12 @@
 #![allow(unknown_lints, inline_always_mismatching_target_features)]
 
 use std::arch::aarch64::*;
+use std::arch::asm;
 
 use half::f16;
 
 use super::math;
+use super::neon_loop::multiply_7x3;
 use super::{Io, Simd, Vectorized};
 use crate::float::F16_BLOCK;
 use crate::isa::NeonFp16;
@@ -43,7 +45,7 @@ impl Simd for NeonFp16 {
     const LANES: usize = 8;
     const DEPTH: usize = 8;
     const PANEL: usize = 3;
-    const ROWS: [usize; 3] = [8, 8, 6];
+    const ROWS: [usize; 3] = [8, 8, 7];
     const BLOCK: usize = F16_BLOCK;
     const DEPTHWISE_VECTORS: usize = 2;
 
@@ -99,6 +101,62 @@ impl Simd for NeonFp16 {
     }
 
     #[inline(always)]
+    fn apart<P>(self, mut from: *const P) -> *const P {
+        // SAFETY: no instruction.
+        unsafe {
+            asm!("/* {0} */", inout(reg) from, options(pure, nomem, nostack, preserves_flags));
+        }
+        from
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_all<const M: usize, const N: usize>(
+        self,
+        acc: &mut [[float16x8_t; N]; M],
+        next: &mut [*const f16; M],
+        mut panel: *const f16,
+        groups: usize,
+    ) {
+        if M == 7 && N == 3 {
+            if groups == 0 {
+                return;
+            }
+            let mut groups = groups;
+            // SAFETY: the arrays have these lengths, as just seen, and both kinds of registers are
+            // 16 bytes of anything; the caller vouches for rows and panel, the token for the
+            // instructions.
+            unsafe {
+                let acc = &mut *(&raw mut *acc).cast::<[[uint16x8_t; 3]; 7]>();
+                let next = &mut *(&raw mut *next).cast::<[*const f16; 7]>();
+                multiply_7x3!(
+                    "8h", "h", acc, next, panel, groups,
+                    (0: 0, 0: 1, 0: 2, 1: 0)
+                    (1: 1, 1: 2, 2: 0, 2: 1)
+                    (2: 2, 3: 0, 3: 1, 3: 2)
+                    (4: 0, 4: 1, 4: 2, 5: 0)
+                    (5: 1, 5: 2, 6: 0, 6: 1)
+                    (6: 2, 7: 0, 7: 1, 7: 2)
+                );
+            }
+            return;
+        }
+        for _ in 0..groups {
+            // SAFETY: the caller vouches for rows and panel.
+            unsafe {
+                let mut rows = [self.load_row(next[0]); M];
+                for m in 1..M {
+                    rows[m] = self.load_row(next[m]);
+                }
+                self.multiply(acc, &rows, panel);
+            }
+            for next in next.iter_mut() {
+                *next = next.wrapping_add(Self::DEPTH);
+            }
+            panel = panel.wrapping_add(Self::DEPTH * N * Self::LANES);
+        }
+    }
+
+    #[inline(always)]
     fn splat(self, value: f16) -> float16x8_t {
         // SAFETY: the token proves the instruction.
         unsafe { vreinterpretq_f16_u16(vdupq_n_u16(value.to_bits())) }
@@ -140,6 +198,14 @@ impl Simd for NeonFp16 {
         let [low, high] = self.widen(x);
         let neon = self.neon();
         self.narrow([math::sigmoid(neon, low), math::sigmoid(neon, high)])
+    }
+
+    /// In `f32`, rounded once: the sigmoid alone would be a denormal below -9.7.
+    #[inline(always)]
+    fn silu(self, x: float16x8_t) -> float16x8_t {
+        let [low, high] = self.widen(x);
+        let neon = self.neon();
+        self.narrow([math::silu(neon, low), math::silu(neon, high)])
     }
 }
 

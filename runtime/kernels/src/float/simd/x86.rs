@@ -153,6 +153,11 @@ macro_rules! simd {
             fn sigmoid(self, x: $vector) -> $vector {
                 math::sigmoid(self, x)
             }
+
+            #[inline(always)]
+            fn silu(self, x: $vector) -> $vector {
+                math::silu(self, x)
+            }
         }
     };
 }

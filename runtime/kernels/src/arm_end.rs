@@ -1,0 +1,113 @@
+//! The end of requantization as text for inline assembly, for kernels whose whole loop over tiles
+//! is one piece of assembly. The same steps as [`crate::arm::ClampVectors`].
+
+use crate::Requantize;
+use crate::requantize::folded_bias;
+
+/// Most channels of one panel.
+pub(crate) const MAX_COLS: usize = 16;
+
+/// What ends the sums of one panel, laid out for assembly that has its address as `{end}`.
+#[repr(C, align(64))]
+pub(crate) struct End {
+    /// At 0: what sums begin with.
+    bias: [i32; MAX_COLS],
+    /// At 64.
+    multiplier: [f32; MAX_COLS],
+    /// At 128, 144 and 160.
+    zero_point: [i16; 8],
+    min: [u8; 16],
+    max: [u8; 16],
+}
+
+impl End {
+    /// For `cols` channels from `first` on, whose weights `row(c)` gives; activations are less
+    /// `zero_point - z` of what the layer's zero point `z` is relative to. Other channels are 0.
+    pub(crate) fn new<'a>(
+        output: &Requantize,
+        first: usize,
+        cols: usize,
+        zero_point: i32,
+        row: impl Fn(usize) -> &'a [i16],
+    ) -> End {
+        let (mut bias, mut multiplier) = ([0; MAX_COLS], [0.0; MAX_COLS]);
+        for c in 0..cols {
+            bias[c] = folded_bias(row(c), zero_point, output.bias[first + c]);
+            multiplier[c] = output.multiplier[first + c];
+        }
+        End {
+            bias,
+            multiplier,
+            zero_point: [i16::from(output.zero_point); 8],
+            min: [output.min; 16],
+            max: [output.max; 16],
+        }
+    }
+}
+
+/// Loads what [`end_row`] needs into v25 to v31, for two or four vectors of channels.
+macro_rules! end_load {
+    (plain 2) => { "ldp q28, q29, [{end}, #64]\n" };
+    (plain 4) => { "ldp q28, q29, [{end}, #64]\nldp q30, q31, [{end}, #96]\n" };
+    ($kind:tt $vectors:tt) => {
+        concat!(
+            $crate::arm_end::end_load!(plain $vectors),
+            "ldp q27, q26, [{end}, #128]\nldr q25, [{end}, #160]\n"
+        )
+    };
+}
+pub(crate) use end_load;
+
+/// Ends the sums of one pixel in the given registers, and stores its channels at `{out}`, which
+/// then moves on by `{stride}`. The first word is the name of an [`crate::arm::Ending`].
+macro_rules! end_row {
+    ($kind:tt [$a:tt, $b:tt, $c:tt, $d:tt]) => {
+        concat!(
+            $crate::arm_end::end_row!(@scale $a "v28" $b "v29" $c "v30" $d "v31"),
+            $crate::arm_end::end_row!(@words $kind $a $b),
+            $crate::arm_end::end_row!(@words $kind $c $d),
+            "sqxtun ", $a, ".8b, ", $a, ".8h\n",
+            "sqxtun2 ", $a, ".16b, ", $c, ".8h\n",
+            $crate::arm_end::end_row!(@clamp $kind $a),
+            "st1 {{", $a, ".16b}}, [{out}], {stride}\n"
+        )
+    };
+    ($kind:tt [$a:tt, $b:tt]) => {
+        concat!(
+            $crate::arm_end::end_row!(@scale $a "v28" $b "v29"),
+            $crate::arm_end::end_row!(@words $kind $a $b),
+            "sqxtun ", $a, ".8b, ", $a, ".8h\n",
+            $crate::arm_end::end_row!(@clamp $kind $a),
+            "st1 {{", $a, ".8b}}, [{out}], {stride}\n"
+        )
+    };
+    (@scale $($acc:tt $multiplier:tt)+) => {
+        concat!(
+            $("scvtf ", $acc, ".4s, ", $acc, ".4s\n",)+
+            $("fmul ", $acc, ".4s, ", $acc, ".4s, ", $multiplier, ".4s\n",)+
+            $("fcvtns ", $acc, ".4s, ", $acc, ".4s\n",)+
+        )
+    };
+    (@words plain $a:tt $b:tt) => { concat!("uzp1 ", $a, ".8h, ", $a, ".8h, ", $b, ".8h\n") };
+    (@words fitting $a:tt $b:tt) => {
+        concat!(
+            "uzp1 ", $a, ".8h, ", $a, ".8h, ", $b, ".8h\n",
+            "add ", $a, ".8h, ", $a, ".8h, v27.8h\n"
+        )
+    };
+    (@words saturating $a:tt $b:tt) => {
+        concat!(
+            "sqxtn ", $a, ".4h, ", $a, ".4s\n",
+            "sqxtn2 ", $a, ".8h, ", $b, ".4s\n",
+            "sqadd ", $a, ".8h, ", $a, ".8h, v27.8h\n"
+        )
+    };
+    (@clamp plain $a:tt) => { "" };
+    (@clamp $kind:tt $a:tt) => {
+        concat!(
+            "umax ", $a, ".16b, ", $a, ".16b, v26.16b\n",
+            "umin ", $a, ".16b, ", $a, ".16b, v25.16b\n"
+        )
+    };
+}
+pub(crate) use end_row;
