@@ -41,7 +41,7 @@ struct Found<'a> {
 
 /// What becomes of a node.
 enum Rule<'a> {
-    Step(Found<'a>),
+    Step(Box<Found<'a>>),
     /// The second value is the first one.
     Same(&'a str, &'a str),
 }

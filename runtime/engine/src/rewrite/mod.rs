@@ -43,6 +43,7 @@ pub(crate) struct Rewritten {
 }
 
 /// Something that runs: a node as it is, or a step of a region.
+#[allow(clippy::large_enum_variant, reason = "a few hundred, and only while a model is loaded")]
 enum Item {
     Node(NodeProto),
     Step(Step),

@@ -15,7 +15,7 @@ use crate::tensor;
 impl<'a> Context<'a> {
     /// The rule for a node, or why there is none.
     pub(super) fn rule(&self, node: &'a NodeProto) -> Result<Rule<'a>, Why> {
-        let step = |found: Result<Found<'a>, Why>| found.map(Rule::Step);
+        let step = |found: Result<Found<'a>, Why>| found.map(|f| Rule::Step(Box::new(f)));
         match node.op_type.as_str() {
             "Conv" => step(self.conv(node)),
             "Gemm" | "MatMul" => step(self.linear(node)),
@@ -233,7 +233,8 @@ impl<'a> Context<'a> {
             return Ok(Rule::Same(source, output));
         }
         let kind = FloatKind::View { flat: result.len() == 2 };
-        Ok(Rule::Step(Found { kind, inputs: vec![source], output, absorbed: Vec::new() }))
+        let found = Found { kind, inputs: vec![source], output, absorbed: Vec::new() };
+        Ok(Rule::Step(Box::new(found)))
     }
 
     /// What shape a node gives a value of one pixel, (batch, channels) or (batch, channels, 1, 1).
