@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Let onnxruntime judge an imported model.
 
-    judge.py golden MODEL.onnx PREPARED -o DIR # writes DIR/NAME.json: expected outputs
+    judge.py golden MODEL.onnx -o DIR          # writes DIR/NAME.json: expected outputs
     judge.py compare MODEL.onnx REFERENCE.onnx # largest difference of the outputs of two models
     judge.py accuracy MODEL.onnx...            # top-1 and top-5 on $KINGLET_DATA/validation
 
@@ -11,10 +11,8 @@ Format of the expected outputs:
     {"model": NAME, "parent_sha256": hash of the weights file, "runtime": "onnxruntime VERSION",
      "samples": [{"file": NAME, "largest": L, "top5": [[class, logit], ...]}, ...]}
 `largest` is the largest absolute value of all outputs, by which differences are divided. A file is
-one of the first 50 of validation/, sorted by name. Its samples come from the folder PREPARED, written by
-`cargo run --release --example prepare -- MODEL.onnx PREPARED PHOTOGRAPH...`: JPEG decoders differ
-by a step here and there, which would drown what is judged here, the import and the arithmetic
-(`compare` and `accuracy` decode with Pillow). A file `synthetic:K` is no file: of a picture as large as the model's input, the RGB sample
+one of the first 50 of validation/, sorted by name, decoded and resized by Pillow, whose samples the
+engine's are bit for bit. A file `synthetic:K` is no file: of a picture as large as the model's input, the RGB sample
 at row y, column x, channel c is (7*y + 13*x + 31*c + K*x*y) mod 256; only mean and std apply.
 """
 import argparse
@@ -86,11 +84,10 @@ def photographs():
     return sorted(p for p in validation().iterdir() if p.suffix == ".jpg")[:PHOTOGRAPHS]
 
 
-def golden(path, prepared, folder):
+def golden(path, folder):
     model = Model(path)
     inputs = [(f"synthetic:{k}", model.synthetic(k)) for k in range(SYNTHETIC)]
-    crops = [(p.name, pathlib.Path(prepared) / f"{p.stem}.ppm") for p in photographs()]
-    inputs += [(name, np.asarray(Image.open(crop))) for name, crop in crops]
+    inputs += [(p.name, model.picture(p)) for p in photographs()]
     samples = []
     for name, picture in inputs:
         outputs = model.run(picture)
@@ -137,7 +134,6 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 commands = parser.add_subparsers(dest="command", required=True)
 one = commands.add_parser("golden")
 one.add_argument("model")
-one.add_argument("prepared")
 one.add_argument("-o", default=str(pathlib.Path(__file__).parent))
 two = commands.add_parser("compare")
 two.add_argument("model")
@@ -146,7 +142,7 @@ three = commands.add_parser("accuracy")
 three.add_argument("models", nargs="+")
 arguments = parser.parse_args()
 if arguments.command == "golden":
-    golden(arguments.model, arguments.prepared, arguments.o)
+    golden(arguments.model, arguments.o)
 elif arguments.command == "compare":
     compare(arguments.model, arguments.reference)
 else:
