@@ -137,6 +137,11 @@ fn fused_sets() -> usize {
     Isa::available().iter().filter(|isa| ["avx512-vnni"].contains(&isa.name())).count() * 2
 }
 
+/// Whether a pointwise layer with a blocked input has a kernel for the instruction set.
+fn reads_blocks(isa: Isa) -> bool {
+    isa.name() == "avx512-vnni"
+}
+
 #[test]
 fn inverted_residuals_of_all_sizes() {
     let mut seed = 0;
@@ -225,6 +230,8 @@ fn projections_add_the_residual_before_rounding_and_read_blocks() {
             let conv =
                 Conv::with_options(isa, g, &weights, input, output.clone(), options).unwrap();
             let what = format!("{} {g:?} blocked {blocked_input}", conv.kernel());
+            let scalar = isa == Isa::Scalar || (blocked_input && !reads_blocks(isa));
+            assert_eq!(conv.kernel().contains("scalar"), scalar, "{isa:?} {what}");
             let source = if blocked_input { &blocks } else { &image };
             let split = pixels / 3;
             for range in [0..pixels, 0..split, split..pixels] {

@@ -65,7 +65,7 @@ impl Panel {
             schedule.lay_out(|c, k| weight(c, k) as i8, vectors, as_bytes_mut(packed));
         });
         let zero_point = i32::from(layer.input.zero_point) - i32::from(middle);
-        let end = End::new(&layer.output, first, cols, zero_point, row);
+        let end = End::new((&layer.output, layer.options.residual), first, cols, zero_point, row);
         Panel { first, cols, vectors, weights, schedule, end }
     }
 }
@@ -93,7 +93,10 @@ impl Kernel {
             block: (BLOCK_BYTES / tile::tiles_bytes(ROWS, steps) * ROWS).max(ROWS),
             lines: Lines::new(&g),
             panels: firsts.map(|n| Panel::new(layer, depth, n, middle)).collect(),
-            ending: Ending::of(&layer.output, reach),
+            ending: match layer.options.residual {
+                Some(_) => Ending::ADDING,
+                None => Ending::of(&layer.output, reach),
+            },
         }
     }
 
@@ -105,14 +108,19 @@ impl Kernel {
         }
     }
 
+    /// A residual is copied to the output first: the ending of a tile finds it there.
     pub(super) fn run(
         &self,
         input: &[u8],
+        residual: Option<&[u8]>,
         range: Range<usize>,
         output: &mut [u8],
         scratch: &mut Scratch,
     ) {
         if let Some(lines) = &self.lines {
+            if let Some(residual) = residual {
+                output.copy_from_slice(residual);
+            }
             self.run_lines(lines, input, range, output, scratch);
             return;
         }
@@ -120,6 +128,9 @@ impl Kernel {
         for (index, out) in output.chunks_mut(self.block * out_c).enumerate() {
             let start = range.start + index * self.block;
             let pixels = start..start + out.len() / out_c;
+            if let Some(residual) = residual {
+                out.copy_from_slice(&residual[index * self.block * out_c..][..out.len()]);
+            }
             let tiles = self.pack(input, pixels, scratch);
             self.run_tiles(tiles, out);
         }
@@ -204,6 +215,7 @@ impl Kernel {
             match self.ending {
                 Ending::PLAIN => self.run_panel::<{ Ending::PLAIN }>(tiles, panel, out),
                 Ending::FITTING => self.run_panel::<{ Ending::FITTING }>(tiles, panel, out),
+                Ending::ADDING => self.run_panel::<{ Ending::ADDING }>(tiles, panel, out),
                 _ => self.run_panel::<{ Ending::SATURATING }>(tiles, panel, out),
             }
         }
@@ -239,6 +251,11 @@ impl Kernel {
         for (tiles, out) in tiles.zip(out.chunks_mut(ROWS * out_c)) {
             let mut whole = [0u8; ROWS * MAX_COLS];
             let count = out.len() / out_c;
+            if END == Ending::ADDING {
+                for (to, from) in whole.chunks_exact_mut(MAX_COLS).zip(out.chunks(out_c)) {
+                    to[..panel.cols].copy_from_slice(&from[panel.first..][..panel.cols]);
+                }
+            }
             // SAFETY: the array holds all columns of all pixels of a tile.
             unsafe {
                 let to = whole.as_mut_ptr();

@@ -9,7 +9,7 @@ use super::neon_wide_tile::{Panel, Rows, run_panel};
 use super::{Layer, im2col};
 use crate::arm::{Clamp, widen};
 use crate::isa::Neon;
-use crate::{ConvGeometry, Scratch};
+use crate::{ConvGeometry, Residual, Scratch};
 
 /// Bytes of packed activations that one block may take: it stays in the first-level cache.
 const BLOCK_BYTES: usize = 16 * 1024;
@@ -26,6 +26,7 @@ pub(super) struct Kernel {
     block: usize,
     panels: Vec<Panel>,
     clamp: Clamp,
+    residual: Option<Residual>,
 }
 
 impl Kernel {
@@ -42,6 +43,7 @@ impl Kernel {
             block: (BLOCK_BYTES / (stride * size_of::<i16>()) / 12 * 12).max(12),
             panels: Panel::pack(layer, depth),
             clamp: Clamp::new(layer.output.zero_point, layer.output.min, layer.output.max),
+            residual: layer.options.residual,
         }
     }
 
@@ -53,9 +55,11 @@ impl Kernel {
         }
     }
 
+    /// A residual is copied to the output first: the ending of a tile finds it there.
     pub(super) fn run(
         &self,
         input: &[u8],
+        residual: Option<&[u8]>,
         range: Range<usize>,
         output: &mut [u8],
         scratch: &mut Scratch,
@@ -64,9 +68,12 @@ impl Kernel {
         for (index, out) in output.chunks_mut(self.block * out_c).enumerate() {
             let start = range.start + index * self.block;
             let pixels = start..start + out.len() / out_c;
+            if let Some(residual) = residual {
+                out.copy_from_slice(&residual[index * self.block * out_c..][..out.len()]);
+            }
             let rows = self.pack_rows(input, pixels, scratch);
             for panel in &self.panels {
-                run_panel(self.token, rows, panel, &self.clamp, out, out_c);
+                run_panel(self.token, rows, panel, (&self.clamp, self.residual), out, out_c);
             }
         }
     }

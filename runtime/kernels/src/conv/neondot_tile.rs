@@ -180,6 +180,9 @@ macro_rules! tiles {
                     Ending::FITTING => tiles!(@asm fitting x w end pairs out stride count; $rows,
                         $vectors, $load_x, $load_w,
                         $($x $even $odd [$($w $acc),+]),+),
+                    Ending::ADDING => tiles!(@asm adding x w end pairs out stride count; $rows,
+                        $vectors, $load_x, $load_w,
+                        $($x $even $odd [$($w $acc),+]),+),
                     _ => tiles!(@asm saturating x w end pairs out stride count; $rows,
                         $vectors, $load_x, $load_w,
                         $($x $even $odd [$($w $acc),+]),+),
@@ -309,7 +312,8 @@ pub(super) struct PanelRef<'a> {
 }
 
 /// Multiplies packed tiles of `count` pixels by one panel, and writes all its channels to each
-/// pixel of `out`, `out_stride` bytes apart. `END` is an [`Ending`].
+/// pixel of `out`, `out_stride` bytes apart. `END` is an [`Ending`]; with [`Ending::ADDING`], `out`
+/// holds the residual's codes before.
 ///
 /// # Safety
 /// `out` can take the panel's channels in each pixel.
