@@ -9,6 +9,7 @@ use std::arch::aarch64::*;
 use std::ops::Range;
 
 use super::neon_lines::Lines;
+use super::neon_pixels::Pixels;
 use super::neon_tile::{self as tile, PanelRef, ROWS, STEP, Schedule};
 use super::{Layer, im2col};
 use crate::arm::Ending;
@@ -25,6 +26,7 @@ pub(super) struct Kernel {
     token: Neon,
     geometry: ConvGeometry,
     input_zero_point: u8,
+    blocked_input: bool,
     /// What packing subtracts.
     middle: u8,
     /// `kernel_h * kernel_w * in_c`.
@@ -87,6 +89,7 @@ impl Kernel {
             token,
             geometry: g,
             input_zero_point: layer.input.zero_point,
+            blocked_input: layer.options.blocked_input,
             middle,
             depth,
             steps,
@@ -182,27 +185,29 @@ impl Kernel {
         let gathered_len = if pointwise { 0 } else { self.block * depth };
         let packed_len = tile::tiles_bytes(self.block, self.steps);
         let (gathered, packed) = scratch.bytes_and_i16s(gathered_len, packed_len / 2);
-        let source = if pointwise {
-            &input[pixels.start * depth..][..count * depth]
+        let (source, first) = if self.blocked_input {
+            (Pixels::blocks(input, depth), pixels.start)
+        } else if pointwise {
+            (Pixels::image(input, depth), pixels.start)
         } else {
             let gathered = &mut gathered[..count * depth];
             let outside = self.input_zero_point;
             im2col::gather(&self.geometry, input, outside, pixels, gathered, depth);
-            gathered
+            (Pixels::image(gathered, depth), 0)
         };
         let packed = &mut as_bytes_mut(packed)[..tile::tiles_bytes(count, self.steps)];
         let tiles = packed.chunks_mut(tile::tiles_bytes(ROWS, self.steps));
-        for (from, to) in source.chunks(ROWS * depth).zip(tiles) {
-            let last = from.len() / depth - 1;
-            let pixel = |p: usize| from[p.min(last) * depth..][..depth].as_ptr();
+        let block = source.block();
+        for (i, to) in tiles.enumerate() {
+            let pixel = |p: usize| source.pixel(first + (i * ROWS + p).min(count - 1));
             // SAFETY: the token proves NEON; each pointer has `depth` bytes, and the tile room
             // for its pixels.
             unsafe {
                 if to.len() == tile::tiles_bytes(1, self.steps) {
-                    pack_tile([pixel(0)], depth, self.middle, to.as_mut_ptr());
+                    pack_tile([pixel(0)], (depth, block), self.middle, to.as_mut_ptr());
                 } else {
                     let pixels = std::array::from_fn::<_, ROWS, _>(pixel);
-                    pack_tile(pixels, depth, self.middle, to.as_mut_ptr());
+                    pack_tile(pixels, (depth, block), self.middle, to.as_mut_ptr());
                 }
             }
         }
@@ -284,21 +289,28 @@ unsafe fn pack_lines<const N: usize>(
 }
 
 /// # Safety
-/// `depth` bytes are readable at each pointer, and `to` can take the tile.
+/// `depth` bytes are readable at each pointer as [`Pixels::pixel`] says, and `to` can take the tile.
 #[target_feature(enable = "neon")]
-unsafe fn pack_tile<const N: usize>(from: [*const u8; N], depth: usize, middle: u8, to: *mut u8) {
+unsafe fn pack_tile<const N: usize>(
+    from: [*const u8; N],
+    (depth, block): (usize, usize),
+    middle: u8,
+    to: *mut u8,
+) {
     let offset = vdupq_n_u8(middle);
     let (whole, steps) = (depth / 16, depth.div_ceil(STEP));
+    let mut at = 0;
     for t in 0..whole {
         // SAFETY: 16 values of depth remain.
-        let x = from.map(|from| vsubq_u8(unsafe { vld1q_u8(from.add(t * 16)) }, offset));
+        let x = from.map(|from| vsubq_u8(unsafe { vld1q_u8(from.add(at)) }, offset));
         // SAFETY: passed on.
         unsafe { tile::expand(x, t, steps, to) };
+        at += if t % 2 == 0 { 16 } else { block - 16 };
     }
     if !depth.is_multiple_of(16) {
         let x = from.map(|from| {
             // SAFETY: the last values of depth, fewer than 16.
-            let x = unsafe { load_part(from.add(whole * 16), depth % 16) };
+            let x = unsafe { load_part(from.add(at), depth % 16) };
             vsubq_u8(x, offset)
         });
         // SAFETY: passed on.

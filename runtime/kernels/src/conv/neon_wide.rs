@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::neon_pixels::Pixels;
 use super::neon_wide_tile::{Panel, Rows, run_panel};
 use super::{Layer, im2col};
 use crate::arm::{Clamp, widen};
@@ -18,6 +19,7 @@ pub(super) struct Kernel {
     token: Neon,
     geometry: ConvGeometry,
     input_zero_point: u8,
+    blocked_input: bool,
     /// `kernel_h * kernel_w * in_c`.
     depth: usize,
     /// Values from one packed row to the next.
@@ -38,6 +40,7 @@ impl Kernel {
             token,
             geometry: g,
             input_zero_point: layer.input.zero_point,
+            blocked_input: layer.options.blocked_input,
             depth,
             stride,
             block: (BLOCK_BYTES / (stride * size_of::<i16>()) / 12 * 12).max(12),
@@ -87,10 +90,16 @@ impl Kernel {
     ) -> Rows<'s> {
         let (count, depth) = (pixels.len(), self.depth);
         let pointwise = self.geometry.is_pointwise();
-        let gathered_len = if pointwise { 0 } else { self.block * depth };
+        let gathered_len = if pointwise && !self.blocked_input { 0 } else { self.block * depth };
         let values_len = self.block * self.stride;
         let (gathered, values) = scratch.bytes_and_i16s(gathered_len, values_len);
-        let source = if pointwise {
+        let source = if self.blocked_input {
+            let from = Pixels::blocks(input, depth);
+            for (p, to) in pixels.zip(gathered.chunks_exact_mut(depth)) {
+                from.copy(p, to);
+            }
+            &gathered[..count * depth]
+        } else if pointwise {
             &input[pixels.start * depth..][..count * depth]
         } else {
             let g = &self.geometry;

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::neon_lines::Lines;
+use super::neon_pixels::Pixels;
 use super::neondot_tile::{self as tile, MAX_ROWS, PanelRef};
 use super::{Layer, im2col};
 use crate::arm::Ending;
@@ -24,6 +25,7 @@ pub(super) struct Kernel {
     token: NeonDot,
     geometry: ConvGeometry,
     input_zero_point: u8,
+    blocked_input: bool,
     /// `kernel_h * kernel_w * in_c`.
     depth: usize,
     /// Steps of 8 values of depth.
@@ -80,6 +82,7 @@ impl Kernel {
             token,
             geometry: g,
             input_zero_point: layer.input.zero_point,
+            blocked_input: layer.options.blocked_input,
             depth,
             pairs,
             block: (BLOCK_BYTES / (pairs * 8) / MAX_ROWS * MAX_ROWS).max(MAX_ROWS),
@@ -182,21 +185,23 @@ impl Kernel {
         // An odd number of pixels takes the room of one more.
         let packed_len = (self.block + 1) * self.pairs * 8;
         let (gathered, packed) = scratch.bytes_and_i16s(gathered_len, packed_len / 2);
-        let source = if pointwise {
-            &input[pixels.start * depth..][..count * depth]
+        let (source, first) = if self.blocked_input {
+            (Pixels::blocks(input, depth), pixels.start)
+        } else if pointwise {
+            (Pixels::image(input, depth), pixels.start)
         } else {
             let gathered = &mut gathered[..count * depth];
             let outside = self.input_zero_point;
             im2col::gather(&self.geometry, input, outside, pixels, gathered, depth);
-            gathered
+            (Pixels::image(gathered, depth), 0)
         };
         let packed = as_bytes_mut(packed);
         let (mut done, mut used) = (0, 0);
         while done < count {
             let rows = tile::next_rows(count - done);
             let bytes = tile::tile_bytes(rows, self.pairs);
-            let from = &source[done * depth..(done + rows) * depth];
-            tile::pack_tile(self.token, from, depth, rows, &mut packed[used..used + bytes]);
+            let pixel = |p: usize| first + done + p;
+            tile::pack_tile(self.token, &source, pixel, rows, &mut packed[used..used + bytes]);
             done += rows;
             used += bytes;
         }
