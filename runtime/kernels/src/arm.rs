@@ -44,6 +44,8 @@ impl Ending {
     pub(crate) const FITTING: u8 = 1;
     /// The same where the zero point is 0 and all codes are allowed: nothing to add or clamp.
     pub(crate) const PLAIN: u8 = 2;
+    /// For every layer with a residual, whose codes lie where the results will.
+    pub(crate) const ADDING: u8 = 3;
 
     /// The one for a layer.
     pub(crate) fn of(output: &Requantize, reach: Reach) -> u8 {

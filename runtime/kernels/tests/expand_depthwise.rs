@@ -4,7 +4,9 @@
 
 mod common;
 
-use common::{Guarded, Random, SYMMETRIC, ZERO_POINTS, assert_same};
+use common::{
+    Guarded, Random, SYMMETRIC, WEIGHT_RANGES, WIDE, WeightRange, ZERO_POINTS, assert_same,
+};
 use kinglet_kernels::conv::{BLOCK_CHANNELS, Conv, ConvOptions};
 use kinglet_kernels::depthwise::Depthwise;
 use kinglet_kernels::expand_depthwise::{ExpandDepthwise, Part};
@@ -137,6 +139,11 @@ fn fused_sets() -> usize {
     Isa::available().iter().filter(|isa| ["avx512-vnni"].contains(&isa.name())).count() * 2
 }
 
+/// Whether a pointwise layer with a blocked input has a kernel for the instruction set.
+fn reads_blocks(isa: Isa, weights: WeightRange) -> bool {
+    (isa.name() == "avx512-vnni" && weights != WIDE) || isa.name().starts_with("neon")
+}
+
 #[test]
 fn inverted_residuals_of_all_sizes() {
     let mut seed = 0;
@@ -181,7 +188,7 @@ fn what_does_not_fit_is_refused() {
 #[test]
 fn projections_add_the_residual_before_rounding_and_read_blocks() {
     let mut seed = 2000;
-    for (pixels, in_c, out_c) in [
+    let shapes = [
         (1, 32, 16),
         (13, 96, 24),
         (49, 144, 40),
@@ -191,11 +198,14 @@ fn projections_add_the_residual_before_rounding_and_read_blocks() {
         (5, 33, 9),
         (61, 48, 48),
         (6, 64, 33),
-    ] {
+    ];
+    for ((pixels, in_c, out_c), range) in
+        shapes.into_iter().flat_map(|shape| WEIGHT_RANGES.map(|range| (shape, range)))
+    {
         seed += 1;
         let mut random = Random::new(seed);
         let g = ConvGeometry::pointwise(1, pixels, in_c, out_c);
-        let weights = random.weights(in_c * out_c, SYMMETRIC);
+        let weights = random.weights(in_c * out_c, range);
         let image = random.bytes(g.input_len());
         let zero_point = random.pick(&ZERO_POINTS);
         let output = random.requantize(out_c, in_c);
@@ -225,6 +235,9 @@ fn projections_add_the_residual_before_rounding_and_read_blocks() {
             let conv =
                 Conv::with_options(isa, g, &weights, input, output.clone(), options).unwrap();
             let what = format!("{} {g:?} blocked {blocked_input}", conv.kernel());
+            let reads = reads_blocks(isa, range);
+            let scalar = isa == Isa::Scalar || (blocked_input && !reads);
+            assert_eq!(conv.kernel().contains("scalar"), scalar, "{isa:?} {what}");
             let source = if blocked_input { &blocks } else { &image };
             let split = pixels / 3;
             for range in [0..pixels, 0..split, split..pixels] {

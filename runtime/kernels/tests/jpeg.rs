@@ -85,6 +85,7 @@ fn rows_spread_as_stated() {
     let mut random = Random(0x6a70_6569);
     for isa in Isa::available() {
         let kernel = Jpeg::new(isa).unwrap();
+        assert_eq!(kernel.kernel().contains("scalar"), isa == Isa::Scalar, "{isa:?}");
         for length in (0..70).chain([475]) {
             let mut bytes = || (0..length).map(|_| (random.next() >> 24) as u8).collect::<Vec<_>>();
             let (near, far) = (bytes(), bytes());

@@ -18,15 +18,17 @@ mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_lines;
 #[cfg(target_arch = "aarch64")]
+pub(crate) mod neon_pixels;
+#[cfg(target_arch = "aarch64")]
 mod neon_tile;
 #[cfg(target_arch = "aarch64")]
 mod neon_wide;
 #[cfg(target_arch = "aarch64")]
 mod neon_wide_tile;
 #[cfg(target_arch = "aarch64")]
-mod neondot;
+pub(crate) mod neondot;
 #[cfg(target_arch = "aarch64")]
-mod neondot_tile;
+pub(crate) mod neondot_tile;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod vnni;
@@ -135,9 +137,7 @@ impl Body {
                 }
             }
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon | Isa::NeonDot
-                if reach.converts_exactly && layer.options == ConvOptions::default() =>
-            {
+            Isa::Neon | Isa::NeonDot if reach.converts_exactly => {
                 let dot = NeonDot::detect().filter(|_| isa.for_integers() == Isa::NeonDot);
                 match (Neon::detect(), dot) {
                     (Some(neon), Some(dot)) if reach.weights_fit_i8 => {
@@ -280,11 +280,11 @@ impl Conv {
             #[cfg(target_arch = "x86_64")]
             Body::Vnni(kernel) => kernel.run(input, residual, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
-            Body::Neon(kernel) => kernel.run(input, range, output, scratch),
+            Body::Neon(kernel) => kernel.run(input, residual, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
-            Body::NeonWide(kernel) => kernel.run(input, range, output, scratch),
+            Body::NeonWide(kernel) => kernel.run(input, residual, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
-            Body::NeonDot(kernel) => kernel.run(input, range, output, scratch),
+            Body::NeonDot(kernel) => kernel.run(input, residual, range, output, scratch),
         }
     }
 }

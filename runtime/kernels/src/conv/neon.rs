@@ -9,6 +9,7 @@ use std::arch::aarch64::*;
 use std::ops::Range;
 
 use super::neon_lines::Lines;
+use super::neon_pixels::Pixels;
 use super::neon_tile::{self as tile, PanelRef, ROWS, STEP, Schedule};
 use super::{Layer, im2col};
 use crate::arm::Ending;
@@ -25,6 +26,7 @@ pub(super) struct Kernel {
     token: Neon,
     geometry: ConvGeometry,
     input_zero_point: u8,
+    blocked_input: bool,
     /// What packing subtracts.
     middle: u8,
     /// `kernel_h * kernel_w * in_c`.
@@ -65,7 +67,7 @@ impl Panel {
             schedule.lay_out(|c, k| weight(c, k) as i8, vectors, as_bytes_mut(packed));
         });
         let zero_point = i32::from(layer.input.zero_point) - i32::from(middle);
-        let end = End::new(&layer.output, first, cols, zero_point, row);
+        let end = End::new((&layer.output, layer.options.residual), first, cols, zero_point, row);
         Panel { first, cols, vectors, weights, schedule, end }
     }
 }
@@ -87,13 +89,17 @@ impl Kernel {
             token,
             geometry: g,
             input_zero_point: layer.input.zero_point,
+            blocked_input: layer.options.blocked_input,
             middle,
             depth,
             steps,
             block: (BLOCK_BYTES / tile::tiles_bytes(ROWS, steps) * ROWS).max(ROWS),
             lines: Lines::new(&g),
             panels: firsts.map(|n| Panel::new(layer, depth, n, middle)).collect(),
-            ending: Ending::of(&layer.output, reach),
+            ending: match layer.options.residual {
+                Some(_) => Ending::ADDING,
+                None => Ending::of(&layer.output, reach),
+            },
         }
     }
 
@@ -105,14 +111,19 @@ impl Kernel {
         }
     }
 
+    /// A residual is copied to the output first: the ending of a tile finds it there.
     pub(super) fn run(
         &self,
         input: &[u8],
+        residual: Option<&[u8]>,
         range: Range<usize>,
         output: &mut [u8],
         scratch: &mut Scratch,
     ) {
         if let Some(lines) = &self.lines {
+            if let Some(residual) = residual {
+                output.copy_from_slice(residual);
+            }
             self.run_lines(lines, input, range, output, scratch);
             return;
         }
@@ -120,6 +131,9 @@ impl Kernel {
         for (index, out) in output.chunks_mut(self.block * out_c).enumerate() {
             let start = range.start + index * self.block;
             let pixels = start..start + out.len() / out_c;
+            if let Some(residual) = residual {
+                out.copy_from_slice(&residual[index * self.block * out_c..][..out.len()]);
+            }
             let tiles = self.pack(input, pixels, scratch);
             self.run_tiles(tiles, out);
         }
@@ -171,27 +185,29 @@ impl Kernel {
         let gathered_len = if pointwise { 0 } else { self.block * depth };
         let packed_len = tile::tiles_bytes(self.block, self.steps);
         let (gathered, packed) = scratch.bytes_and_i16s(gathered_len, packed_len / 2);
-        let source = if pointwise {
-            &input[pixels.start * depth..][..count * depth]
+        let (source, first) = if self.blocked_input {
+            (Pixels::blocks(input, depth), pixels.start)
+        } else if pointwise {
+            (Pixels::image(input, depth), pixels.start)
         } else {
             let gathered = &mut gathered[..count * depth];
             let outside = self.input_zero_point;
             im2col::gather(&self.geometry, input, outside, pixels, gathered, depth);
-            gathered
+            (Pixels::image(gathered, depth), 0)
         };
         let packed = &mut as_bytes_mut(packed)[..tile::tiles_bytes(count, self.steps)];
         let tiles = packed.chunks_mut(tile::tiles_bytes(ROWS, self.steps));
-        for (from, to) in source.chunks(ROWS * depth).zip(tiles) {
-            let last = from.len() / depth - 1;
-            let pixel = |p: usize| from[p.min(last) * depth..][..depth].as_ptr();
+        let block = source.block();
+        for (i, to) in tiles.enumerate() {
+            let pixel = |p: usize| source.pixel(first + (i * ROWS + p).min(count - 1));
             // SAFETY: the token proves NEON; each pointer has `depth` bytes, and the tile room
             // for its pixels.
             unsafe {
                 if to.len() == tile::tiles_bytes(1, self.steps) {
-                    pack_tile([pixel(0)], depth, self.middle, to.as_mut_ptr());
+                    pack_tile([pixel(0)], (depth, block), self.middle, to.as_mut_ptr());
                 } else {
                     let pixels = std::array::from_fn::<_, ROWS, _>(pixel);
-                    pack_tile(pixels, depth, self.middle, to.as_mut_ptr());
+                    pack_tile(pixels, (depth, block), self.middle, to.as_mut_ptr());
                 }
             }
         }
@@ -204,6 +220,7 @@ impl Kernel {
             match self.ending {
                 Ending::PLAIN => self.run_panel::<{ Ending::PLAIN }>(tiles, panel, out),
                 Ending::FITTING => self.run_panel::<{ Ending::FITTING }>(tiles, panel, out),
+                Ending::ADDING => self.run_panel::<{ Ending::ADDING }>(tiles, panel, out),
                 _ => self.run_panel::<{ Ending::SATURATING }>(tiles, panel, out),
             }
         }
@@ -239,6 +256,11 @@ impl Kernel {
         for (tiles, out) in tiles.zip(out.chunks_mut(ROWS * out_c)) {
             let mut whole = [0u8; ROWS * MAX_COLS];
             let count = out.len() / out_c;
+            if END == Ending::ADDING {
+                for (to, from) in whole.chunks_exact_mut(MAX_COLS).zip(out.chunks(out_c)) {
+                    to[..panel.cols].copy_from_slice(&from[panel.first..][..panel.cols]);
+                }
+            }
             // SAFETY: the array holds all columns of all pixels of a tile.
             unsafe {
                 let to = whole.as_mut_ptr();
@@ -267,21 +289,28 @@ unsafe fn pack_lines<const N: usize>(
 }
 
 /// # Safety
-/// `depth` bytes are readable at each pointer, and `to` can take the tile.
+/// `depth` bytes are readable at each pointer as [`Pixels::pixel`] says, and `to` can take the tile.
 #[target_feature(enable = "neon")]
-unsafe fn pack_tile<const N: usize>(from: [*const u8; N], depth: usize, middle: u8, to: *mut u8) {
+unsafe fn pack_tile<const N: usize>(
+    from: [*const u8; N],
+    (depth, block): (usize, usize),
+    middle: u8,
+    to: *mut u8,
+) {
     let offset = vdupq_n_u8(middle);
     let (whole, steps) = (depth / 16, depth.div_ceil(STEP));
+    let mut at = 0;
     for t in 0..whole {
         // SAFETY: 16 values of depth remain.
-        let x = from.map(|from| vsubq_u8(unsafe { vld1q_u8(from.add(t * 16)) }, offset));
+        let x = from.map(|from| vsubq_u8(unsafe { vld1q_u8(from.add(at)) }, offset));
         // SAFETY: passed on.
         unsafe { tile::expand(x, t, steps, to) };
+        at += if t % 2 == 0 { 16 } else { block - 16 };
     }
     if !depth.is_multiple_of(16) {
         let x = from.map(|from| {
             // SAFETY: the last values of depth, fewer than 16.
-            let x = unsafe { load_part(from.add(whole * 16), depth % 16) };
+            let x = unsafe { load_part(from.add(at), depth % 16) };
             vsubq_u8(x, offset)
         });
         // SAFETY: passed on.

@@ -221,6 +221,8 @@ macro_rules! tiles {
                         $vectors $x $xy $rows [$($panel)+] $($sums)+),
                     Ending::FITTING => tiles!(@asm fitting x w end parts out stride count;
                         $vectors $x $xy $rows [$($panel)+] $($sums)+),
+                    Ending::ADDING => tiles!(@asm adding x w end parts out stride count;
+                        $vectors $x $xy $rows [$($panel)+] $($sums)+),
                     _ => tiles!(@asm saturating x w end parts out stride count;
                         $vectors $x $xy $rows [$($panel)+] $($sums)+),
                 }
@@ -323,7 +325,8 @@ pub(super) struct PanelRef<'a> {
 }
 
 /// Multiplies packed tiles of `count` pixels by one panel, and writes all its channels to each
-/// pixel of `out`, `out_stride` bytes apart. `END` is an [`Ending`].
+/// pixel of `out`, `out_stride` bytes apart. `END` is an [`Ending`]; with [`Ending::ADDING`], `out`
+/// holds the residual's codes before.
 ///
 /// # Safety
 /// `out` can take the panel's channels in each pixel, and in those that the last tile has beyond

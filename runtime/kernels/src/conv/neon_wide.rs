@@ -5,11 +5,12 @@
 
 use std::ops::Range;
 
+use super::neon_pixels::Pixels;
 use super::neon_wide_tile::{Panel, Rows, run_panel};
 use super::{Layer, im2col};
 use crate::arm::{Clamp, widen};
 use crate::isa::Neon;
-use crate::{ConvGeometry, Scratch};
+use crate::{ConvGeometry, Residual, Scratch};
 
 /// Bytes of packed activations that one block may take: it stays in the first-level cache.
 const BLOCK_BYTES: usize = 16 * 1024;
@@ -18,6 +19,7 @@ pub(super) struct Kernel {
     token: Neon,
     geometry: ConvGeometry,
     input_zero_point: u8,
+    blocked_input: bool,
     /// `kernel_h * kernel_w * in_c`.
     depth: usize,
     /// Values from one packed row to the next.
@@ -26,6 +28,7 @@ pub(super) struct Kernel {
     block: usize,
     panels: Vec<Panel>,
     clamp: Clamp,
+    residual: Option<Residual>,
 }
 
 impl Kernel {
@@ -37,11 +40,13 @@ impl Kernel {
             token,
             geometry: g,
             input_zero_point: layer.input.zero_point,
+            blocked_input: layer.options.blocked_input,
             depth,
             stride,
             block: (BLOCK_BYTES / (stride * size_of::<i16>()) / 12 * 12).max(12),
             panels: Panel::pack(layer, depth),
             clamp: Clamp::new(layer.output.zero_point, layer.output.min, layer.output.max),
+            residual: layer.options.residual,
         }
     }
 
@@ -53,9 +58,11 @@ impl Kernel {
         }
     }
 
+    /// A residual is copied to the output first: the ending of a tile finds it there.
     pub(super) fn run(
         &self,
         input: &[u8],
+        residual: Option<&[u8]>,
         range: Range<usize>,
         output: &mut [u8],
         scratch: &mut Scratch,
@@ -64,9 +71,12 @@ impl Kernel {
         for (index, out) in output.chunks_mut(self.block * out_c).enumerate() {
             let start = range.start + index * self.block;
             let pixels = start..start + out.len() / out_c;
+            if let Some(residual) = residual {
+                out.copy_from_slice(&residual[index * self.block * out_c..][..out.len()]);
+            }
             let rows = self.pack_rows(input, pixels, scratch);
             for panel in &self.panels {
-                run_panel(self.token, rows, panel, &self.clamp, out, out_c);
+                run_panel(self.token, rows, panel, (&self.clamp, self.residual), out, out_c);
             }
         }
     }
@@ -80,10 +90,16 @@ impl Kernel {
     ) -> Rows<'s> {
         let (count, depth) = (pixels.len(), self.depth);
         let pointwise = self.geometry.is_pointwise();
-        let gathered_len = if pointwise { 0 } else { self.block * depth };
+        let gathered_len = if pointwise && !self.blocked_input { 0 } else { self.block * depth };
         let values_len = self.block * self.stride;
         let (gathered, values) = scratch.bytes_and_i16s(gathered_len, values_len);
-        let source = if pointwise {
+        let source = if self.blocked_input {
+            let from = Pixels::blocks(input, depth);
+            for (p, to) in pixels.zip(gathered.chunks_exact_mut(depth)) {
+                from.copy(p, to);
+            }
+            &gathered[..count * depth]
+        } else if pointwise {
             &input[pixels.start * depth..][..count * depth]
         } else {
             let g = &self.geometry;

@@ -4,6 +4,7 @@
 use std::arch::aarch64::*;
 
 use super::Layer;
+use crate::Residual;
 use crate::arm::{Clamp, load_f32, load_i32, scale};
 use crate::isa::Neon;
 use crate::requantize::folded_bias;
@@ -69,7 +70,8 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Multiplies all rows by one panel and writes its channels of `out` (`[rows][out_c]`).
+/// Multiplies all rows by one panel and writes its channels of `out` (`[rows][out_c]`), which
+/// holds the codes of a residual before.
 ///
 /// # Panics
 /// If the sizes of rows, panel and output do not agree.
@@ -77,7 +79,7 @@ pub(super) fn run_panel(
     _token: Neon,
     rows: Rows<'_>,
     panel: &Panel,
-    clamp: &Clamp,
+    end: (&Clamp, Option<Residual>),
     out: &mut [u8],
     out_c: usize,
 ) {
@@ -89,10 +91,10 @@ pub(super) fn run_panel(
         // SAFETY: the token proves NEON; each tile has as many rows as its output.
         unsafe {
             match out.len() / out_c {
-                1 => run_tile::<1>(a, rows.stride, panel, clamp, out, out_c),
-                2 => run_tile::<2>(a, rows.stride, panel, clamp, out, out_c),
-                3 => run_tile::<3>(a, rows.stride, panel, clamp, out, out_c),
-                _ => run_tile::<4>(a, rows.stride, panel, clamp, out, out_c),
+                1 => run_tile::<1>(a, rows.stride, panel, end, out, out_c),
+                2 => run_tile::<2>(a, rows.stride, panel, end, out, out_c),
+                3 => run_tile::<3>(a, rows.stride, panel, end, out, out_c),
+                _ => run_tile::<4>(a, rows.stride, panel, end, out, out_c),
             }
         }
     }
@@ -105,7 +107,7 @@ unsafe fn run_tile<const MR: usize>(
     a: *const i16,
     stride: usize,
     panel: &Panel,
-    clamp: &Clamp,
+    end: (&Clamp, Option<Residual>),
     out: &mut [u8],
     out_c: usize,
 ) {
@@ -122,11 +124,23 @@ unsafe fn run_tile<const MR: usize>(
             acc[1] = vmlal_high_s16(acc[1], w, vcombine_s16(x, x));
         }
     }
-    let clamp = clamp.vectors();
+    let (clamp, residual) = (end.0.vectors(), end.1);
     for (out, acc) in out.chunks_exact_mut(out_c).zip(acc) {
-        let low = scale(acc[0], load_f32(&multiplier[0]));
-        let high = scale(acc[1], load_f32(&multiplier[1]));
         let mut bytes = [0; COLS];
+        bytes[..panel.cols].copy_from_slice(&out[panel.first..][..panel.cols]);
+        let [low, high] = match residual {
+            Some(residual) => {
+                let mut added = [0.0; COLS];
+                for (added, &code) in added.iter_mut().zip(&bytes) {
+                    *added = residual.value(code);
+                }
+                std::array::from_fn(|v| {
+                    let value = vmulq_f32(vcvtq_f32_s32(acc[v]), load_f32(&multiplier[v]));
+                    vcvtnq_s32_f32(vaddq_f32(value, load_f32(&added.as_chunks().0[v])))
+                })
+            }
+            None => std::array::from_fn(|v| scale(acc[v], load_f32(&multiplier[v]))),
+        };
         // SAFETY: eight bytes.
         unsafe { vst1_u8(bytes.as_mut_ptr(), clamp.eight(low, high)) };
         out[panel.first..][..panel.cols].copy_from_slice(&bytes[..panel.cols]);

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::neon_lines::Lines;
+use super::neon_pixels::Pixels;
 use super::neondot_tile::{self as tile, MAX_ROWS, PanelRef};
 use super::{Layer, im2col};
 use crate::arm::Ending;
@@ -24,6 +25,7 @@ pub(super) struct Kernel {
     token: NeonDot,
     geometry: ConvGeometry,
     input_zero_point: u8,
+    blocked_input: bool,
     /// `kernel_h * kernel_w * in_c`.
     depth: usize,
     /// Steps of 8 values of depth.
@@ -64,7 +66,7 @@ impl Panel {
             }
         });
         let zero_point = i32::from(layer.input.zero_point) - 128;
-        let end = End::new(&layer.output, first, cols, zero_point, row);
+        let end = End::new((&layer.output, layer.options.residual), first, cols, zero_point, row);
         Panel { first, cols, vectors, weights, end }
     }
 }
@@ -80,12 +82,16 @@ impl Kernel {
             token,
             geometry: g,
             input_zero_point: layer.input.zero_point,
+            blocked_input: layer.options.blocked_input,
             depth,
             pairs,
             block: (BLOCK_BYTES / (pairs * 8) / MAX_ROWS * MAX_ROWS).max(MAX_ROWS),
             lines: Lines::new(&g),
             panels: (0..g.out_c).step_by(MAX_COLS).map(|n| Panel::new(layer, depth, n)).collect(),
-            ending: Ending::of(&layer.output, reach),
+            ending: match layer.options.residual {
+                Some(_) => Ending::ADDING,
+                None => Ending::of(&layer.output, reach),
+            },
         }
     }
 
@@ -97,21 +103,29 @@ impl Kernel {
         }
     }
 
+    /// A residual is copied to the output first: the ending of a tile finds it there.
     pub(super) fn run(
         &self,
         input: &[u8],
+        residual: Option<&[u8]>,
         range: Range<usize>,
         output: &mut [u8],
         scratch: &mut Scratch,
     ) {
         let out_c = self.geometry.out_c;
         if let Some(lines) = &self.lines {
+            if let Some(residual) = residual {
+                output.copy_from_slice(residual);
+            }
             self.run_lines(lines, input, range, output, scratch);
             return;
         }
         for (index, out) in output.chunks_mut(self.block * out_c).enumerate() {
             let start = range.start + index * self.block;
             let pixels = start..start + out.len() / out_c;
+            if let Some(residual) = residual {
+                out.copy_from_slice(&residual[index * self.block * out_c..][..out.len()]);
+            }
             let tiles = self.pack(input, pixels, scratch);
             self.run_tiles(tiles, out);
         }
@@ -157,6 +171,7 @@ impl Kernel {
             match self.ending {
                 Ending::PLAIN => self.run_panel::<{ Ending::PLAIN }>(tiles, panel, out),
                 Ending::FITTING => self.run_panel::<{ Ending::FITTING }>(tiles, panel, out),
+                Ending::ADDING => self.run_panel::<{ Ending::ADDING }>(tiles, panel, out),
                 _ => self.run_panel::<{ Ending::SATURATING }>(tiles, panel, out),
             }
         }
@@ -170,21 +185,23 @@ impl Kernel {
         // An odd number of pixels takes the room of one more.
         let packed_len = (self.block + 1) * self.pairs * 8;
         let (gathered, packed) = scratch.bytes_and_i16s(gathered_len, packed_len / 2);
-        let source = if pointwise {
-            &input[pixels.start * depth..][..count * depth]
+        let (source, first) = if self.blocked_input {
+            (Pixels::blocks(input, depth), pixels.start)
+        } else if pointwise {
+            (Pixels::image(input, depth), pixels.start)
         } else {
             let gathered = &mut gathered[..count * depth];
             let outside = self.input_zero_point;
             im2col::gather(&self.geometry, input, outside, pixels, gathered, depth);
-            gathered
+            (Pixels::image(gathered, depth), 0)
         };
         let packed = as_bytes_mut(packed);
         let (mut done, mut used) = (0, 0);
         while done < count {
             let rows = tile::next_rows(count - done);
             let bytes = tile::tile_bytes(rows, self.pairs);
-            let from = &source[done * depth..(done + rows) * depth];
-            tile::pack_tile(self.token, from, depth, rows, &mut packed[used..used + bytes]);
+            let pixel = |p: usize| first + done + p;
+            tile::pack_tile(self.token, &source, pixel, rows, &mut packed[used..used + bytes]);
             done += rows;
             used += bytes;
         }
@@ -211,6 +228,11 @@ impl Kernel {
         for out in out.chunks_mut(MAX_ROWS * out_c) {
             let mut whole = [0u8; MAX_ROWS * MAX_COLS];
             let count = out.len() / out_c;
+            if END == Ending::ADDING {
+                for (to, from) in whole.chunks_exact_mut(MAX_COLS).zip(out.chunks(out_c)) {
+                    to[..panel.cols].copy_from_slice(&from[panel.first..][..panel.cols]);
+                }
+            }
             let parts_of = [count / 6 * 6, count % 6 & 4, count % 6 & 2, count % 6 & 1];
             let bytes = parts_of.map(|rows| tile::tile_bytes(rows, self.pairs)).iter().sum();
             let (now, rest) = tiles.split_at(bytes);

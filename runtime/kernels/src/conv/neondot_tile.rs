@@ -9,6 +9,7 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::neon_lines::Lines;
+use super::neon_pixels::Pixels;
 use crate::arm::Ending;
 use crate::arm_end::{End, end_load, end_row};
 use crate::isa::NeonDot;
@@ -33,35 +34,48 @@ pub(super) fn tile_bytes(rows: usize, pairs: usize) -> usize {
 
 /// Packs a tile: `to[depth / 8][pixel / 2][pixel % 2][8]`, each value less 128 as a signed byte.
 /// What pads the depth meets zero weights; what pads an odd number of pixels is not looked at.
+/// `pixel` gives the tile's pixels.
 ///
 /// # Panics
-/// If the lengths do not agree.
-pub(super) fn pack_tile(_token: NeonDot, from: &[u8], depth: usize, rows: usize, to: &mut [u8]) {
-    assert_eq!(from.len(), rows * depth);
+/// If the length does not agree, or a pixel does not exist.
+pub(crate) fn pack_tile(
+    _token: NeonDot,
+    from: &Pixels<'_>,
+    pixel: impl Fn(usize) -> usize,
+    rows: usize,
+    to: &mut [u8],
+) {
+    let (depth, block) = (from.depth(), from.block());
     assert_eq!(to.len(), tile_bytes(rows, depth.div_ceil(8)));
-    let pixel = |p: usize| from[p.min(rows - 1) * depth..][..depth].as_ptr();
+    let pixel = |p: usize| from.pixel(pixel(p.min(rows - 1)));
+    let to = to.as_mut_ptr();
     // SAFETY: the token proves NEON; each pointer has `depth` bytes, and `to` room for the tile.
     unsafe {
         match rows {
-            5.. => pack_pairs(std::array::from_fn::<_, 6, _>(pixel), depth, to.as_mut_ptr()),
-            3.. => pack_pairs(std::array::from_fn::<_, 4, _>(pixel), depth, to.as_mut_ptr()),
-            _ => pack_pairs(std::array::from_fn::<_, 2, _>(pixel), depth, to.as_mut_ptr()),
+            5.. => pack_pairs(std::array::from_fn::<_, 6, _>(pixel), depth, block, to),
+            3.. => pack_pairs(std::array::from_fn::<_, 4, _>(pixel), depth, block, to),
+            _ => pack_pairs(std::array::from_fn::<_, 2, _>(pixel), depth, block, to),
         }
     }
 }
 
 /// # Safety
-/// `depth` bytes are readable at each pointer, and `to` can take `N * 8` bytes for each 8 of them,
-/// the last ones rounded up.
+/// `depth` bytes are readable at each pointer as [`Pixels::pixel`] says, and `to` can take `N * 8`
+/// bytes for each 8 of them, the last ones rounded up.
 #[target_feature(enable = "neon")]
-unsafe fn pack_pairs<const N: usize>(from: [*const u8; N], depth: usize, to: *mut u8) {
+unsafe fn pack_pairs<const N: usize>(
+    from: [*const u8; N],
+    depth: usize,
+    block: usize,
+    to: *mut u8,
+) {
     let sign = vdupq_n_u8(0x80);
     let (sixteens, rest) = (depth / 16, depth % 16);
-    let mut to = to;
+    let (mut to, mut at) = (to, 0);
     for step in 0..sixteens {
         // SAFETY: 16 values of depth remain, and room for them.
         unsafe {
-            let x = from.map(|from| veorq_u8(vld1q_u8(from.add(step * 16)), sign));
+            let x = from.map(|from| veorq_u8(vld1q_u8(from.add(at)), sign));
             for p in (0..N).step_by(2) {
                 let (a, b) = (vreinterpretq_u64_u8(x[p]), vreinterpretq_u64_u8(x[p + 1]));
                 vst1q_u64(to.add(p * 8).cast(), vzip1q_u64(a, b));
@@ -69,24 +83,26 @@ unsafe fn pack_pairs<const N: usize>(from: [*const u8; N], depth: usize, to: *mu
             }
             to = to.add(N * 16);
         }
+        at += if step % 2 == 0 { 16 } else { block - 16 };
     }
     let mut done = sixteens * 16;
     if rest >= 8 {
         for (p, from) in from.iter().enumerate() {
             // SAFETY: 8 values of depth remain, and room for them.
             unsafe {
-                let x = veor_u8(vld1_u8(from.add(done)), vget_low_u8(sign));
+                let x = veor_u8(vld1_u8(from.add(at)), vget_low_u8(sign));
                 vst1_u8(to.add(p * 8), x);
             }
         }
         // SAFETY: at most one past the end.
         to = unsafe { to.add(N * 8) };
         done += 8;
+        at += 8;
     }
     for (p, from) in from.iter().enumerate() {
         for k in done..depth {
             // SAFETY: the last values of depth, fewer than 8, and room for them.
-            unsafe { *to.add(p * 8 + k - done) = *from.add(k) ^ 0x80 };
+            unsafe { *to.add(p * 8 + k - done) = *from.add(at + k - done) ^ 0x80 };
         }
     }
 }
@@ -178,6 +194,9 @@ macro_rules! tiles {
                         $vectors, $load_x, $load_w,
                         $($x $even $odd [$($w $acc),+]),+),
                     Ending::FITTING => tiles!(@asm fitting x w end pairs out stride count; $rows,
+                        $vectors, $load_x, $load_w,
+                        $($x $even $odd [$($w $acc),+]),+),
+                    Ending::ADDING => tiles!(@asm adding x w end pairs out stride count; $rows,
                         $vectors, $load_x, $load_w,
                         $($x $even $odd [$($w $acc),+]),+),
                     _ => tiles!(@asm saturating x w end pairs out stride count; $rows,
@@ -309,7 +328,8 @@ pub(super) struct PanelRef<'a> {
 }
 
 /// Multiplies packed tiles of `count` pixels by one panel, and writes all its channels to each
-/// pixel of `out`, `out_stride` bytes apart. `END` is an [`Ending`].
+/// pixel of `out`, `out_stride` bytes apart. `END` is an [`Ending`]; with [`Ending::ADDING`], `out`
+/// holds the residual's codes before.
 ///
 /// # Safety
 /// `out` can take the panel's channels in each pixel.

@@ -111,7 +111,7 @@ impl Body {
             #[cfg(target_arch = "aarch64")]
             Isa::Neon | Isa::NeonDot if reach.converts_exactly => {
                 let g = &layer.geometry;
-                let dot = NeonDot::detect().filter(|_| isa == Isa::NeonDot);
+                let dot = NeonDot::detect().filter(|_| isa.for_integers() == Isa::NeonDot);
                 match (Neon::detect(), dot) {
                     (Some(_), Some(token)) if neondot::Kernel::handles(g, reach) => {
                         Body::NeonDot(neondot::Kernel::new(token, &layer, reach))

@@ -82,9 +82,9 @@ impl Resample {
     /// [`KernelError::Unavailable`] if this CPU lacks `isa`.
     pub fn new(isa: Isa) -> Result<Resample, KernelError> {
         isa.check()?;
-        let body = match isa {
+        let body = match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
+            Isa::Avx2 | Isa::Avx512Vnni => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon | Isa::NeonDot => Neon::detect().map_or(Body::Scalar, Body::Neon),
             _ => Body::Scalar,

@@ -62,9 +62,9 @@ impl YuvToRgb {
             assert!(value.unsigned_abs() < 1 << 18, "coefficient {value}");
         }
         assert!((0..=255).contains(&black), "black {black}");
-        let body = match isa {
+        let body = match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
+            Isa::Avx2 | Isa::Avx512Vnni => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon | Isa::NeonDot => Neon::detect().map_or(Body::Scalar, Body::Neon),
             _ => Body::Scalar,
