@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::ConvGeometry;
 use crate::float::Element;
-use crate::float::simd::{Epilogue, Io, MAX_LANES, Simd, Vectorized};
+use crate::float::simd::{Epilogue, Io, Simd, Vectorized};
 
 /// Output columns of a tile. Images of 224 x 224 have rows of 112, 56, 28, 14 and 7 pixels, and
 /// registers hold the sums of 7 columns, a filter row of 5 and what is read.
@@ -103,10 +103,7 @@ unsafe fn tile<
 ) {
     let width = VECTORS * S::LANES;
     let zero = s.splat(S::C::default());
-    // What the padding holds.
-    let zeros = [T::default(); 2 * MAX_LANES];
-    // SAFETY: the caller vouches for `line`; a pixel is read only if it lies within the image, else
-    // zeros are, which are as wide as 2 registers.
+    // SAFETY: the caller vouches for `line`; a pixel is read only if it lies within the image.
     unsafe {
         let bias: [S::V; VECTORS] = std::array::from_fn(|v| s.load(line.bias.add(v * S::LANES)));
         let mut acc = [bias; COLUMNS];
@@ -120,16 +117,18 @@ unsafe fn tile<
                 *w = std::array::from_fn(|v| s.load(weights.add(j * width + v * S::LANES)));
             }
             unrolled!(col < (COLUMNS - 1) * STRIDE + KERNEL, {
-                let mut pixel = row.wrapping_add(col * g.in_c);
-                if BORDER && first.wrapping_add(col) >= g.in_w {
-                    pixel = zeros.as_ptr();
-                }
-                let value: [S::V; VECTORS] =
-                    std::array::from_fn(|v| s.read(pixel.add(v * S::LANES)));
-                for t in 0..COLUMNS {
-                    if col >= t * STRIDE && col - t * STRIDE < KERNEL {
-                        for v in 0..VECTORS {
-                            acc[t][v] = s.fma(acc[t][v], value[v], w[col - t * STRIDE][v]);
+                // The padding adds nothing.
+                if !BORDER || first.wrapping_add(col) < g.in_w {
+                    let pixel = s.apart(row.wrapping_add(col * g.in_c));
+                    let mut value = [zero; VECTORS];
+                    for (v, value) in value.iter_mut().enumerate() {
+                        *value = s.read(pixel.add(v * S::LANES));
+                    }
+                    for t in 0..COLUMNS {
+                        if col >= t * STRIDE && col - t * STRIDE < KERNEL {
+                            for v in 0..VECTORS {
+                                acc[t][v] = s.fma(acc[t][v], value[v], w[col - t * STRIDE][v]);
+                            }
                         }
                     }
                 }
