@@ -2,6 +2,9 @@
 //! set: `cargo run --release -p kinglet-kernels --example lite0_float [isa|all] [f32|f16|all]
 //! [repetitions]`.
 //!
+//! With `network` in place of the element type, all layers run one after the other, each with
+//! weights of its own, in `f32`; what is printed is the least and the median time, as JSON.
+//!
 //! With repetitions 0 every layer shape runs once, after a first run, and marks its begin and end by a
 //! system call that fails and does nothing (`sched_get_priority_max`), for an emulator's plugin
 //! that counts instructions.
@@ -24,6 +27,10 @@ fn main() {
     let repetitions = repetitions.map_or(30, |n| n.parse().expect("repetitions"));
     for available in Isa::available() {
         if isa.as_deref().is_none_or(|name| name == available.name()) {
+            if element.as_deref() == Some("network") {
+                in_sequence(available, repetitions);
+                continue;
+            }
             if element.as_deref() != Some("f16") {
                 network::<f32>(available, repetitions);
             }
@@ -44,6 +51,75 @@ fn network<T: Element>(isa: Isa, repetitions: usize) {
         *sums.entry(op).or_default() += us * entry.count as f64 / 1e3;
     }
     println!("{} {}: {:.3} ms; {sums:.3?}\n", isa.name(), T::NAME, sums.values().sum::<f64>());
+}
+
+/// All layers one after the other, from one buffer into another and back.
+fn in_sequence(isa: Isa, repetitions: usize) {
+    let mut layers = Vec::new();
+    let mut longest = 0;
+    for entry in efficientnet_lite0() {
+        longest = longest.max(entry.geometry.input_len()).max(entry.geometry.output_len());
+        // The residuals are added by the projections.
+        if entry.op != Op::Add {
+            layers.extend((0..entry.count).map(|_| any_layer(isa, &entry)));
+        }
+    }
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    let (mut from, mut to) = (aligned(&mut a, longest), aligned(&mut b, longest));
+    from.fill(0.5);
+    to.fill(0.5);
+    let mut scratch = Scratch::new();
+    let mut times = Vec::new();
+    for _ in 0..=repetitions {
+        let start = Instant::now();
+        for layer in &layers {
+            layer(from, to, &mut scratch);
+            std::mem::swap(&mut from, &mut to);
+        }
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    println!("{{\"min\": {:.3}, \"median\": {:.3}}}", times[0], times[times.len() / 2]);
+}
+
+type Layer = Box<dyn Fn(&[f32], &mut [f32], &mut Scratch)>;
+
+/// A layer with weights of its own, on the beginnings of two buffers.
+fn any_layer(isa: Isa, entry: &Entry) -> Layer {
+    let g = entry.geometry;
+    let depth = g.kernel_h * g.kernel_w * if entry.op == Op::Depthwise { 1 } else { g.in_c };
+    let weights = vec![0.5 / depth as f32; depth * g.out_c];
+    let bias = vec![0.1; g.out_c];
+    let relu6 = Activation::Clamp { min: 0.0, max: 6.0 };
+    let (input, output) = (g.input_len(), g.output_len());
+    match entry.op {
+        Op::Conv => {
+            let activation = if g.out_c > g.in_c { relu6 } else { Activation::None };
+            let conv = Conv::<f32>::new(isa, g, &weights, &bias, activation).expect("valid");
+            Box::new(move |from, to, scratch| {
+                conv.run(&from[..input], None, 0..conv.pixels(), &mut to[..output], scratch);
+            })
+        }
+        Op::Depthwise => {
+            let conv = Depthwise::<f32>::new(isa, g, &weights, &bias, relu6).expect("valid");
+            Box::new(move |from, to, scratch| {
+                conv.run(&from[..input], 0..conv.rows(), &mut to[..output], scratch);
+            })
+        }
+        Op::Linear => {
+            let linear =
+                Linear::<f32>::new(isa, g.in_c, g.out_c, &weights, &bias, Activation::None)
+                    .expect("valid");
+            Box::new(move |from, to, _| linear.run(&from[..input], 0..output, &mut to[..output]))
+        }
+        Op::Pool => {
+            let pool = GlobalAveragePool::<f32>::new(isa, g.in_h * g.in_w, g.in_c).expect("valid");
+            Box::new(move |from, to, scratch| {
+                pool.run(&from[..input], &mut to[..g.in_c], scratch);
+            })
+        }
+        Op::Add => unreachable!("left out"),
+    }
 }
 
 /// The kernel's name and its best time in microseconds.

@@ -107,6 +107,7 @@ impl ConvGeometry {
     }
 
     /// Input row read by output row `y` and tap row `i`, or `None` in the padding.
+    #[inline]
     pub(crate) fn input_row(&self, y: usize, i: usize) -> Option<usize> {
         (y * self.stride_h + i * self.dilation_h)
             .checked_sub(self.pad_top)
@@ -114,6 +115,7 @@ impl ConvGeometry {
     }
 
     /// Input column read by output column `x` and tap column `j`, or `None` in the padding.
+    #[inline]
     pub(crate) fn input_col(&self, x: usize, j: usize) -> Option<usize> {
         (x * self.stride_w + j * self.dilation_w)
             .checked_sub(self.pad_left)

@@ -23,8 +23,8 @@ fn the_environment_selects_the_instruction_set() {
     let unavailable =
         format!("instruction set neon-dot is not available on this CPU; available: {names}");
     let unknown = format!(
-        "unknown instruction set \"sse9\"; known names: scalar, avx2, avx512-vnni, neon, neon-dot, neon-fp16; \
-         available on this CPU: {names}"
+        "unknown instruction set \"sse9\"; known names: scalar, avx2, avx512-vnni, neon, neon-dot, \
+         neon-fp16; available on this CPU: {names}"
     );
     let mut cases = vec![
         (None, Isa::best().name().to_owned()),

@@ -48,8 +48,21 @@ pub(super) fn binary<S: Io<T>, T: Element>(
     // SAFETY: whole registers, then the rest, within all three slices.
     unsafe {
         let (a, b, output) = (a.as_ptr(), b.as_ptr(), output.as_mut_ptr());
-        for at in (0..whole).step_by(S::LANES) {
+        let mut at = 0;
+        while at + 4 * S::LANES <= whole {
+            let mut values = [s.splat(S::C::default()); 4];
+            for (i, value) in values.iter_mut().enumerate() {
+                let at = at + i * S::LANES;
+                *value = f.apply(s, s.read(a.add(at)), s.read(b.add(at)));
+            }
+            for (i, &value) in values.iter().enumerate() {
+                s.write(output.add(at + i * S::LANES), value);
+            }
+            at += 4 * S::LANES;
+        }
+        while at < whole {
             s.write(output.add(at), f.apply(s, s.read(a.add(at)), s.read(b.add(at))));
+            at += S::LANES;
         }
         if part > 0 {
             let value =

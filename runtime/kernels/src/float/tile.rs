@@ -121,6 +121,7 @@ impl<S: Io<T>, T: Element, const M: usize, const N: usize> Vectorized for Tiles<
         let (mut target, mut start) = (self.target, self.rows.start);
         let in_one_block = rows.runs == 1 && rows.run <= S::BLOCK;
         let whole = target.columns == N * S::LANES && epilogue.only_bounds();
+        let bounded = !epilogue.is_none();
         for _ in 0..self.tiles {
             // SAFETY: `run`'s caller vouches for all rows of all tiles.
             unsafe {
@@ -131,10 +132,17 @@ impl<S: Io<T>, T: Element, const M: usize, const N: usize> Vectorized for Tiles<
                 } else {
                     product::<S, M, N>(s, start, &rows, &weights)
                 };
-                match (whole, target.residual.is_null()) {
-                    (true, true) => store::<S, T, M, N, false>(s, acc, &target, epilogue),
-                    (true, false) => store::<S, T, M, N, true>(s, acc, &target, epilogue),
-                    (false, _) => s.vectorize(Finish { s, acc, target, epilogue }),
+                match (whole, bounded, target.residual.is_null()) {
+                    (true, true, true) => {
+                        store::<S, T, M, N, true, false>(s, acc, &target, epilogue)
+                    }
+                    (true, false, true) => {
+                        store::<S, T, M, N, false, false>(s, acc, &target, epilogue)
+                    }
+                    (true, false, false) => {
+                        store::<S, T, M, N, false, true>(s, acc, &target, epilogue)
+                    }
+                    _ => s.vectorize(Finish { s, acc, target, epilogue }),
                 }
             }
             start = start.wrapping_add(M * rows.stride);
@@ -253,12 +261,19 @@ unsafe fn add_products<S: Simd, const M: usize, const N: usize>(
     }
 }
 
-/// Bounds a tile that fills its panel, adds the residual if `RESIDUAL` and writes it.
+/// Writes a tile that fills its panel: bounds it if `BOUNDS`, adds the residual if `RESIDUAL`.
 ///
 /// # Safety
 /// `target` must be valid for `M` rows.
 #[inline(always)]
-unsafe fn store<S: Io<T>, T: Element, const M: usize, const N: usize, const RESIDUAL: bool>(
+unsafe fn store<
+    S: Io<T>,
+    T: Element,
+    const M: usize,
+    const N: usize,
+    const BOUNDS: bool,
+    const RESIDUAL: bool,
+>(
     s: S,
     acc: [[S::V; N]; M],
     target: &Target<T>,
@@ -267,7 +282,7 @@ unsafe fn store<S: Io<T>, T: Element, const M: usize, const N: usize, const RESI
     let (min, max) = (s.splat(epilogue.min), s.splat(epilogue.max));
     for (m, acc) in acc.iter().enumerate() {
         for (n, &acc) in acc.iter().enumerate() {
-            let mut value = s.min(s.max(acc, min), max);
+            let mut value = if BOUNDS { s.min(s.max(acc, min), max) } else { acc };
             let at = m * target.stride + n * S::LANES;
             // SAFETY: a whole vector of row `m`, which the caller vouches for.
             unsafe {

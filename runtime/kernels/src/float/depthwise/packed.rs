@@ -154,7 +154,9 @@ impl<S: Io<T>, T: Element, const VECTORS: usize, const KERNEL: usize, const STRI
     #[inline(always)]
     fn call(self) {
         let kernel = self.kernel;
-        let g = &kernel.geometry;
+        // A copy, which no store can change: its products stay in registers.
+        let geometry = kernel.geometry;
+        let g = &geometry;
         let inner = g.inner_columns();
         let first_row = self.rows.start;
         for y in self.rows {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::ConvGeometry;
 use crate::float::Element;
-use crate::float::simd::{Epilogue, Io, MAX_LANES, Simd, Vectorized};
+use crate::float::simd::{Epilogue, Io, Simd, Vectorized};
 
 /// Output columns of a tile. Images of 224 x 224 have rows of 112, 56, 28, 14 and 7 pixels, and
 /// registers hold the sums of 7 columns, a filter row of 5 and what is read.
@@ -51,22 +51,36 @@ pub(super) unsafe fn line<
             if KERNEL == 0 {
                 any::<S, T, VECTORS>(s, g, line, x, epilogue);
                 x += 1;
-            } else if line.inner.contains(&x) && x + COLUMNS <= line.inner.end {
-                tile::<S, T, VECTORS, KERNEL, STRIDE, false>(s, g, line, x, COLUMNS, epilogue);
-                x += COLUMNS;
             } else {
-                // Up to where a tile without tests can start, or to the end.
-                let end = match x < line.inner.start {
-                    true if line.inner.len() >= COLUMNS => line.inner.start,
-                    _ => g.out_w,
-                };
-                let count = (end - x).min(COLUMNS);
-                tile::<S, T, VECTORS, KERNEL, STRIDE, true>(s, g, line, x, count, epilogue);
+                let count = COLUMNS.min(g.out_w - x);
+                if count < COLUMNS {
+                    tile::<S, T, VECTORS, KERNEL, STRIDE, ANY>(s, g, line, x, count, epilogue);
+                } else if x >= line.inner.start && x + COLUMNS <= line.inner.end {
+                    tile::<S, T, VECTORS, KERNEL, STRIDE, NONE>(s, g, line, x, count, epilogue);
+                } else {
+                    let columns = (COLUMNS - 1) * STRIDE + KERNEL;
+                    let before = g.pad_left.saturating_sub(x * STRIDE);
+                    let after = (x * STRIDE + columns).saturating_sub(g.in_w + g.pad_left);
+                    if before.max(after) <= KERNEL / 2 {
+                        tile::<S, T, VECTORS, KERNEL, STRIDE, EDGES>(
+                            s, g, line, x, count, epilogue,
+                        );
+                    } else {
+                        tile::<S, T, VECTORS, KERNEL, STRIDE, ANY>(s, g, line, x, count, epilogue);
+                    }
+                }
                 x += count;
             }
         }
     }
 }
+
+/// Which columns that a tile reads may lie in the padding.
+const NONE: u8 = 0;
+/// Half a filter's at either end.
+const EDGES: u8 = 1;
+/// Any.
+const ANY: u8 = 2;
 
 /// Does something for each literal below a constant.
 macro_rules! unrolled {
@@ -80,8 +94,8 @@ macro_rules! unrolled {
     };
 }
 
-/// `count` output columns from `x` on; unless `BORDER`, `count` is [`COLUMNS`] and all windows lie
-/// within the image.
+/// `count` output columns from `x` on; [`COLUMNS`] unless `PADDING` is [`ANY`]. What is read lies
+/// within the image except for what `PADDING` says.
 ///
 /// # Safety
 /// As [`line`].
@@ -92,7 +106,7 @@ unsafe fn tile<
     const VECTORS: usize,
     const KERNEL: usize,
     const STRIDE: usize,
-    const BORDER: bool,
+    const PADDING: u8,
 >(
     s: S,
     g: &ConvGeometry,
@@ -103,10 +117,7 @@ unsafe fn tile<
 ) {
     let width = VECTORS * S::LANES;
     let zero = s.splat(S::C::default());
-    // What the padding holds.
-    let zeros = [T::default(); 2 * MAX_LANES];
-    // SAFETY: the caller vouches for `line`; a pixel is read only if it lies within the image, else
-    // zeros are, which are as wide as 2 registers.
+    // SAFETY: the caller vouches for `line`; a pixel is read only if it lies within the image.
     unsafe {
         let bias: [S::V; VECTORS] = std::array::from_fn(|v| s.load(line.bias.add(v * S::LANES)));
         let mut acc = [bias; COLUMNS];
@@ -120,16 +131,21 @@ unsafe fn tile<
                 *w = std::array::from_fn(|v| s.load(weights.add(j * width + v * S::LANES)));
             }
             unrolled!(col < (COLUMNS - 1) * STRIDE + KERNEL, {
-                let mut pixel = row.wrapping_add(col * g.in_c);
-                if BORDER && first.wrapping_add(col) >= g.in_w {
-                    pixel = zeros.as_ptr();
-                }
-                let value: [S::V; VECTORS] =
-                    std::array::from_fn(|v| s.read(pixel.add(v * S::LANES)));
-                for t in 0..COLUMNS {
-                    if col >= t * STRIDE && col - t * STRIDE < KERNEL {
-                        for v in 0..VECTORS {
-                            acc[t][v] = s.fma(acc[t][v], value[v], w[col - t * STRIDE][v]);
+                let at_edge =
+                    col < KERNEL / 2 || col + KERNEL / 2 >= (COLUMNS - 1) * STRIDE + KERNEL;
+                let tested = PADDING == ANY || (PADDING == EDGES && at_edge);
+                // The padding adds nothing.
+                if !tested || first.wrapping_add(col) < g.in_w {
+                    let pixel = s.apart(row.wrapping_add(col * g.in_c));
+                    let mut value = [zero; VECTORS];
+                    for (v, value) in value.iter_mut().enumerate() {
+                        *value = s.read(pixel.add(v * S::LANES));
+                    }
+                    for t in 0..COLUMNS {
+                        if col >= t * STRIDE && col - t * STRIDE < KERNEL {
+                            for v in 0..VECTORS {
+                                acc[t][v] = s.fma(acc[t][v], value[v], w[col - t * STRIDE][v]);
+                            }
                         }
                     }
                 }

@@ -43,7 +43,7 @@ fn exp_of_negative<S: Exp>(s: S, x: S::V) -> S::V {
     let r = s.fma(y, n, s.splat(-0.693_359_4));
     let r = s.fma(r, n, s.splat(2.121_944_4e-4));
     let mut p = s.splat(1.987_569_1e-4);
-    for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
+    for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         p = s.fma(s.splat(coefficient), p, r);
     }
     let exp = s.add(s.fma(r, s.mul(r, r), p), s.splat(1.0));
@@ -67,6 +67,11 @@ impl<C: Element> Epilogue<C> {
             _ => (f32::NEG_INFINITY, f32::INFINITY),
         };
         Epilogue { activation, min: C::from_f32(min), max: C::from_f32(max) }
+    }
+
+    /// Whether there is nothing to do.
+    pub(in crate::float) fn is_none(&self) -> bool {
+        self.activation == Activation::None
     }
 
     /// Whether `min` and `max` are all there is to do.

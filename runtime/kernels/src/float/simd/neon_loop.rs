@@ -12,7 +12,8 @@ macro_rules! multiply_7x3 {
         $($quad:tt)*
     ) => {
         core::arch::asm!(
-            "2:",
+            // One group where their number is odd, then pairs.
+            "tbz {groups}, #0, 2f",
             "ldr q0, [{row0}], #16",
             "ldr q1, [{row1}], #16",
             "ldr q2, [{row2}], #16",
@@ -22,7 +23,27 @@ macro_rules! multiply_7x3 {
             "ldr q6, [{row6}], #16",
             $(crate::float::simd::neon_loop::quad!($rows, $lane, $quad),)*
             "subs {groups}, {groups}, #1",
+            "b.eq 3f",
+            "2:",
+            "ldr q0, [{row0}], #16",
+            "ldr q1, [{row1}], #16",
+            "ldr q2, [{row2}], #16",
+            "ldr q3, [{row3}], #16",
+            "ldr q4, [{row4}], #16",
+            "ldr q5, [{row5}], #16",
+            "ldr q6, [{row6}], #16",
+            $(crate::float::simd::neon_loop::quad!($rows, $lane, $quad),)*
+            "ldr q0, [{row0}], #16",
+            "ldr q1, [{row1}], #16",
+            "ldr q2, [{row2}], #16",
+            "ldr q3, [{row3}], #16",
+            "ldr q4, [{row4}], #16",
+            "ldr q5, [{row5}], #16",
+            "ldr q6, [{row6}], #16",
+            $(crate::float::simd::neon_loop::quad!($rows, $lane, $quad),)*
+            "subs {groups}, {groups}, #2",
             "b.ne 2b",
+            "3:",
             row0 = inout(reg) $next[0], row1 = inout(reg) $next[1], row2 = inout(reg) $next[2],
             row3 = inout(reg) $next[3], row4 = inout(reg) $next[4], row5 = inout(reg) $next[5],
             row6 = inout(reg) $next[6],
