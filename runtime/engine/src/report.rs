@@ -15,6 +15,8 @@ pub struct Layer {
     pub kernel: String,
     /// Shape of the result: NHWC for Kinglet's layers, tract's own otherwise.
     pub shape: Vec<usize>,
+    /// Smallest and largest code of the result, where it has codes: the model's clamps are in it.
+    pub codes: Option<(u8, u8)>,
     /// Multiply-accumulates.
     pub macs: u64,
     /// Time of one run, if it was measured.

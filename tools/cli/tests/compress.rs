@@ -47,6 +47,16 @@ fn a_model_is_compressed_both_ways_and_evaluated() {
     for part in ["stem.relu6.out", "SQNR", "classifier", "int8.onnx: "] {
         assert!(stdout.contains(part), "{part} in {stdout}");
     }
+    assert!(!stdout.contains(" 7: "), "{stdout}");
+    let mut seven = int8;
+    seven[6] = "int8-7.onnx";
+    let (stdout, _) = expect(at, 0, &[&seven[..], &["--pointwise-bits", "7", "--report"]].concat());
+    let line = |name: &str| stdout.lines().find(|l| l.starts_with(name)).unwrap().to_owned();
+    assert!(line("blocks.0.depthwise.relu6.out").ends_with(" 7: read by pointwise convolutions"));
+    assert!(line("stem.relu6.out").ends_with(" 8: read by a depthwise convolution"), "{stdout}");
+    assert!(line("input").ends_with(" 8: the model's input"), "{stdout}");
+    expect(at, 0, &["evaluate", "int8-7.onnx", "pictures"]);
+    expect(at, 2, &[&seven[..], &["--pointwise-bits", "6"]].concat());
     expect(at, 0, &["compress", "m.onnx", "--f16", "-o", "f16.onnx"]);
     let size = |name: &str| std::fs::metadata(at.join(name)).unwrap().len() as f64;
     assert!(size("int8.onnx") < 0.32 * size("m.onnx"));
@@ -85,6 +95,7 @@ fn wrong_usage_is_told_from_failure() {
     expect(at, 2, &["compress", "m.onnx", "-o", "o.onnx"]);
     expect(at, 2, &["compress", "m.onnx", "--int8", "-o", "o.onnx"]);
     expect(at, 2, &["compress", "m.onnx", "--int8", "--f16", "--calibration", "x", "-o", "o.onnx"]);
+    expect(at, 2, &["compress", "m.onnx", "--f16", "--pointwise-bits", "7", "-o", "o.onnx"]);
     expect(at, 2, &["evaluate", "m.onnx"]);
     expect(at, 3, &["evaluate", "m.onnx", "empty"]);
     expect(at, 3, &["compress", "m.onnx", "--f16", "-o", "o.onnx"]);

@@ -15,6 +15,7 @@ use kinglet_engine::{ModelError, OnnxFile, Options, Session, tensor};
 use crate::evaluate::Skipped;
 use crate::{golden, graph, parallel};
 
+mod bits;
 mod calibrate;
 mod histogram;
 mod importance;
@@ -25,6 +26,7 @@ mod report;
 mod weights;
 mod write;
 
+pub use bits::Role;
 pub use range::{Quantization, RangeMethod};
 pub use report::{LayerReport, Report, ValueReport};
 
@@ -101,6 +103,12 @@ pub enum QuantizeError {
         /// Asked for.
         bits: u8,
     },
+    /// A number of bits that is not possible.
+    #[error("inputs of pointwise convolutions of {bits} bits are not possible; 7 and 8 are")]
+    PointwiseBits {
+        /// Asked for.
+        bits: u8,
+    },
 }
 
 /// How to quantize.
@@ -108,6 +116,9 @@ pub enum QuantizeError {
 pub struct QuantizeOptions {
     /// Bits of a weight: 8 (codes -127..=127) or 7 (-63..=63).
     pub weight_bits: u8,
+    /// Bits of a value that only pointwise convolutions and sums read: 8 (codes 0..=255) or 7
+    /// (0..=127, by a Clip in the model).
+    pub pointwise_bits: u8,
     /// How ranges of activations are chosen.
     pub ranges: RangeMethod,
     /// Search the scale of each channel's weights, instead of that of the largest weight.
@@ -124,6 +135,7 @@ impl Default for QuantizeOptions {
     fn default() -> Self {
         Self {
             weight_bits: 8,
+            pointwise_bits: 8,
             ranges: RangeMethod::Mse,
             search_weights: true,
             correct_bias: true,
@@ -161,6 +173,9 @@ pub fn quantize(
         8 => 127,
         bits => return Err(QuantizeError::WeightBits { bits }),
     };
+    if !matches!(options.pointwise_bits, 7 | 8) {
+        return Err(QuantizeError::PointwiseBits { bits: options.pointwise_bits });
+    }
     if pictures.is_empty() {
         return Err(QuantizeError::NoPictures);
     }
@@ -181,11 +196,12 @@ pub fn quantize(
     }
     let threads = parallel::threads(options.threads);
     let calibration = calibrate::calibrate(&model, &plan, &preprocess, pictures, threads, done)?;
-    let chosen = ranges(graph, &plan, &calibration, &preprocess, options.ranges);
+    let roles = bits::roles(graph, &plan);
+    let chosen = ranges(&plan, &calibration, &preprocess, &roles, options);
     let points: Vec<Quantization> = chosen.iter().map(|c| c.quantization).collect();
     let rule = Rule { largest, search: options.search_weights, correct_bias: options.correct_bias };
     let layers = layers(graph, &plan, &calibration, &points, rule)?;
-    let report = report::report(graph, &plan, &chosen, &layers);
+    let report = report::report(graph, &plan, &chosen, &roles, &layers);
     if let Some(graph) = model.graph.as_mut() {
         write::write(graph, &plan, &points, &layers);
     }
@@ -205,9 +221,10 @@ pub fn quantize(
 fn step(options: &QuantizeOptions, calibration: &Calibration) -> String {
     let on = |on: bool| if on { "on" } else { "off" };
     format!(
-        "compress --int8 (weights of {} bits a channel, uint8 activations, ranges by {}, weight \
+        "compress --int8 (weights of {} bits a channel, uint8 activations{}, ranges by {}, weight \
          search {}, bias correction {}, {} calibration pictures)",
         options.weight_bits,
+        if options.pointwise_bits == 7 { ", 7 bits into pointwise convolutions" } else { "" },
         match options.ranges {
             RangeMethod::MinMax => "minimum and maximum",
             RangeMethod::Mse => "squared error",
@@ -220,11 +237,11 @@ fn step(options: &QuantizeOptions, calibration: &Calibration) -> String {
 
 /// Chooses the range of every point.
 fn ranges(
-    graph: &kinglet_engine::onnx::GraphProto,
     plan: &Plan,
     calibration: &Calibration,
     preprocess: &Preprocess,
-    method: RangeMethod,
+    roles: &[Role],
+    options: &QuantizeOptions,
 ) -> Vec<Chosen> {
     let mut chosen: Vec<Chosen> = Vec::new();
     let points = plan.points.iter().zip(&calibration.points);
@@ -234,11 +251,15 @@ fn ranges(
         let after = after.and_then(|next| chosen.get(plan.points.len() - 1 - next));
         let range = after.map_or(View::PLAIN.range, |c| c.quantization.range());
         let view = View { effect: point.effect, range };
-        chosen.push(if graph.input.iter().any(|i| i.name == point.value) {
+        let largest = match (&roles[at], options.pointwise_bits) {
+            (Role::Pointwise, 7) => 127,
+            _ => 255,
+        };
+        chosen.push(if roles[at] == Role::Picture {
             let quantization = range::of_pictures(preprocess.mean, preprocess.std);
             range::describe(&seen.histogram, quantization, view)
         } else {
-            range::choose(&seen.histogram, point.bounds, view, method)
+            range::choose(&seen.histogram, point.bounds, view, options.ranges, largest)
         });
     }
     chosen.reverse();

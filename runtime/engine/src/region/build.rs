@@ -46,17 +46,7 @@ impl Context<'_> {
 
 /// Smallest and largest code of each value that a region's steps write.
 pub(super) fn ranges(region: &Region) -> HashMap<&str, (u8, u8)> {
-    let range = |step: &Step| match &step.kind {
-        StepKind::Conv { output, .. }
-        | StepKind::Add { output, .. }
-        | StepKind::Mul { output, .. }
-        | StepKind::GlobalAveragePool { output, .. } => Some((output.min, output.max)),
-        StepKind::Lookup { table, .. } => {
-            table.iter().min().copied().zip(table.iter().max().copied())
-        }
-        _ => None,
-    };
-    let known = region.steps.iter().filter_map(|s| Some((s.output.as_str(), range(s)?)));
+    let known = region.steps.iter().filter_map(|s| Some((s.output.as_str(), s.kind.codes()?)));
     known.collect()
 }
 

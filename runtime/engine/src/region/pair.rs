@@ -70,6 +70,7 @@ impl Pair {
                 },
                 kernel: built.name,
                 data_type: "int8",
+                codes: depthwise.kind.codes(),
                 macs: built.macs * shape.first().map_or(1, |&batch| batch as u64),
                 parameters: built.parameters,
                 shape,

@@ -97,6 +97,8 @@ pub(crate) struct StepInfo {
     pub kernel: &'static str,
     /// Shape of the result, NHWC.
     pub shape: Shape,
+    /// Smallest and largest code of the result, if it has codes.
+    pub codes: Option<(u8, u8)>,
     /// Multiply-accumulates of the whole batch.
     pub macs: u64,
     /// Bytes of weights in the model's own type.
@@ -348,6 +350,7 @@ fn planned(
             },
             kernel: built.name,
             shape: output.shape.clone(),
+            codes: step.kind.codes(),
             macs: built.macs * output.shape[0] as u64,
             parameters: built.parameters,
         },

@@ -235,6 +235,22 @@ impl StepKind {
         }
     }
 
+    /// Smallest and largest code that the step can write, as far as the model says it.
+    pub(crate) fn codes(&self) -> Option<(u8, u8)> {
+        match self {
+            Self::Conv { output, .. }
+            | Self::Add { output, .. }
+            | Self::Mul { output, .. }
+            | Self::Linear { output: Some(output), .. }
+            | Self::GlobalAveragePool { output, .. } => Some((output.min, output.max)),
+            Self::Lookup { table, .. } => {
+                table.iter().min().copied().zip(table.iter().max().copied())
+            }
+            Self::Quantize(_) => Some((0, 255)),
+            Self::Linear { output: None, .. } | Self::Dequantize(_) | Self::Float(_) => None,
+        }
+    }
+
     /// The step's integer weights, if it has any.
     pub(crate) fn weights_mut(&mut self) -> Option<&mut Weights> {
         match self {

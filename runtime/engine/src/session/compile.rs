@@ -335,6 +335,7 @@ fn region_layers(region: &PlannedRegion) -> Vec<Layer> {
         data_type: info.data_type,
         kernel: info.kernel.to_owned(),
         shape: info.shape.clone(),
+        codes: info.codes,
         macs: info.macs,
         time: times.get(at).copied(),
     };
@@ -359,6 +360,7 @@ fn tract_layer(model: &TypedModel, node: &TypedNode, time: Option<Duration>) -> 
         data_type: "f32",
         kernel: "tract".to_owned(),
         shape: node.outputs[0].fact.shape.as_concrete().map(<[usize]>::to_vec).unwrap_or_default(),
+        codes: None,
         macs: u64::try_from(macs).unwrap_or(0),
         time,
     }

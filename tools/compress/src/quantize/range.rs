@@ -8,29 +8,33 @@ use super::plan::Effect;
 pub struct Quantization {
     /// Size of one code; positive.
     pub scale: f32,
-    /// The code of zero.
+    /// The code of zero; at most `largest`.
     pub zero_point: u8,
+    /// The largest code: 255, or 127 for a range of 7 bits.
+    pub largest: u8,
 }
 
 impl Quantization {
-    /// The quantization whose codes span `low..=high`, widened to hold zero, which is exact.
-    pub(super) fn spanning(low: f32, high: f32) -> Self {
+    /// The quantization whose codes `0..=largest` span `low..=high`, widened to hold zero, which is
+    /// exact.
+    pub(super) fn spanning(low: f32, high: f32, largest: u8) -> Self {
         let (low, high) = (f64::from(low.min(0.0)), f64::from(high.max(0.0)));
-        let scale = ((high - low) / 255.0).max(1e-30);
-        let zero_point = (-low / scale).round_ties_even().clamp(0.0, 255.0);
+        let codes = f64::from(largest);
+        let scale = ((high - low) / codes).max(1e-30);
+        let zero_point = (-low / scale).round_ties_even().clamp(0.0, codes);
         // The zero point's rounding moved the span: the scale grows to hold both ends again.
         let below = if zero_point > 0.0 { -low / zero_point } else { 0.0 };
-        let above = if zero_point < 255.0 { high / (255.0 - zero_point) } else { 0.0 };
+        let above = if zero_point < codes { high / (codes - zero_point) } else { 0.0 };
         let scale = scale.max(below).max(above);
         let scale = if high > low { scale } else { 1.0 };
-        Self { scale: scale as f32, zero_point: zero_point as u8 }
+        Self { scale: scale as f32, zero_point: zero_point as u8, largest }
     }
 
     /// The code of a real number: round half to even, clamped.
     #[must_use]
     pub fn quantize(&self, real: f32) -> u8 {
         let code = (real / self.scale).round_ties_even() + f32::from(self.zero_point);
-        code.clamp(0.0, 255.0) as u8
+        code.clamp(0.0, f32::from(self.largest)) as u8
     }
 
     /// The real number of a code.
@@ -42,7 +46,7 @@ impl Quantization {
     /// Least and largest number that has a code of its own.
     #[must_use]
     pub fn range(&self) -> (f32, f32) {
-        (self.dequantize(0), self.dequantize(255))
+        (self.dequantize(0), self.dequantize(self.largest))
     }
 }
 
@@ -107,19 +111,20 @@ fn bins(histogram: &Histogram, view: View) -> Vec<Bin> {
     histogram.points().into_iter().map(bin).collect()
 }
 
-/// Chooses the quantization of values with this histogram, clamped to `bounds` and seen through
-/// `view`.
+/// Chooses the quantization, with codes `0..=largest`, of values with this histogram, clamped to
+/// `bounds` and seen through `view`.
 pub(super) fn choose(
     histogram: &Histogram,
     bounds: (f32, f32),
     view: View,
     method: RangeMethod,
+    largest: u8,
 ) -> Chosen {
     let bins = bins(histogram, view);
     let (least, most) = histogram.range();
     let clamp = |v: f32| v.clamp(bounds.0.min(0.0), bounds.1.max(0.0));
     let (least, most) = (clamp(least), clamp(most));
-    let mut best = Quantization::spanning(least, most);
+    let mut best = Quantization::spanning(least, most, largest);
     if method == RangeMethod::Mse {
         let total: f64 = bins.iter().map(|b| b.count).sum();
         let lows = ends(bins.iter(), total, least);
@@ -127,7 +132,7 @@ pub(super) fn choose(
         let mut least_error = error(&bins, best, view);
         for &low in &lows {
             for &high in &highs {
-                let candidate = Quantization::spanning(clamp(low), clamp(high));
+                let candidate = Quantization::spanning(clamp(low), clamp(high), largest);
                 let error = error(&bins, candidate, view);
                 if error < least_error {
                     (best, least_error) = (candidate, error);
@@ -198,16 +203,17 @@ pub(super) fn of_pictures(mean: [f32; 3], std: [f32; 3]) -> Quantization {
     let all: Vec<Bin> = codes.map(|(code, c)| bin(value(code, c))).collect();
     let low = all.iter().fold(0.0_f32, |m, b| m.min(b.value));
     let high = all.iter().fold(0.0_f32, |m, b| m.max(b.value));
-    let spanning = Quantization::spanning(low, high);
+    let spanning = Quantization::spanning(low, high, 255);
     let same = (0..3).map(|c| Quantization {
         scale: 1.0 / std[c].abs(),
         zero_point: mean[c].round().clamp(0.0, 255.0) as u8,
+        largest: 255,
     });
     let wider = (0..40).flat_map(|step| {
         let scale = spanning.scale * (1.0 + step as f32 * 5e-4);
         [-1_i16, 0, 1].map(|d| {
             let zero_point = (i16::from(spanning.zero_point) + d).clamp(0, 255) as u8;
-            Quantization { scale, zero_point }
+            Quantization { scale, zero_point, largest: 255 }
         })
     });
     let error = |q: &Quantization| error(&all, *q, View::PLAIN);

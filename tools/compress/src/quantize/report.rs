@@ -2,6 +2,7 @@
 
 use kinglet_engine::onnx::GraphProto;
 
+use super::bits::Role;
 use super::plan::Plan;
 use super::range::Chosen;
 use super::weights::LayerCodes;
@@ -23,6 +24,10 @@ pub struct Report {
 pub struct ValueReport {
     /// Its name.
     pub name: String,
+    /// Bits of its codes: 8 (0..=255) or 7 (0..=127).
+    pub bits: u8,
+    /// Why so many: what the value is, or what reads it.
+    pub role: Role,
     /// Least number that has a code.
     pub low: f32,
     /// Largest number that has a code.
@@ -51,12 +56,15 @@ pub(super) fn report(
     graph: &GraphProto,
     plan: &Plan,
     chosen: &[Chosen],
+    roles: &[Role],
     layers: &[LayerCodes],
 ) -> Report {
-    let values = plan.points.iter().zip(chosen).map(|(point, chosen)| {
+    let values = plan.points.iter().zip(chosen).zip(roles).map(|((point, chosen), role)| {
         let (low, high) = chosen.quantization.range();
         ValueReport {
             name: point.value.clone(),
+            bits: if chosen.quantization.largest <= 127 { 7 } else { 8 },
+            role: role.clone(),
             low,
             high,
             clipped_low: chosen.clipped_low,

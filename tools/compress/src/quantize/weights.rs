@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     const RULE: Rule = Rule { largest: 127, search: true, correct_bias: true };
-    const INPUT: Quantization = Quantization { scale: 0.1, zero_point: 3 };
+    const INPUT: Quantization = Quantization { scale: 0.1, zero_point: 3, largest: 255 };
 
     fn layer<'a>(weights: &'a [f32], bias: &'a [f32], moments: &'a [f64]) -> LayerWeights<'a> {
         LayerWeights {

@@ -68,12 +68,20 @@ fn superfluous_clamps(graph: &GraphProto, plan: &Plan, points: &[Quantization]) 
     let index = Index::new(graph);
     let superfluous = |(point, q): &(&Point, &Quantization)| {
         let (low, high) = point.bounds;
-        let does_nothing =
-            q.quantize(low.max(f32::MIN)) == 0 && q.quantize(high.min(f32::MAX)) == 255;
+        let does_nothing = q.quantize(low.max(f32::MIN)) == 0
+            && q.quantize(high.min(f32::MAX)) == q.largest
+            && !is_clamped(point, **q);
         does_nothing && !index.is_output(&point.value)
     };
     let all = plan.points.iter().zip(points).filter(superfluous);
     all.flat_map(|(point, _)| point.clamps.iter().cloned()).collect()
+}
+
+/// Whether the clamps of a value keep its codes inside a range of less than 8 bits: QuantizeLinear
+/// itself only clamps to 0..=255.
+fn is_clamped(point: &Point, q: Quantization) -> bool {
+    let whole = Quantization { largest: 255, ..q };
+    q.largest < 255 && whole.quantize(point.bounds.1.min(f32::MAX)) <= q.largest
 }
 
 struct Writer {
@@ -87,9 +95,13 @@ struct Writer {
 }
 
 impl Writer {
-    /// Adds Q and DQ of a point whose value, as the graph has it, is `value`.
+    /// Adds Q and DQ of a point whose value, as the graph has it, is `value`; before them a Clip
+    /// if the codes' range has less than 8 bits.
     fn quantize(&mut self, value: &str, point: &Point, quantization: Quantization) {
         let base = &point.value;
+        let clamped = (quantization.largest < 255 && !is_clamped(point, quantization))
+            .then(|| self.clip(value, base, quantization.range()));
+        let value = clamped.as_deref().unwrap_or(value);
         let scale = self.namer.fresh(&format!("{base}.scale"));
         let zero = self.namer.fresh(&format!("{base}.zero_point"));
         let codes = self.namer.fresh(&format!("{base}.quantized"));
@@ -99,6 +111,17 @@ impl Writer {
         self.node("QuantizeLinear", [value, &scale, &zero], &codes);
         self.node("DequantizeLinear", [&codes, &scale, &zero], &real);
         self.dequantized.insert(base.clone(), real);
+    }
+
+    /// Adds a Clip; gives the name of its result.
+    fn clip(&mut self, value: &str, base: &str, (low, high): (f32, f32)) -> String {
+        let least = self.namer.fresh(&format!("{base}.low"));
+        let most = self.namer.fresh(&format!("{base}.high"));
+        let result = self.namer.fresh(&format!("{base}.clipped"));
+        self.initializers.push(tensor::from_f32(&least, &[], &[low]));
+        self.initializers.push(tensor::from_f32(&most, &[], &[high]));
+        self.node("Clip", [value, &least, &most], &result);
+        result
     }
 
     /// Gives a layer integer weights and bias.
@@ -168,5 +191,56 @@ impl Writer {
             op_type: op.to_owned(),
             ..Default::default()
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quantize::plan::Effect;
+
+    /// What QuantizeLinear makes of a number.
+    fn quantize_linear(real: f32, q: Quantization) -> u8 {
+        Quantization { largest: 255, ..q }.quantize(real)
+    }
+
+    fn point(bounds: (f32, f32)) -> Point {
+        Point {
+            value: "v".into(),
+            base: "v".into(),
+            clamps: Vec::new(),
+            bounds,
+            effect: Effect::Identity,
+            next: None,
+            feeds_weights: true,
+        }
+    }
+
+    /// Clip and then QuantizeLinear, as any runtime computes them, are the codes of 7 bits.
+    #[test]
+    fn a_clip_keeps_the_codes_in_seven_bits() {
+        for (low, high) in [(-1.0, 1.0), (-0.37, 7.7), (0.0, 3.3), (-5.0, 0.0), (-1e-3, 2e4)] {
+            let q = Quantization::spanning(low, high, 127);
+            let (least, most) = q.range();
+            let mut codes = HashSet::new();
+            for step in -3000..3000_i16 {
+                let real = f32::from(step) / 1000.0 * (high - low);
+                let code = quantize_linear(real.clamp(least, most), q);
+                assert_eq!(code, q.quantize(real), "{real} of {q:?}");
+                codes.insert(code);
+            }
+            assert_eq!(codes, (0..=127).collect(), "{q:?}");
+        }
+    }
+
+    #[test]
+    fn a_clamp_that_is_there_is_used() {
+        let six = Quantization::spanning(0.0, 6.0, 127);
+        assert_eq!(quantize_linear(6.0, six), 127);
+        assert!(is_clamped(&point((0.0, 6.0)), six));
+        assert!(is_clamped(&point((0.0, 5.0)), six));
+        assert!(!is_clamped(&point((0.0, f32::INFINITY)), six));
+        assert!(!is_clamped(&point((0.0, 6.0)), Quantization::spanning(0.0, 4.0, 127)));
+        assert!(!is_clamped(&point((0.0, 6.0)), Quantization::spanning(0.0, 6.0, 255)));
     }
 }

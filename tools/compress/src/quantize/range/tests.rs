@@ -20,22 +20,27 @@ fn histogram(values: &[f32]) -> Histogram {
 const ANY: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
 
 fn mse(values: &[f32], bounds: (f32, f32), effect: Effect) -> Chosen {
-    choose(&histogram(values), bounds, View { effect, ..View::PLAIN }, RangeMethod::Mse)
+    choose(&histogram(values), bounds, View { effect, ..View::PLAIN }, RangeMethod::Mse, 255)
 }
 
 #[test]
 fn zero_is_exact_and_both_ends_have_codes() {
     for (low, high) in [(-1.0, 1.0), (-0.3, 7.7), (0.0, 6.0), (-5.0, 0.0), (2.0, 3.0), (0.0, 0.0)] {
-        let q = Quantization::spanning(low, high);
-        assert_eq!(q.dequantize(q.quantize(0.0)), 0.0, "{low}..{high}");
-        let (least, most) = q.range();
-        let slack = 1e-5 * (high - low);
-        assert!(least <= low.max(0.0).min(low) + slack && most >= high - slack, "{q:?}");
-        assert!(
-            most - least
-                <= (high.max(0.0) - low.min(0.0)) * 1.02 + 255.0 * f32::from(u8::from(low == high))
-        );
-        assert!(q.scale > 0.0);
+        for largest in [127, 255] {
+            let q = Quantization::spanning(low, high, largest);
+            assert_eq!(q.dequantize(q.quantize(0.0)), 0.0, "{low}..{high}");
+            let (least, most) = q.range();
+            let slack = 1e-5 * (high - low);
+            assert!(least <= low.max(0.0).min(low) + slack && most >= high - slack, "{q:?}");
+            assert!(
+                most - least
+                    <= (high.max(0.0) - low.min(0.0)) * 1.02
+                        + 255.0 * f32::from(u8::from(low == high))
+            );
+            assert!(q.scale > 0.0 && q.zero_point <= largest);
+            let ends = [f32::MIN, least, most, f32::MAX].map(|v| q.quantize(v));
+            assert_eq!(ends, [0, 0, largest, largest], "{q:?}");
+        }
     }
 }
 
@@ -45,11 +50,11 @@ fn a_lone_outlier_is_clipped() {
     let values = bell(20_000);
     // Were there fewer other values, their squared errors would not outweigh the outlier's.
     histogram.add(&values, 100);
-    let chosen = choose(&histogram, ANY, View::PLAIN, RangeMethod::Mse);
+    let chosen = choose(&histogram, ANY, View::PLAIN, RangeMethod::Mse, 255);
     let (low, high) = chosen.quantization.range();
     assert!(low < -3.0 && (3.0..20.0).contains(&high), "{low}..{high}");
     assert!(chosen.clipped_high > 0.0 && chosen.clipped_high < 1e-4);
-    let whole = choose(&histogram, ANY, View::PLAIN, RangeMethod::MinMax);
+    let whole = choose(&histogram, ANY, View::PLAIN, RangeMethod::MinMax, 255);
     let high = whole.quantization.range().1;
     assert!((99.9..105.0).contains(&high), "{high}");
     assert!(whole.clipped_high == 0.0 && whole.sqnr_db < chosen.sqnr_db);
@@ -82,7 +87,7 @@ fn what_a_swish_hides_needs_no_codes() {
     assert!(swish.scale < plain.scale * 0.95, "{swish:?} {plain:?}");
     // What the result's own range cuts off needs none either.
     let view = View { effect: Effect::Swish, range: (-0.3, 2.0) };
-    let cut = choose(&histogram(&values), ANY, view, RangeMethod::Mse).quantization;
+    let cut = choose(&histogram(&values), ANY, view, RangeMethod::Mse, 255).quantization;
     assert!(cut.scale < swish.scale * 0.7, "{cut:?} {swish:?}");
 }
 
@@ -96,7 +101,7 @@ fn values_that_are_all_zero_have_a_scale() {
 #[test]
 fn pixels_are_kept_where_mean_and_divisor_allow() {
     let exact = of_pictures([127.0; 3], [128.0; 3]);
-    assert_eq!(exact, Quantization { scale: 1.0 / 128.0, zero_point: 127 });
+    assert_eq!(exact, Quantization { scale: 1.0 / 128.0, zero_point: 127, largest: 255 });
     assert_eq!(of_pictures([0.0; 3], [255.0; 3]).zero_point, 0);
     let (mean, std) = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]);
     for (mean, std, allowed) in [([127.5; 3], [127.5; 3], 0.6), (mean, std, 0.6)] {
