@@ -95,7 +95,8 @@ unsafe fn widen_runs_avx2(runs: &[[u8; 32]], to: *mut i16, stride: usize) {
     }
 }
 
-/// Widens and interleaves 16 channels of two rows: `to[column][channel] = (a, b)`.
+/// Widens and interleaves 16 channels of two rows: `to[column][channel] = (a, b)`, channels 0 to 3
+/// and 8 to 11 before the others.
 ///
 /// Column `i` of `a` starts at `a[i * a_step]`; a step of 0 repeats one column.
 ///
@@ -132,8 +133,8 @@ unsafe fn interleave_avx2(
         unsafe {
             let a = _mm_loadu_si128(a.add(i * a_step).cast());
             let b = _mm_loadu_si128(b.add(i * b_step).cast());
-            let low = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b));
-            let high = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b));
+            let (a, b) = (_mm256_cvtepu8_epi16(a), _mm256_cvtepu8_epi16(b));
+            let (low, high) = (_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b));
             _mm256_storeu_si256(to.as_mut_ptr().cast(), low);
             _mm256_storeu_si256(to.as_mut_ptr().add(16).cast(), high);
         }
