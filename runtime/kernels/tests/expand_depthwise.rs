@@ -134,7 +134,7 @@ fn to_blocks(image: &[u8], channels: usize) -> Vec<u8> {
 
 /// Instruction sets here that have fused kernels, counted as [`Pair::check`] does.
 fn fused_sets() -> usize {
-    Isa::available().iter().filter(|isa| ["avx512-vnni"].contains(&isa.name())).count() * 2
+    Isa::available().iter().filter(|isa| ["avx2", "avx512-vnni"].contains(&isa.name())).count() * 2
 }
 
 #[test]
