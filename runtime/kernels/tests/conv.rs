@@ -6,7 +6,8 @@
 mod common;
 
 use common::{
-    BYTES, Guarded, Random, SYMMETRIC, WEIGHT_RANGES, WeightRange, ZERO_POINTS, assert_same, is_of,
+    BYTES, Guarded, Random, SYMMETRIC, WEIGHT_RANGES, WIDE, WeightRange, ZERO_POINTS, assert_same,
+    is_of,
 };
 use kinglet_kernels::conv::Conv;
 use kinglet_kernels::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
@@ -16,9 +17,12 @@ struct Case {
     g: ConvGeometry,
     input: Vec<u8>,
     weights: Vec<i16>,
-    zero_point: u8,
+    codes: InputCodes,
     q: Requantize,
 }
+
+/// Ranges of at most seven bits, here and there.
+const NARROW: [(u8, u8); 5] = [(0, 127), (128, 255), (64, 191), (0, 90), (250, 255)];
 
 impl Case {
     fn random(g: ConvGeometry, range: WeightRange, seed: u64) -> Case {
@@ -28,25 +32,40 @@ impl Case {
             g,
             input: random.bytes(g.input_len()),
             weights: random.weights(depth * g.out_c, range),
-            zero_point: random.pick(&ZERO_POINTS),
+            codes: InputCodes::any(random.pick(&ZERO_POINTS)),
             q: random.requantize(g.out_c, depth),
         }
+    }
+
+    /// The same with codes of a narrow range.
+    fn narrow(g: ConvGeometry, range: WeightRange, seed: u64) -> Case {
+        let mut case = Case::random(g, range, seed);
+        let (min, max) = NARROW[seed as usize % NARROW.len()];
+        for code in &mut case.input {
+            *code = min + *code % (max - min).saturating_add(1);
+        }
+        let zero_point = case.codes.zero_point.clamp(min, max);
+        case.codes = InputCodes { zero_point, min, max };
+        case
+    }
+
+    fn zero_point(&self) -> u8 {
+        self.codes.zero_point
     }
 
     /// All instruction sets, whole and in parts, misaligned.
     fn check(&self) {
         let pixels = self.g.out_h * self.g.out_w;
-        let expected =
-            common::conv(&self.g, &self.input, &self.weights, self.zero_point, &self.q, 0..pixels);
+        let expected = common::conv(
+            &self.g,
+            &self.input,
+            &self.weights,
+            self.zero_point(),
+            &self.q,
+            0..pixels,
+        );
         for isa in Isa::available() {
-            let conv = Conv::new(
-                isa,
-                self.g,
-                &self.weights,
-                InputCodes::any(self.zero_point),
-                self.q.clone(),
-            )
-            .unwrap();
+            let conv = Conv::new(isa, self.g, &self.weights, self.codes, self.q.clone()).unwrap();
             assert!(is_of(conv.kernel(), isa), "{} on {}", conv.kernel(), isa.name());
             let mut scratch = Scratch::new();
             let split = pixels / 3;
@@ -57,8 +76,7 @@ impl Case {
             ] {
                 let input = Guarded::of(&self.input, offset);
                 for range in ranges {
-                    let what =
-                        format!("{} {:?} {range:?} zp {}", conv.kernel(), self.g, self.zero_point);
+                    let what = format!("{} {:?} {range:?} {:?}", conv.kernel(), self.g, self.codes);
                     let mut out = Guarded::zeros(range.len() * self.g.out_c, offset);
                     conv.run(input.get(), range.clone(), out.get_mut(), &mut scratch);
                     out.check(&what);
@@ -79,7 +97,9 @@ fn pointwise_around_every_tile_edge() {
             let k = depths[seed as usize % depths.len()];
             seed += 1;
             let range = WEIGHT_RANGES[seed as usize % 3];
-            Case::random(ConvGeometry::pointwise(1, m, k, n), range, seed).check();
+            let g = ConvGeometry::pointwise(1, m, k, n);
+            Case::random(g, range, seed).check();
+            Case::narrow(g, range, seed).check();
         }
     }
 }
@@ -88,7 +108,9 @@ fn pointwise_around_every_tile_edge() {
 fn pointwise_with_many_blocks_and_deep_sums() {
     for (m, k, n) in [(600, 16, 24), (70, 1152, 17), (49, 320, 72), (401, 31, 40), (30, 2049, 9)] {
         for range in WEIGHT_RANGES {
-            Case::random(ConvGeometry::pointwise(m, 1, k, n), range, (m + k) as u64).check();
+            let g = ConvGeometry::pointwise(m, 1, k, n);
+            Case::random(g, range, (m + k) as u64).check();
+            Case::narrow(g, range, (m + k) as u64).check();
         }
     }
 }
@@ -137,9 +159,103 @@ fn extreme_values_at_all_zero_points() {
                 };
                 let input = vec![x; g.input_len()];
                 let weights = vec![w; 258 * 25];
-                Case { g, input, weights, zero_point, q }.check();
+                Case { g, input, weights, codes: InputCodes::any(zero_point), q }.check();
             }
         }
+    }
+}
+
+#[test]
+fn extreme_values_of_narrow_ranges_at_all_zero_points() {
+    let g = ConvGeometry::pointwise(1, 9, 260, 25);
+    for (min, max) in NARROW {
+        for zero_point in [min, max, min.midpoint(max)] {
+            for x in [[min, min], [max, max], [min, max]] {
+                for w in [[-128i16, -128], [-127, -127], [127, 127], [-128, 127], [64, 65]] {
+                    let q = Requantize {
+                        multiplier: vec![255.0 / (128.0 * 128.0 * 260.0); 25],
+                        bias: vec![-17; 25],
+                        zero_point: 128,
+                        min: 0,
+                        max: 255,
+                    };
+                    let input = x.into_iter().cycle().take(g.input_len()).collect();
+                    let weights = w.into_iter().cycle().take(260 * 25).collect();
+                    let codes = InputCodes { zero_point, min, max };
+                    Case { g, input, weights, codes, q }.check();
+                }
+            }
+        }
+    }
+}
+
+/// Where products are added in 16 bits, the sums that just fit and those that just do not.
+#[test]
+fn sums_of_products_around_the_ends_of_16_bits() {
+    for (codes, four) in [
+        (InputCodes { zero_point: 0, min: 0, max: 127 }, 258),
+        (InputCodes { zero_point: 128, min: 128, max: 255 }, 258),
+        (InputCodes { zero_point: 0, min: 0, max: 126 }, 260),
+        (InputCodes::any(0), 128),
+    ] {
+        for sum in four - 2..=four + 2 {
+            for sign in [1, -1] {
+                for spread in [4, 3, 2] {
+                    // The values that meet in one lane: 0, 1, 4, 5 of each eight.
+                    let mut weights = vec![0i16; 16 * 17];
+                    for (n, row) in weights.chunks_exact_mut(16).enumerate() {
+                        // The other lane's and some channels' sums are small.
+                        row.fill(if n % 2 == 0 { 1 } else { -1 });
+                        let lane = [0, 1, 4, 5].map(|at| at + n % 3 * 2);
+                        if n % 5 == 3 {
+                            for (i, at) in lane.into_iter().take(spread).enumerate() {
+                                let i = i as i16;
+                                row[at] = sign * ((sum + i) / spread as i16).min(127);
+                            }
+                        }
+                    }
+                    for x in [codes.max, codes.min] {
+                        let g = ConvGeometry::pointwise(1, 5, 16, 17);
+                        let q = Requantize {
+                            multiplier: vec![100.0 / 33_000.0; 17],
+                            bias: vec![0; 17],
+                            zero_point: 128,
+                            min: 0,
+                            max: 255,
+                        };
+                        let input = vec![x; g.input_len()];
+                        Case { g, input, weights: weights.clone(), codes, q }.check();
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn avx2_multiplies_bytes_where_range_and_weights_allow_it() {
+    let g = ConvGeometry::pointwise(3, 3, 32, 32);
+    let name = |codes, range| {
+        let case = Case::random(g, range, 1);
+        Conv::new(Isa::Avx2, g, &case.weights, codes, case.q).map(|conv| conv.kernel())
+    };
+    if !Isa::available().contains(&Isa::Avx2) {
+        return;
+    }
+    let seven = |zero_point, min, max| InputCodes { zero_point, min, max };
+    let (wide, u8s8, u7s8) =
+        ("pointwise_u8s16_avx2_6x16", "pointwise_u8s8_avx2_4x16", "pointwise_u7s8_avx2_4x16");
+    for (codes, range, expected) in [
+        (InputCodes::any(3), BYTES, wide),
+        (InputCodes::any(3), (-60, 60), u8s8),
+        (seven(3, 0, 127), BYTES, u7s8),
+        (seven(3, 0, 128), BYTES, u8s8),
+        (seven(200, 128, 255), BYTES, u7s8),
+        // The zero point is part of the range.
+        (seven(127, 128, 255), BYTES, wide),
+        (seven(3, 0, 127), WIDE, wide),
+    ] {
+        assert_eq!(name(codes, range), Ok(expected), "{codes:?} {range:?}");
     }
 }
 
@@ -155,10 +271,10 @@ fn ties_round_to_even() {
         max: 255,
     };
     let input: Vec<u8> = (0..=255).collect();
-    let case = Case { g, input, weights: vec![1; 24], zero_point: 128, q };
+    let case = Case { g, input, weights: vec![1; 24], codes: InputCodes::any(128), q };
     case.check();
     // The reference itself: (129 - 128 + 0) / 2 = 0.5 rounds to 0, (131 - 128) / 2 to 2.
-    let out = common::conv(&case.g, &case.input, &case.weights, case.zero_point, &case.q, 0..256);
+    let out = common::conv(&case.g, &case.input, &case.weights, case.zero_point(), &case.q, 0..256);
     assert_eq!((out[129 * 24], out[131 * 24], out[127 * 24]), (100, 102, 100));
 }
 
@@ -180,10 +296,10 @@ fn conversions_that_could_overflow_use_the_scalar_kernel() {
     case.q.multiplier[7] = 1e9;
     let pixels = 5;
     let expected =
-        common::conv(&g, &case.input, &case.weights, case.zero_point, &case.q, 0..pixels);
+        common::conv(&g, &case.input, &case.weights, case.zero_point(), &case.q, 0..pixels);
     for isa in Isa::available() {
         let conv =
-            Conv::new(isa, g, &case.weights, InputCodes::any(case.zero_point), case.q.clone())
+            Conv::new(isa, g, &case.weights, InputCodes::any(case.zero_point()), case.q.clone())
                 .unwrap();
         assert_eq!(conv.kernel(), "pointwise_u8s8_scalar");
         let mut out = vec![0; expected.len()];
@@ -233,6 +349,7 @@ proptest! {
     #[test]
     fn any_geometry(g in geometry(), range in prop::sample::select(WEIGHT_RANGES.to_vec()), seed in any::<u32>()) {
         Case::random(g, range, u64::from(seed)).check();
+        Case::narrow(g, range, u64::from(seed)).check();
     }
 }
 
@@ -263,6 +380,7 @@ fn kernels_strides_and_paddings() {
                     };
                     seed += 1;
                     Case::random(g, WEIGHT_RANGES[seed as usize % 3], seed).check();
+                    Case::narrow(g, WEIGHT_RANGES[seed as usize % 3], seed).check();
                 }
             }
         }

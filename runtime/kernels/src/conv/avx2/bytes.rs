@@ -267,3 +267,88 @@ unsafe fn four(x: *const u8) -> __m256i {
     // SAFETY: passed on.
     _mm256_set1_epi32(unsafe { x.cast::<i32>().read_unaligned() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(rows: &[&[i16]], largest: i32) -> [usize; 3] {
+        let kinds = Kinds::new(rows, Depth::flat(rows[0].len()), largest);
+        [kinds.doubled.len(), kinds.plain.len(), kinds.split.len()]
+    }
+
+    /// Every promise that the inner loop rests on, from the weights themselves.
+    fn check(rows: &[&[i16]], largest: i32) {
+        let kinds = Kinds::new(rows, Depth::flat(rows[0].len()), largest);
+        let fits = |weights: &[i16]| {
+            let sum = |sign: i32| {
+                weights.iter().map(|&w| (sign * i32::from(w)).max(0)).sum::<i32>() * largest
+            };
+            assert!(sum(1) <= 32767 && sum(-1) <= 32768, "{weights:?} up to {largest}");
+        };
+        for row in rows {
+            for two in &kinds.doubled {
+                let [a, b] = two.map(|group| group.of::<STEP>(row));
+                fits(&[a[0], a[1], b[0], b[1]]);
+                fits(&[a[2], a[3], b[2], b[3]]);
+            }
+            for group in &kinds.plain {
+                let [a, b, c, d] = group.of(row);
+                fits(&[a, b]);
+                fits(&[c, d]);
+            }
+        }
+        let all = kinds.doubled.as_flattened().iter().chain(&kinds.plain).chain(&kinds.split);
+        let mut firsts: Vec<_> = all.map(|group| group.first).collect();
+        firsts.sort_unstable();
+        let expected: Vec<_> = (0..rows[0].len()).step_by(STEP).collect();
+        assert_eq!(firsts, expected, "each step once");
+    }
+
+    #[test]
+    fn steps_are_doubled_up_to_the_ends_of_16_bits() {
+        let row = |a: i16, b: i16| [a, a, 0, 0, b, b, 0, 0];
+        // 127 * 258 = 32766.
+        assert_eq!(kinds(&[&row(64, 65)], 127), [1, 0, 0]);
+        assert_eq!(kinds(&[&row(65, 65)], 127), [0, 2, 0]);
+        assert_eq!(kinds(&[&row(-64, -65)], 127), [1, 0, 0]);
+        assert_eq!(kinds(&[&row(-65, -65)], 127), [0, 2, 0]);
+        // Signs apart never add up; one channel decides for all.
+        assert_eq!(kinds(&[&row(127, -128)], 127), [1, 0, 0]);
+        assert_eq!(kinds(&[&row(1, 1), &row(65, 65)], 127), [0, 2, 0]);
+        // 255 * 128 = 32640; 128 * 256 = 32768, which only negative sums may reach.
+        assert_eq!(kinds(&[&row(64, 0)], 255), [1, 0, 0]);
+        assert_eq!(kinds(&[&row(64, 64)], 255), [0, 2, 0]);
+        assert_eq!(kinds(&[&row(65, 1)], 255), [0, 1, 1]);
+        assert_eq!(kinds(&[&row(-128, 0)], 128), [1, 0, 0]);
+        assert_eq!(kinds(&[&row(64, 64)], 128), [0, 2, 0]);
+        assert_eq!(kinds(&[&row(-64, -64)], 128), [1, 0, 0]);
+    }
+
+    #[test]
+    fn steps_that_do_not_fit_their_neighbour_are_paired_with_others() {
+        let mut row = [0i16; 20];
+        for (step, w) in [120, 100, 110, 5, 7].into_iter().enumerate() {
+            row[step * 4..step * 4 + 2].fill(w);
+        }
+        // The third with the fourth, its neighbour; of the others only the last is small.
+        assert_eq!(kinds(&[&row], 127), [2, 1, 0]);
+    }
+
+    #[test]
+    fn no_sum_leaves_16_bits_whatever_the_weights() {
+        let mut state = 1u32;
+        let mut weight = |bits: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            i16::from((state >> 24) as u8 as i8) >> bits
+        };
+        for largest in [0, 1, 90, 127, 128, 200, 255] {
+            for (depth, bits) in [(3, 0), (16, 0), (40, 1), (97, 2), (200, 1), (64, 5)] {
+                let rows: Vec<Vec<i16>> =
+                    (0..16).map(|_| (0..depth).map(|_| weight(bits)).collect()).collect();
+                let rows: Vec<&[i16]> = rows.iter().map(Vec::as_slice).collect();
+                check(&rows, largest);
+            }
+        }
+    }
+}
