@@ -37,8 +37,14 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Vectors of 16 channels, which start at `firsts`; channels that do not exist are zero.
-    pub(crate) fn new(token: Avx2, layer: &Layer<'_>, firsts: impl Iterator<Item = usize>) -> Rows {
+    /// Vectors of 16 channels, which start at `firsts`; channels that do not exist are zero. The
+    /// ring holds activations less `origin`.
+    pub(crate) fn new(
+        token: Avx2,
+        layer: &Layer<'_>,
+        firsts: impl Iterator<Item = usize>,
+        origin: u8,
+    ) -> Rows {
         let g = layer.geometry;
         let pairs = if g.dilation_h > 1 { g.kernel_h.div_ceil(2) } else { g.kernel_h / 2 + 1 };
         Rows {
@@ -46,7 +52,7 @@ impl Rows {
             geometry: g,
             input_zero_point: layer.input.zero_point,
             pairs,
-            vectors: firsts.map(|first| pack(layer, pairs, first)).collect(),
+            vectors: firsts.map(|first| pack(layer, pairs, first, origin)).collect(),
             clamp: Clamp::new(&layer.output),
         }
     }
@@ -152,7 +158,7 @@ impl Kernel {
         let blocks = count.div_ceil(BLOCK_VECTORS);
         // The last vector ends with the last channel and may overlap the one before.
         let firsts = (0..count).map(|v| (v * LANES).min(g.in_c - LANES));
-        Kernel { rows: Rows::new(token, layer, firsts), block: count.div_ceil(blocks) }
+        Kernel { rows: Rows::new(token, layer, firsts, 0), block: count.div_ceil(blocks) }
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -231,7 +237,7 @@ impl Kernel {
 }
 
 /// Packs the filters of 16 channels, as they are and shifted down by one row.
-fn pack(layer: &Layer<'_>, pairs: usize, first: usize) -> Vector {
+fn pack(layer: &Layer<'_>, pairs: usize, first: usize, origin: u8) -> Vector {
     let g = &layer.geometry;
     let taps = |c: usize| layer.weights[first + c..].iter().step_by(g.in_c);
     let slots = || {
@@ -239,12 +245,12 @@ fn pack(layer: &Layer<'_>, pairs: usize, first: usize) -> Vector {
         all.map(|(half, lane)| (half, lane, channel_of(half, lane)))
             .filter(|&(_, _, c)| first + c < g.in_c)
     };
+    let zero_point = i32::from(layer.input.zero_point) - i32::from(origin);
     let mut bias = [0; LANES];
     let mut multiplier = [0.0; LANES];
     for (half, lane, c) in slots() {
         let slot = half * HALF / 2 + lane;
-        bias[slot] =
-            folded_bias(taps(c), i32::from(layer.input.zero_point), layer.output.bias[first + c]);
+        bias[slot] = folded_bias(taps(c), zero_point, layer.output.bias[first + c]);
         multiplier[slot] = layer.output.multiplier[first + c];
     }
     let pack_shifted = |shift: usize| {

@@ -1,12 +1,13 @@
 //! The fused pair for AVX2: the expansion writes row pairs straight into the ring that the
 //! depthwise tile reads ([`crate::depthwise::avx2`]), 16 channels at a time where 32 would leave
-//! the first-level cache.
+//! the first-level cache. What it writes is less the zero point: nobody needs to add it.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::conv::avx2::bytes::{self, Bytes};
 use crate::conv::avx2::panel::{Depth, Multiply, Panel};
+use crate::conv::avx2::tile::even_tiles;
 use crate::conv::avx2::wide::Wide;
 use crate::conv::avx2::{cheap, fits_seven_bits, origin};
 use crate::conv::{self, BLOCK_CHANNELS};
@@ -33,8 +34,8 @@ pub(super) struct Kernel {
     rows: Rows,
     /// Vectors of 16 channels that go through the ring together.
     group: usize,
-    /// What the padding of the depthwise convolution holds.
-    outside: u8,
+    /// What the padding of the depthwise convolution holds, as the ring does.
+    outside: i16,
 }
 
 enum Body {
@@ -62,7 +63,7 @@ impl Kernel {
         second: &depthwise::Layer<'_>,
     ) -> Kernel {
         let g = expand.geometry;
-        let rows = Rows::new(token, second, (0..g.out_c).step_by(LANES));
+        let rows = Rows::new(token, second, (0..g.out_c).step_by(LANES), expand.output.zero_point);
         let run = g.kernel_w * g.in_c;
         // A last step may reach beyond the last column.
         let band_row = (g.out_w - 1) * g.stride_w * g.in_c + run.next_multiple_of(bytes::STEP);
@@ -78,7 +79,7 @@ impl Kernel {
             finish: Finish::new(&expand.output),
             rows,
             group: (RING_BYTES / ring).clamp(1, BLOCK_VECTORS),
-            outside: second.input.zero_point,
+            outside: i16::from(second.input.zero_point) - i16::from(expand.output.zero_point),
         }
     }
 
@@ -151,7 +152,7 @@ impl Kernel {
     ) {
         let g = &self.expand;
         let Some(first) = pair[0].or(pair[1]) else {
-            return slot.fill(i16::from(self.outside));
+            return slot.fill(self.outside);
         };
         let lines = pair.iter().flatten().count();
         let (values, start, line) = if self.band_row == 0 {
@@ -186,7 +187,7 @@ impl Kernel {
         panels: &[Panel<W>],
         slot: &mut [i16],
     ) {
-        let outside = i16::from(self.outside);
+        let outside = self.outside;
         let (inside, _) = self.rows.inside(&(0..self.rows.geometry().out_w));
         let len = slot.len() / panels.len();
         for (panel, to) in panels.iter().zip(slot.chunks_exact_mut(len)) {
@@ -248,28 +249,28 @@ fn panels<W: Multiply>(
     (0..count).map(|v| Panel::new(expand, depth, origin, v * LANES, VECTORS)).collect()
 }
 
-/// From accumulators to activations that stay 16 bits wide.
+/// From accumulators to activations less their zero point, 16 bits wide.
 struct Finish {
-    zero_point: i16,
     min: i16,
     max: i16,
 }
 
 impl Finish {
     fn new(output: &Requantize) -> Finish {
-        let [zero_point, min, max] = [output.zero_point, output.min, output.max].map(i16::from);
-        Finish { zero_point, min, max }
+        let [min, max] =
+            [output.min, output.max].map(|bound| i16::from(bound) - i16::from(output.zero_point));
+        Finish { min, max }
     }
 
-    /// 16 channels in their order. Each step saturates towards a bound that clamping reaches
-    /// anyway, so the result equals `clamp(value + zero_point, min, max)` for every `i32`.
+    /// 16 channels in their order. Narrowing saturates towards a bound that clamping reaches
+    /// anyway, so the result equals `clamp(value + zero_point, min, max) - zero_point` for every
+    /// `i32`.
     #[target_feature(enable = "avx2")]
     #[inline]
     fn activations(&self, acc: [__m256i; VECTORS], multiplier: [__m256; VECTORS]) -> __m256i {
         let low = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[0]), multiplier[0]);
         let high = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[1]), multiplier[1]);
         let both = _mm256_packs_epi32(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high));
-        let both = _mm256_adds_epi16(both, _mm256_set1_epi16(self.zero_point));
         let both = _mm256_max_epi16(both, _mm256_set1_epi16(self.min));
         _mm256_min_epi16(both, _mm256_set1_epi16(self.max))
     }
@@ -320,14 +321,12 @@ impl<W: Multiply> Tiles<'_, W> {
     /// The checks in [`run`] hold.
     #[target_feature(enable = "avx2")]
     unsafe fn run<const LINES: usize, const WHICH: usize>(&self, to: &mut [[i16; COL]]) {
-        let count = to.len();
-        let tiles = count.div_ceil(W::MAX_ROWS / LINES);
-        for tile in 0..tiles {
-            let (x, end) = (tile * count / tiles, (tile + 1) * count / tiles);
-            let to = &mut to[x..end];
+        let (mut x, mut rest) = (0, to);
+        for columns in even_tiles(rest.len(), W::MAX_ROWS / LINES) {
+            let (to, next) = rest.split_at_mut(columns);
             // SAFETY: the columns exist, see `run`; `MR` is their number times the lines.
             unsafe {
-                match (LINES, end - x) {
+                match (LINES, columns) {
                     (1, 1) => self.tile::<1, 1, WHICH>(x, to),
                     (1, 2) => self.tile::<2, 1, WHICH>(x, to),
                     (1, 3) => self.tile::<3, 1, WHICH>(x, to),
@@ -340,6 +339,7 @@ impl<W: Multiply> Tiles<'_, W> {
                     other => unreachable!("a tile of {other:?}"),
                 }
             }
+            (x, rest) = (x + columns, next);
         }
     }
 

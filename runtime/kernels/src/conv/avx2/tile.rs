@@ -95,11 +95,8 @@ unsafe fn run_avx2<W: Multiply, const NV: usize>(
 ) {
     let most = if NV == 2 { W::MAX_ROWS } else { 3 };
     let whole = panel.cols == NV * LANES;
-    // Tiles of nearly one size: a small last one would use few accumulators.
-    let tiles = rows.count.div_ceil(most);
-    for tile in 0..tiles {
-        let (row, last) = (tile * rows.count / tiles, (tile + 1) * rows.count / tiles);
-        let step = last - row;
+    let mut row = 0;
+    for step in even_tiles(rows.count, most) {
         let mut tile = Tile {
             a: rows.values[rows.start + row * rows.stride..].as_ptr(),
             stride: rows.stride,
@@ -132,7 +129,16 @@ unsafe fn run_avx2<W: Multiply, const NV: usize>(
                 to[..panel.cols].copy_from_slice(&from[..panel.cols]);
             }
         }
+        row += step;
     }
+}
+
+/// The sizes of as few tiles as `count` takes, nearly the same: a small last one would use few
+/// accumulators.
+pub(crate) fn even_tiles(count: usize, most: usize) -> impl Iterator<Item = usize> {
+    let tiles = count.div_ceil(most);
+    let (size, larger) = (count / tiles, count % tiles);
+    (0..tiles).map(move |tile| size + usize::from(tile < larger))
 }
 
 /// The operands of one tile.
