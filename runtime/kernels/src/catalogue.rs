@@ -59,6 +59,43 @@ const STAGES: [(usize, usize, usize, usize, usize); 7] = [
     (6, 320, 1, 1, 3),
 ];
 
+/// An inverted residual of the network, or its stem with the block that follows.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// The expansion; for the first block the stem.
+    pub expand: ConvGeometry,
+    /// The depthwise convolution.
+    pub depthwise: ConvGeometry,
+    /// The projection.
+    pub project: ConvGeometry,
+    /// Whether the block's input is added to its output.
+    pub adds: bool,
+}
+
+/// The blocks of EfficientNet-Lite0 at 224 x 224, in order.
+pub fn efficientnet_lite0_blocks() -> Vec<Block> {
+    let stem = same(224, 3, 2, 3, 32);
+    let mut blocks = Vec::new();
+    let (mut size, mut channels) = (stem.out_h, stem.out_c);
+    for (expansion, out, count, first_stride, kernel) in STAGES {
+        for block in 0..count {
+            let stride = if block == 0 { first_stride } else { 1 };
+            let wide = channels * expansion;
+            let expand = ConvGeometry::pointwise(size, size, channels, wide);
+            let depthwise = same(size, kernel, stride, wide, wide);
+            size = depthwise.out_h;
+            blocks.push(Block {
+                expand: if expansion > 1 { expand } else { stem },
+                depthwise,
+                project: ConvGeometry::pointwise(size, size, wide, out),
+                adds: block > 0,
+            });
+            channels = out;
+        }
+    }
+    blocks
+}
+
 /// Every distinct layer shape of EfficientNet-Lite0 at 224 x 224, in the order of first use.
 pub fn efficientnet_lite0() -> Vec<Entry> {
     let mut entries = Vec::new();
@@ -78,22 +115,14 @@ pub fn efficientnet_lite0() -> Vec<Entry> {
             None => entries.push(Entry { name, op, geometry, count: 1 }),
         }
     };
-    add(Op::Conv, same(224, 3, 2, 3, 32));
-    let (mut size, mut channels) = (112, 32);
-    for (expansion, out, blocks, first_stride, kernel) in STAGES {
-        for block in 0..blocks {
-            let stride = if block == 0 { first_stride } else { 1 };
-            let wide = channels * expansion;
-            if expansion > 1 {
-                add(Op::Conv, ConvGeometry::pointwise(size, size, channels, wide));
-            }
-            add(Op::Depthwise, same(size, kernel, stride, wide, wide));
-            size = size.div_ceil(stride);
-            add(Op::Conv, ConvGeometry::pointwise(size, size, wide, out));
-            if block > 0 {
-                add(Op::Add, ConvGeometry::pointwise(size, size, out, out));
-            }
-            channels = out;
+    let (mut size, mut channels) = (0, 0);
+    for Block { expand, depthwise, project, adds } in efficientnet_lite0_blocks() {
+        (size, channels) = (project.out_h, project.out_c);
+        add(Op::Conv, expand);
+        add(Op::Depthwise, depthwise);
+        add(Op::Conv, project);
+        if adds {
+            add(Op::Add, ConvGeometry::pointwise(size, size, channels, channels));
         }
     }
     add(Op::Conv, ConvGeometry::pointwise(size, size, channels, 1280));

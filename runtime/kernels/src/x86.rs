@@ -68,7 +68,35 @@ fn widen_avx2(from: &[u8], to: &mut [i16]) {
     }
 }
 
-/// Widens and interleaves 16 channels of two rows: `to[column][channel] = (a, b)`.
+/// Zero-extends runs of 32 bytes; run `i` goes to `to[i * stride..]`.
+///
+/// # Panics
+/// If `from` is not a whole number of runs, or `to` too short for them.
+pub(crate) fn widen_runs(_token: Avx2, from: &[u8], to: &mut [i16], stride: usize) {
+    let (runs, rest) = from.as_chunks::<32>();
+    assert!(rest.is_empty() && !runs.is_empty());
+    assert!((runs.len() - 1) * stride + 32 <= to.len());
+    // SAFETY: the token proves AVX2; the last run was just checked.
+    unsafe { widen_runs_avx2(runs, to.as_mut_ptr(), stride) }
+}
+
+/// # Safety
+/// 32 values can be written at `to + i * stride` for each run `i`.
+#[target_feature(enable = "avx2")]
+unsafe fn widen_runs_avx2(runs: &[[u8; 32]], to: *mut i16, stride: usize) {
+    for (i, run) in runs.iter().enumerate() {
+        // SAFETY: loads of the two halves of the run; passed on for the stores.
+        unsafe {
+            let low = _mm256_cvtepu8_epi16(_mm_loadu_si128(run.as_ptr().cast()));
+            let high = _mm256_cvtepu8_epi16(_mm_loadu_si128(run.as_ptr().add(16).cast()));
+            _mm256_storeu_si256(to.add(i * stride).cast(), low);
+            _mm256_storeu_si256(to.add(i * stride + 16).cast(), high);
+        }
+    }
+}
+
+/// Widens and interleaves 16 channels of two rows: `to[column][channel] = (a, b)`, channels 0 to 3
+/// and 8 to 11 before the others.
 ///
 /// Column `i` of `a` starts at `a[i * a_step]`; a step of 0 repeats one column.
 ///
@@ -105,8 +133,8 @@ unsafe fn interleave_avx2(
         unsafe {
             let a = _mm_loadu_si128(a.add(i * a_step).cast());
             let b = _mm_loadu_si128(b.add(i * b_step).cast());
-            let low = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b));
-            let high = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b));
+            let (a, b) = (_mm256_cvtepu8_epi16(a), _mm256_cvtepu8_epi16(b));
+            let (low, high) = (_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b));
             _mm256_storeu_si256(to.as_mut_ptr().cast(), low);
             _mm256_storeu_si256(to.as_mut_ptr().add(16).cast(), high);
         }

@@ -6,7 +6,8 @@
 mod common;
 
 use common::{
-    BYTES, Guarded, Random, SYMMETRIC, WEIGHT_RANGES, WeightRange, ZERO_POINTS, assert_same, is_of,
+    BYTES, Guarded, Random, SYMMETRIC, WEIGHT_RANGES, WIDE, WeightRange, ZERO_POINTS, assert_same,
+    is_of,
 };
 use kinglet_kernels::conv::Conv;
 use kinglet_kernels::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
@@ -20,6 +21,9 @@ struct Case {
     q: Requantize,
 }
 
+/// Ranges of at most seven bits, here and there.
+const NARROW: [(u8, u8); 5] = [(0, 127), (128, 255), (64, 191), (0, 90), (250, 255)];
+
 impl Case {
     fn random(g: ConvGeometry, range: WeightRange, seed: u64) -> Case {
         let mut random = Random::new(seed);
@@ -31,6 +35,22 @@ impl Case {
             codes: InputCodes::any(random.pick(&ZERO_POINTS)),
             q: random.requantize(g.out_c, depth),
         }
+    }
+
+    /// The same with codes of a narrow range.
+    fn narrow(g: ConvGeometry, range: WeightRange, seed: u64) -> Case {
+        let mut case = Case::random(g, range, seed);
+        let (min, max) = NARROW[seed as usize % NARROW.len()];
+        for code in &mut case.input {
+            *code = min + *code % (max - min).saturating_add(1);
+        }
+        let zero_point = case.codes.zero_point.clamp(min, max);
+        case.codes = InputCodes { zero_point, min, max };
+        case
+    }
+
+    fn zero_point(&self) -> u8 {
+        self.codes.zero_point
     }
 
     /// All instruction sets, whole and in parts, misaligned.
@@ -82,7 +102,9 @@ fn pointwise_around_every_tile_edge() {
             let k = depths[seed as usize % depths.len()];
             seed += 1;
             let range = WEIGHT_RANGES[seed as usize % 3];
-            Case::random(ConvGeometry::pointwise(1, m, k, n), range, seed).check();
+            let g = ConvGeometry::pointwise(1, m, k, n);
+            Case::random(g, range, seed).check();
+            Case::narrow(g, range, seed).check();
         }
     }
 }
@@ -91,7 +113,9 @@ fn pointwise_around_every_tile_edge() {
 fn pointwise_with_many_blocks_and_deep_sums() {
     for (m, k, n) in [(600, 16, 24), (70, 1152, 17), (49, 320, 72), (401, 31, 40), (30, 2049, 9)] {
         for range in WEIGHT_RANGES {
-            Case::random(ConvGeometry::pointwise(m, 1, k, n), range, (m + k) as u64).check();
+            let g = ConvGeometry::pointwise(m, 1, k, n);
+            Case::random(g, range, (m + k) as u64).check();
+            Case::narrow(g, range, (m + k) as u64).check();
         }
     }
 }
@@ -225,6 +249,100 @@ fn narrow_ranges_of_codes() {
 }
 
 #[test]
+fn extreme_values_of_narrow_ranges_at_all_zero_points() {
+    let g = ConvGeometry::pointwise(1, 9, 260, 25);
+    for (min, max) in NARROW {
+        for zero_point in [min, max, min.midpoint(max)] {
+            for x in [[min, min], [max, max], [min, max]] {
+                for w in [[-128i16, -128], [-127, -127], [127, 127], [-128, 127], [64, 65]] {
+                    let q = Requantize {
+                        multiplier: vec![255.0 / (128.0 * 128.0 * 260.0); 25],
+                        bias: vec![-17; 25],
+                        zero_point: 128,
+                        min: 0,
+                        max: 255,
+                    };
+                    let input = x.into_iter().cycle().take(g.input_len()).collect();
+                    let weights = w.into_iter().cycle().take(260 * 25).collect();
+                    let codes = InputCodes { zero_point, min, max };
+                    Case { g, input, weights, codes, q }.check();
+                }
+            }
+        }
+    }
+}
+
+/// Where products are added in 16 bits, the sums that just fit and those that just do not.
+#[test]
+fn sums_of_products_around_the_ends_of_16_bits() {
+    for (codes, four) in [
+        (InputCodes { zero_point: 0, min: 0, max: 127 }, 258),
+        (InputCodes { zero_point: 128, min: 128, max: 255 }, 258),
+        (InputCodes { zero_point: 0, min: 0, max: 126 }, 260),
+        (InputCodes::any(0), 128),
+    ] {
+        for sum in four - 2..=four + 2 {
+            for sign in [1, -1] {
+                for spread in [4, 3, 2] {
+                    // The values that meet in one lane: 0, 1, 4, 5 of each eight.
+                    let mut weights = vec![0i16; 16 * 17];
+                    for (n, row) in weights.chunks_exact_mut(16).enumerate() {
+                        // The other lane's and some channels' sums are small.
+                        row.fill(if n % 2 == 0 { 1 } else { -1 });
+                        let lane = [0, 1, 4, 5].map(|at| at + n % 3 * 2);
+                        if n % 5 == 3 {
+                            for (i, at) in lane.into_iter().take(spread).enumerate() {
+                                let i = i as i16;
+                                row[at] = sign * ((sum + i) / spread as i16).min(127);
+                            }
+                        }
+                    }
+                    for x in [codes.max, codes.min] {
+                        let g = ConvGeometry::pointwise(1, 5, 16, 17);
+                        let q = Requantize {
+                            multiplier: vec![100.0 / 33_000.0; 17],
+                            bias: vec![0; 17],
+                            zero_point: 128,
+                            min: 0,
+                            max: 255,
+                        };
+                        let input = vec![x; g.input_len()];
+                        Case { g, input, weights: weights.clone(), codes, q }.check();
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn avx2_multiplies_bytes_where_range_and_weights_allow_it() {
+    let g = ConvGeometry::pointwise(3, 3, 32, 32);
+    let name = |codes, range| {
+        let case = Case::random(g, range, 1);
+        Conv::new(Isa::Avx2, g, &case.weights, codes, case.q).map(|conv| conv.kernel())
+    };
+    if !Isa::available().contains(&Isa::Avx2) {
+        return;
+    }
+    let seven = |zero_point, min, max| InputCodes { zero_point, min, max };
+    let (wide, u8s8, u7s8) =
+        ("pointwise_u8s16_avx2_6x16", "pointwise_u8s8_avx2_4x16", "pointwise_u7s8_avx2_4x16");
+    for (codes, range, expected) in [
+        (InputCodes::any(3), BYTES, wide),
+        (InputCodes::any(3), (-60, 60), u8s8),
+        (seven(3, 0, 127), BYTES, u7s8),
+        (seven(3, 0, 128), BYTES, u8s8),
+        (seven(200, 128, 255), BYTES, u7s8),
+        // The zero point is part of the range.
+        (seven(127, 128, 255), BYTES, wide),
+        (seven(3, 0, 127), WIDE, wide),
+    ] {
+        assert_eq!(name(codes, range), Ok(expected), "{codes:?} {range:?}");
+    }
+}
+
+#[test]
 fn ties_round_to_even() {
     // acc = x - 128, times one half: every odd sum is a tie.
     let g = ConvGeometry::pointwise(16, 16, 1, 24);
@@ -320,6 +438,7 @@ proptest! {
     #[test]
     fn any_geometry(g in geometry(), range in prop::sample::select(WEIGHT_RANGES.to_vec()), seed in any::<u32>()) {
         Case::random(g, range, u64::from(seed)).check();
+        Case::narrow(g, range, u64::from(seed)).check();
     }
 }
 
@@ -350,6 +469,7 @@ fn kernels_strides_and_paddings() {
                     };
                     seed += 1;
                     Case::random(g, WEIGHT_RANGES[seed as usize % 3], seed).check();
+                    Case::narrow(g, WEIGHT_RANGES[seed as usize % 3], seed).check();
                 }
             }
         }

@@ -16,7 +16,7 @@ struct Pair {
     expand: ConvGeometry,
     depthwise: ConvGeometry,
     weights: [Vec<i16>; 2],
-    zero_points: [u8; 2],
+    codes: [InputCodes; 2],
     outputs: [Requantize; 2],
     input: Vec<u8>,
 }
@@ -60,17 +60,28 @@ impl Pair {
                 random.weights(depth * c, SYMMETRIC),
                 random.weights(kernel * kernel * c, SYMMETRIC),
             ],
-            zero_points: [random.pick(&ZERO_POINTS), outputs[0].zero_point],
+            codes: [random.pick(&ZERO_POINTS), outputs[0].zero_point].map(InputCodes::any),
             outputs,
             input: random.bytes(expand.input_len()),
         }
+    }
+
+    /// The same with an input of a narrow range, and weights of `bits` bits.
+    fn narrow(mut self, (min, max): (u8, u8), bits: u32) -> Pair {
+        for code in &mut self.input {
+            *code = min + *code % (max - min + 1);
+        }
+        let zero_point = self.codes[0].zero_point.clamp(min, max);
+        self.codes[0] = InputCodes { zero_point, min, max };
+        self.weights[0].iter_mut().for_each(|w| *w >>= 8 - bits);
+        self
     }
 
     fn part(&self, which: usize) -> Part<'_> {
         Part {
             geometry: [self.expand, self.depthwise][which],
             weights: &self.weights[which],
-            input: InputCodes::any(self.zero_points[which]),
+            input: self.codes[which],
             output: self.outputs[which].clone(),
         }
     }
@@ -136,7 +147,7 @@ fn to_blocks(image: &[u8], channels: usize) -> Vec<u8> {
 
 /// Instruction sets here that have fused kernels, counted as [`Pair::check`] does.
 fn fused_sets() -> usize {
-    Isa::available().iter().filter(|isa| ["avx512-vnni"].contains(&isa.name())).count() * 2
+    Isa::available().iter().filter(|isa| ["avx2", "avx512-vnni"].contains(&isa.name())).count() * 2
 }
 
 /// Whether a pointwise layer with a blocked input has a kernel for the instruction set.
@@ -156,6 +167,30 @@ fn inverted_residuals_of_all_sizes() {
                 assert_eq!(pair.check(), fused_sets(), "{:?}", pair.depthwise);
             }
         }
+    }
+}
+
+#[test]
+fn inputs_of_narrow_ranges_and_small_weights() {
+    let mut seed = 500;
+    for (kernel, stride) in [(3, 1), (3, 2), (5, 1), (5, 2)] {
+        for (h, w) in [(1, 1), (2, 3), (7, 7), (9, 27)] {
+            for (in_c, out_c) in [(4, 32), (24, 144), (7, 40), (81, 17)] {
+                for (range, bits) in
+                    [((0, 127), 8), ((100, 200), 8), ((0, 254), 5), ((0, 127), 6), ((60, 80), 8)]
+                {
+                    seed += 1;
+                    let expand = ConvGeometry::pointwise(h, w, in_c, out_c);
+                    let pair = Pair::random(expand, kernel, stride, seed).narrow(range, bits);
+                    assert_eq!(pair.check(), fused_sets(), "{:?}", pair.depthwise);
+                }
+            }
+        }
+    }
+    for range in [(0, 127), (100, 200)] {
+        let expand = square((11, 9), 3, 2, (3, 32));
+        let pair = Pair::random(expand, 3, 1, seed).narrow(range, 8);
+        assert_eq!(pair.check(), fused_sets(), "{:?}", pair.expand);
     }
 }
 

@@ -8,9 +8,7 @@
 //! then [`Requantize`]. Start with `scalar.rs`.
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx2_tile;
+pub(crate) mod avx2;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod im2col;
 #[cfg(target_arch = "aarch64")]
@@ -130,12 +128,10 @@ impl Body {
         }
         match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512Vnni if avx2::Kernel::takes(&layer, reach) => {
-                match Avx2::detect() {
-                    Some(token) => Body::Avx2(avx2::Kernel::new(token, &layer)),
-                    None => Body::Scalar(scalar::Kernel::new(layer)),
-                }
-            }
+            Isa::Avx2 | Isa::Avx512Vnni if reach.converts_exactly => match Avx2::detect() {
+                Some(token) => Body::Avx2(avx2::Kernel::new(token, &layer, reach)),
+                None => Body::Scalar(scalar::Kernel::new(layer)),
+            },
             #[cfg(target_arch = "aarch64")]
             Isa::Neon | Isa::NeonDot if reach.converts_exactly => {
                 let dot = NeonDot::detect().filter(|_| isa.for_integers() == Isa::NeonDot);

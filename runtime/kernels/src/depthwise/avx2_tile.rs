@@ -1,6 +1,7 @@
 //! The inner loop of depthwise convolution for AVX2: up to 8 output columns of 16 channels.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use crate::ConvGeometry;
 use crate::isa::Avx2;
@@ -8,11 +9,17 @@ use crate::scratch::Packed16;
 use crate::x86::Clamp;
 
 /// Channels in one vector.
-pub(super) const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 /// `i16` values of 8 channels of two rows: one register.
 pub(super) const HALF: usize = 16;
 /// `i16` values of 16 channels of two rows: one column of the ring.
-pub(super) const COL: usize = 2 * HALF;
+pub(crate) const COL: usize = 2 * HALF;
+
+/// The channel of lane `l` of half `h` of a vector: unpacking and packing work within 128-bit
+/// halves.
+pub(super) fn channel_of(h: usize, l: usize) -> usize {
+    l / 4 * 8 + h * 4 + l % 4
+}
 
 /// The filters of 16 channels.
 pub(super) struct Vector {
@@ -20,8 +27,41 @@ pub(super) struct Vector {
     pub(super) first: usize,
     /// `[half][pair][tap column][lane][2]`, for windows that start on an even and an odd row.
     pub(super) weights: [Packed16; 2],
+    /// `[half][lane]`, the input's zero point folded in.
     pub(super) bias: [i32; LANES],
+    /// `[half][lane]`.
     pub(super) multiplier: [f32; LANES],
+}
+
+/// Where output rows go.
+pub(crate) struct Target<'a> {
+    out: &'a mut [u8],
+    /// Bytes from one output row to the next.
+    row: usize,
+    /// Bytes from one output column to the next.
+    column: usize,
+    /// The channel that comes first.
+    origin: usize,
+}
+
+impl<'a> Target<'a> {
+    pub(crate) fn new(out: &'a mut [u8], row: usize, column: usize, origin: usize) -> Target<'a> {
+        Target { out, row, column, origin }
+    }
+
+    /// The columns `xs` of one row, from channel `first` on.
+    pub(super) fn row(&mut self, row: usize, first: usize, xs: &Range<usize>) -> Line<'_> {
+        let at = row * self.row + xs.start * self.column + first - self.origin;
+        Line { out: &mut self.out[at..], columns: xs.len(), step: self.column }
+    }
+}
+
+/// Where 16 channels of some columns of an output row go.
+pub(super) struct Line<'a> {
+    out: &'a mut [u8],
+    columns: usize,
+    /// Bytes from one column to the next.
+    step: usize,
 }
 
 /// The ring of interleaved rows, `[pair % pairs][vector][column][COL]`.
@@ -42,7 +82,7 @@ impl Sources<'_> {
     }
 }
 
-/// Computes 16 channels of the output columns in `out` (`[columns][channels]`).
+/// Computes 16 channels of some output columns.
 ///
 /// # Panics
 /// If the sizes do not agree.
@@ -53,13 +93,14 @@ pub(super) fn run(
     shift: usize,
     vector: &Vector,
     clamp: &Clamp,
-    out: &mut [u8],
+    line: Line<'_>,
 ) {
-    let columns = out.len() / g.out_c;
-    assert!(columns > 0 && vector.first + LANES <= g.out_c);
+    let columns = line.columns;
+    assert!(columns > 0 && (columns - 1) * line.step + LANES <= line.out.len());
     assert!((columns - 1) * g.stride_w + (g.kernel_w - 1) * g.dilation_w < sources.cols);
     assert_eq!(vector.weights[shift].values().len(), sources.pairs * g.kernel_w * COL);
-    let row = Row { sources, g, weights: vector.weights[shift].values(), vector, clamp };
+    let (out, weights) = (line.out.as_mut_ptr(), vector.weights[shift].values());
+    let row = Row { sources, g, weights, vector, clamp, step: line.step };
     // SAFETY: the token proves AVX2; the sizes were just checked, and the constants are those of
     // the geometry.
     unsafe {
@@ -79,6 +120,8 @@ struct Row<'a> {
     weights: &'a [i16],
     vector: &'a Vector,
     clamp: &'a Clamp,
+    /// Bytes from one output column to the next.
+    step: usize,
 }
 
 impl Row<'_> {
@@ -87,13 +130,13 @@ impl Row<'_> {
     /// # Safety
     /// The checks in [`run`] hold.
     #[target_feature(enable = "avx2")]
-    unsafe fn run<const KW: usize, const S: usize>(&self, columns: usize, out: &mut [u8]) {
+    unsafe fn run<const KW: usize, const S: usize>(&self, columns: usize, out: *mut u8) {
         let mut x = 0;
         while x < columns {
             let left = columns - x;
-            let to = out[x * self.g.out_c + self.vector.first..].as_mut_ptr();
             // SAFETY: as many columns are left as the tile takes, see `run`.
             unsafe {
+                let to = out.add(x * self.step);
                 x += match left {
                     7 | 14 => self.tile::<7, KW, S>(x, to),
                     8.. => self.tile::<8, KW, S>(x, to),
@@ -126,18 +169,18 @@ impl Row<'_> {
                 *packed = self.clamp.offset(pair);
             }
         }
-        let order = _mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7);
+        let order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
         for (t, (low, high)) in packed[0].into_iter().zip(packed[1]).enumerate().take(T.div_ceil(2))
         {
             let bytes = self.clamp.pack(low, high);
             let bytes = _mm256_permutevar8x32_epi32(bytes, order);
             // SAFETY: passed on; the second column is stored only if it exists.
             unsafe {
-                let to = to.add(2 * t * self.g.out_c);
+                let to = to.add(2 * t * self.step);
                 _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(bytes));
                 if 2 * t + 1 < T {
                     let high = _mm256_extracti128_si256::<1>(bytes);
-                    _mm_storeu_si128(to.add(self.g.out_c).cast(), high);
+                    _mm_storeu_si128(to.add(self.step).cast(), high);
                 }
             }
         }

@@ -7,7 +7,7 @@
 //! then [`Requantize`]. Start with `scalar.rs`.
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx2_tile;
 #[cfg(target_arch = "aarch64")]

@@ -10,6 +10,8 @@
 //! and their results follow one another in memory: threads share them as they like.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod vnni;
 
 use std::ops::Range;
@@ -17,7 +19,7 @@ use std::ops::Range;
 use crate::conv::{self, BLOCK_CHANNELS, ConvOptions};
 use crate::depthwise;
 #[cfg(target_arch = "x86_64")]
-use crate::isa::Avx512Vnni;
+use crate::isa::{Avx2, Avx512Vnni};
 use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
 
 /// One of the two convolutions; fields as the arguments of [`crate::conv::Conv::new`] and
@@ -51,6 +53,8 @@ struct Unit {
 }
 
 enum Body {
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Kernel),
     #[cfg(target_arch = "x86_64")]
     Vnni(vnni::Kernel),
     #[cfg(not(target_arch = "x86_64"))]
@@ -94,6 +98,12 @@ impl ExpandDepthwise {
                 Avx512Vnni::detect()
                     .map(|token| Body::Vnni(vnni::Kernel::new(token, &first, &second)))
             }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if avx2::Kernel::takes((&first, first_reach), (&second, second_reach)) => {
+                Avx2::detect().map(|token| {
+                    Body::Avx2(avx2::Kernel::new(token, (&first, first_reach), &second))
+                })
+            }
             _ => None,
         };
         let units = units(&d, threads);
@@ -105,6 +115,8 @@ impl ExpandDepthwise {
     /// The kernel's name, `expand_depthwise_{types}_{isa}_{tile}`.
     pub fn kernel(&self) -> &'static str {
         match &self.body {
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(kernel) => kernel.name(),
             #[cfg(target_arch = "x86_64")]
             Body::Vnni(kernel) => kernel.name(),
             #[cfg(not(target_arch = "x86_64"))]
@@ -151,6 +163,8 @@ impl ExpandDepthwise {
         let len = rows.len() * self.depthwise.out_w * BLOCK_CHANNELS;
         assert_eq!(output.len(), len, "output length");
         match &self.body {
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(kernel) => kernel.run(input, block, rows.clone(), output, scratch),
             #[cfg(target_arch = "x86_64")]
             Body::Vnni(kernel) => kernel.run(input, block, rows.clone(), output, scratch),
             #[cfg(not(target_arch = "x86_64"))]

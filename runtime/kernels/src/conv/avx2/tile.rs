@@ -1,106 +1,30 @@
-//! The inner loop of dense convolution for AVX2: a few pixels times 16 or 24 channels, all
-//! accumulators in registers.
+//! The loop over tiles of dense convolution for AVX2: a few pixels times 16 or 24 channels, all
+//! accumulators in registers; and the end of a tile.
 
 use std::arch::x86_64::*;
 
-use super::Layer;
+use super::super::Layer;
+use super::panel::{LANES, MAX_COLS, Multiply, Panel};
 use crate::Residual;
 use crate::isa::Avx2;
-use crate::requantize::folded_bias;
-use crate::scratch::Packed16;
 use crate::x86::Clamp;
 
-/// Output channels that one vector of accumulators holds.
-const LANES: usize = 8;
-/// Most channels in one panel.
-const MAX_COLS: usize = 3 * LANES;
 /// Most pixels in one tile.
 const MAX_ROWS: usize = 6;
 
-/// Which channel of its panel lane `l` of vector `v` holds. Vectors 0 and 1 interleave by fours,
-/// so that `vpackssdw`, which packs within 128-bit halves, puts 16 channels in their order.
-fn channel_of(v: usize, l: usize) -> usize {
-    match v {
-        0 | 1 => l / 4 * 8 + v * 4 + l % 4,
-        _ => v * LANES + l,
+/// The first `NV` vectors of values for each channel of a panel.
+///
+/// # Safety
+/// The CPU has AVX2, and `NV` is at most 3.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) unsafe fn vectors<const NV: usize>(values: &[i32; MAX_COLS]) -> [__m256i; NV] {
+    let mut vectors = [_mm256_setzero_si256(); NV];
+    for (v, vector) in vectors.iter_mut().enumerate() {
+        // SAFETY: `v < NV <= 3` vectors of 8 lie within the 24 values.
+        *vector = unsafe { _mm256_loadu_si256(values.as_ptr().add(v * LANES).cast()) };
     }
-}
-
-/// The weights of 16 or 24 output channels, `[pair][vector][lane][2]`.
-pub(super) struct Panel {
-    first: usize,
-    /// Channels that exist; the rest of the panel is zero.
-    cols: usize,
-    vectors: usize,
-    pairs: usize,
-    weights: Packed16,
-    /// `[vector][lane]`, the input's zero point folded in.
-    bias: [i32; MAX_COLS],
-    /// `[vector][lane]`.
-    multiplier: [f32; MAX_COLS],
-}
-
-impl Panel {
-    /// Splits a layer's channels into panels: as many of 16 as possible, one of 24 if the number
-    /// of (started) eights is odd.
-    pub(super) fn pack(layer: &Layer<'_>, depth: usize) -> Vec<Panel> {
-        let channels = layer.geometry.out_c;
-        let eights = channels.div_ceil(LANES);
-        let mut panels = Vec::new();
-        let mut first = 0;
-        while first < channels {
-            let vectors = if eights % 2 == 1 && eights > 1 && first == 0 { 3 } else { 2 };
-            panels.push(Panel::new(layer, depth, first, vectors));
-            first += vectors * LANES;
-        }
-        panels
-    }
-
-    fn new(layer: &Layer<'_>, depth: usize, first: usize, vectors: usize) -> Panel {
-        let pairs = depth.div_ceil(2);
-        let cols = (layer.geometry.out_c - first).min(vectors * LANES);
-        let mut panel = Panel {
-            first,
-            cols,
-            vectors,
-            pairs,
-            weights: Packed16::default(),
-            bias: [0; MAX_COLS],
-            multiplier: [0.0; MAX_COLS],
-        };
-        let slots = || {
-            let all = (0..vectors).flat_map(|v| (0..LANES).map(move |l| (v, l)));
-            all.map(|(v, l)| (v * LANES + l, channel_of(v, l))).filter(|&(_, c)| c < cols)
-        };
-        let row = |c: usize| &layer.weights[(first + c) * depth..][..depth];
-        panel.weights = Packed16::new(pairs * vectors * LANES * 2, |packed| {
-            // Along the packed weights, not along the rows: each is written once, in order.
-            let mut rows: [&[i16]; MAX_COLS] = [&[]; MAX_COLS];
-            slots().for_each(|(slot, c)| rows[slot] = row(c));
-            for (pair, group) in packed.chunks_exact_mut(vectors * LANES * 2).enumerate() {
-                for (to, row) in group.as_chunks_mut::<2>().0.iter_mut().zip(rows) {
-                    match row.get(pair * 2..) {
-                        Some(&[a, b, ..]) => *to = [a, b],
-                        Some(&[a]) => to[0] = a,
-                        _ => {}
-                    }
-                }
-            }
-        });
-        for (slot, c) in slots() {
-            panel.bias[slot] = folded_bias(
-                row(c),
-                i32::from(layer.input.zero_point),
-                layer.output.bias[first + c],
-            );
-            panel.multiplier[slot] = layer.output.multiplier[first + c];
-        }
-        panel
-    }
-
-    pub(super) fn vectors(&self) -> usize {
-        self.vectors
-    }
+    vectors
 }
 
 /// From accumulators to activations.
@@ -116,19 +40,18 @@ impl End {
     }
 }
 
-/// Widened activations, one row per pixel.
+/// The pixels that a block multiplies: the depth of pixel `p` starts at `start + p * stride`.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
-    values: &'a [i16],
+pub(super) struct Rows<'a, V> {
+    values: &'a [V],
+    start: usize,
     stride: usize,
+    count: usize,
 }
 
-impl<'a> Rows<'a> {
-    /// # Panics
-    /// If `values` is not a whole number of rows, or the stride is odd.
-    pub(super) fn new(values: &'a [i16], stride: usize) -> Rows<'a> {
-        assert!(stride.is_multiple_of(2) && values.len().is_multiple_of(stride));
-        Rows { values, stride }
+impl<'a, V> Rows<'a, V> {
+    pub(super) fn new(values: &'a [V], start: usize, stride: usize, count: usize) -> Rows<'a, V> {
+        Rows { values, start, stride, count }
     }
 }
 
@@ -136,25 +59,25 @@ impl<'a> Rows<'a> {
 ///
 /// # Panics
 /// If the sizes of rows, panel and output do not agree.
-pub(super) fn run(
+pub(super) fn run<W: Multiply>(
     _token: Avx2,
-    rows: Rows<'_>,
-    panel: &Panel,
+    rows: Rows<'_, W::Value>,
+    panel: &Panel<W>,
     end: &End,
     residual: Option<&[u8]>,
     out: &mut [u8],
     out_c: usize,
 ) {
     assert!(residual.is_none_or(|residual| residual.len() == out.len()));
-    assert_eq!(rows.stride, panel.pairs * 2);
-    assert_eq!(rows.values.len() / rows.stride * out_c, out.len());
+    assert!(rows.count > 0 && rows.count * out_c == out.len());
+    let last = rows.start + (rows.count - 1) * rows.stride;
+    assert!(last + panel.weights.reach() <= rows.values.len());
     assert!(panel.first + panel.cols <= out_c);
-    assert_eq!(panel.weights.values().len(), panel.pairs * panel.vectors * LANES * 2);
     // SAFETY: the token proves AVX2; the sizes were just checked.
     unsafe {
         match panel.vectors {
-            2 => run_avx2::<6, 2>(rows, panel, end, residual, out, out_c),
-            _ => run_avx2::<3, 3>(rows, panel, end, residual, out, out_c),
+            2 => run_avx2::<W, 2>(rows, panel, end, residual, out, out_c),
+            _ => run_avx2::<W, 3>(rows, panel, end, residual, out, out_c),
         }
     }
 }
@@ -162,21 +85,20 @@ pub(super) fn run(
 /// # Safety
 /// The checks in [`run`] hold, and the panel has `NV` vectors.
 #[target_feature(enable = "avx2")]
-unsafe fn run_avx2<const MR: usize, const NV: usize>(
-    rows: Rows<'_>,
-    panel: &Panel,
+unsafe fn run_avx2<W: Multiply, const NV: usize>(
+    rows: Rows<'_, W::Value>,
+    panel: &Panel<W>,
     end: &End,
     residual: Option<&[u8]>,
     out: &mut [u8],
     out_c: usize,
 ) {
-    let count = rows.values.len() / rows.stride;
+    let most = if NV == 2 { W::MAX_ROWS } else { 3 };
     let whole = panel.cols == NV * LANES;
     let mut row = 0;
-    while row < count {
-        let step = MR.min(count - row);
+    for step in even_tiles(rows.count, most) {
         let mut tile = Tile {
-            a: &rows.values[row * rows.stride..],
+            a: rows.values[rows.start + row * rows.stride..].as_ptr(),
             stride: rows.stride,
             panel,
             end,
@@ -211,19 +133,27 @@ unsafe fn run_avx2<const MR: usize, const NV: usize>(
     }
 }
 
+/// The sizes of as few tiles as `count` takes, nearly the same: a small last one would use few
+/// accumulators.
+pub(crate) fn even_tiles(count: usize, most: usize) -> impl Iterator<Item = usize> {
+    let tiles = count.div_ceil(most);
+    let (size, larger) = (count / tiles, count % tiles);
+    (0..tiles).map(move |tile| size + usize::from(tile < larger))
+}
+
 /// The operands of one tile.
-struct Tile<'a> {
-    a: &'a [i16],
+struct Tile<'a, W: Multiply> {
+    a: *const W::Value,
     stride: usize,
-    panel: &'a Panel,
+    panel: &'a Panel<W>,
     end: &'a End,
     /// Rows as far apart as the output's.
     residual: Option<&'a [u8]>,
 }
 
-impl Tile<'_> {
+impl<W: Multiply> Tile<'_, W> {
     /// # Safety
-    /// `rows` rows of `stride` values follow in `a`; `out` can take (and the residual, if there is
+    /// `rows` rows, `stride` apart, follow in `a`; `out` can take (and the residual, if there is
     /// one, has) `rows` rows of `NV * 8` bytes, `out_stride` apart; the panel has `NV` vectors.
     #[target_feature(enable = "avx2")]
     #[inline]
@@ -234,9 +164,10 @@ impl Tile<'_> {
                 1 => self.fixed::<1, NV>(out, out_stride),
                 2 => self.fixed::<2, NV>(out, out_stride),
                 3 => self.fixed::<3, NV>(out, out_stride),
-                4 => self.fixed::<4, NV>(out, out_stride),
-                5 => self.fixed::<5, NV>(out, out_stride),
-                _ => self.fixed::<6, NV>(out, out_stride),
+                4 if NV == 2 => self.fixed::<4, NV>(out, out_stride),
+                5 if NV == 2 && W::MAX_ROWS > 4 => self.fixed::<5, NV>(out, out_stride),
+                6 if NV == 2 && W::MAX_ROWS > 4 => self.fixed::<6, NV>(out, out_stride),
+                rows => unreachable!("a tile of {rows} rows"),
             }
         }
     }
@@ -246,68 +177,14 @@ impl Tile<'_> {
     #[target_feature(enable = "avx2")]
     unsafe fn fixed<const MR: usize, const NV: usize>(&self, out: *mut u8, out_stride: usize) {
         // SAFETY: passed on.
-        let acc = unsafe { self.accumulate::<MR, NV>() };
+        let acc = unsafe {
+            self.panel.weights.accumulate::<MR, NV, 1>(&self.panel.bias, self.a, self.stride, 0)
+        };
         // SAFETY: passed on; the panel's multipliers are `MAX_COLS` long.
         unsafe {
             match self.residual {
                 None => self.store::<MR, NV, false>(acc, &[], out, out_stride),
                 Some(residual) => self.store::<MR, NV, true>(acc, residual, out, out_stride),
-            }
-        }
-    }
-
-    /// # Safety
-    /// `MR` rows of `stride` values follow in `a`; the panel has `NV` vectors.
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    unsafe fn accumulate<const MR: usize, const NV: usize>(&self) -> [[__m256i; NV]; MR] {
-        let zero = _mm256_setzero_si256();
-        let mut bias = [zero; NV];
-        for (v, bias) in bias.iter_mut().enumerate() {
-            // SAFETY: `v < NV <= 3` vectors of 8 lie within the 24 biases.
-            *bias = unsafe { _mm256_loadu_si256(self.panel.bias.as_ptr().add(v * LANES).cast()) };
-        }
-        let mut acc = [bias; MR];
-        let pairs = self.panel.pairs;
-        // Two at a time: less of the loop, which at this density the decoder would notice.
-        for pair in (0..pairs / 2 * 2).step_by(2) {
-            // SAFETY: passed on; both pairs exist.
-            unsafe {
-                self.step::<MR, NV>(pair, &mut acc);
-                self.step::<MR, NV>(pair + 1, &mut acc);
-            }
-        }
-        if pairs % 2 == 1 {
-            // SAFETY: passed on; the last pair exists.
-            unsafe { self.step::<MR, NV>(pairs - 1, &mut acc) };
-        }
-        acc
-    }
-
-    /// Multiplies one pair of values of depth.
-    ///
-    /// # Safety
-    /// As [`Tile::accumulate`], and `pair < self.panel.pairs`.
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    unsafe fn step<const MR: usize, const NV: usize>(
-        &self,
-        pair: usize,
-        acc: &mut [[__m256i; NV]; MR],
-    ) {
-        let w = self.panel.weights.values().as_ptr();
-        let mut weights = [_mm256_setzero_si256(); NV];
-        for (v, weights) in weights.iter_mut().enumerate() {
-            // SAFETY: the panel holds `pairs * NV` vectors, aligned to their size.
-            *weights = unsafe { _mm256_load_si256(w.add((pair * NV + v) * LANES * 2).cast()) };
-        }
-        for (r, acc) in acc.iter_mut().enumerate() {
-            let at = r * self.stride + 2 * pair;
-            // SAFETY: row `r < MR` has `2 * pairs` values.
-            let pair = unsafe { self.a.as_ptr().add(at).cast::<i32>().read_unaligned() };
-            let x = _mm256_set1_epi32(pair);
-            for (acc, &weights) in acc.iter_mut().zip(&weights) {
-                *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(x, weights));
             }
         }
     }
