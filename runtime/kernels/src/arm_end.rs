@@ -80,7 +80,8 @@ macro_rules! end_row {
             $crate::arm_end::end_row!(@add $c "v30" "v25" "sshll" "v27" "4h"),
             $crate::arm_end::end_row!(@add $d "v31" "v27" "sshll2" "v27" "8h"),
             "ldp q27, q26, [{end}, #128]\nldr q25, [{end}, #160]\n",
-            $crate::arm_end::end_row!(@bytes saturating [$a, $b, $c, $d])
+            $crate::arm_end::end_row!(@bytes saturating [$a, $b, $c, $d]),
+            "st1 {{", $a, ".16b}}, [{out}], {stride}\n"
         )
     };
     (adding [$a:tt, $b:tt]) => {
@@ -95,6 +96,13 @@ macro_rules! end_row {
         )
     };
     ($kind:tt [$a:tt, $b:tt, $c:tt, $d:tt]) => {
+        concat!(
+            $crate::arm_end::end_row!(@pixel $kind [$a, $b, $c, $d]),
+            "st1 {{", $a, ".16b}}, [{out}], {stride}\n"
+        )
+    };
+    // Without the store: the bytes are in the first register.
+    (@pixel $kind:tt [$a:tt, $b:tt, $c:tt, $d:tt]) => {
         concat!(
             $crate::arm_end::end_row!(@scale $a "v28" $b "v29" $c "v30" $d "v31"),
             $crate::arm_end::end_row!(@bytes $kind [$a, $b, $c, $d])
@@ -112,8 +120,7 @@ macro_rules! end_row {
             $crate::arm_end::end_row!(@words $kind $c $d),
             "sqxtun ", $a, ".8b, ", $a, ".8h\n",
             "sqxtun2 ", $a, ".16b, ", $c, ".8h\n",
-            $crate::arm_end::end_row!(@clamp $kind $a),
-            "st1 {{", $a, ".16b}}, [{out}], {stride}\n"
+            $crate::arm_end::end_row!(@clamp $kind $a)
         )
     };
     (@bytes $kind:tt [$a:tt, $b:tt]) => {

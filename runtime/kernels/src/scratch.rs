@@ -58,6 +58,19 @@ impl Scratch {
         (&mut a[..first], b)
     }
 
+    /// Pieces of bytes with arbitrary (initialised) content, all aligned to 64.
+    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
+    pub(crate) fn pieces<const N: usize>(&mut self, lens: [usize; N]) -> [&mut [u8]; N] {
+        let mut all =
+            self.bytes(lens.map(|len| len.next_multiple_of(size_of::<Line>())).iter().sum());
+        lens.map(|len| {
+            let whole = std::mem::take(&mut all);
+            let (piece, rest) = whole.split_at_mut(len.next_multiple_of(size_of::<Line>()));
+            all = rest;
+            &mut piece[..len]
+        })
+    }
+
     /// `len` values of 16 bits with arbitrary (initialised) content, aligned to 64.
     pub(crate) fn i16s(&mut self, len: usize) -> &mut [i16] {
         self.bytes_and_i16s(0, len).1

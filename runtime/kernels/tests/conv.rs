@@ -49,10 +49,6 @@ impl Case {
         case
     }
 
-    fn zero_point(&self) -> u8 {
-        self.codes.zero_point
-    }
-
     /// All instruction sets, whole and in parts, misaligned.
     fn check(&self) {
         let pixels = self.g.out_h * self.g.out_w;

@@ -39,7 +39,7 @@ pub(super) struct Kernel {
 }
 
 /// The weights of up to 16 output channels.
-struct Panel {
+pub(crate) struct Panel {
     first: usize,
     /// Channels that exist; the rest of the panel is zero.
     cols: usize,
@@ -51,11 +51,10 @@ struct Panel {
 }
 
 impl Panel {
-    fn new(layer: &Layer<'_>, depth: usize, first: usize) -> Panel {
-        let left = layer.geometry.out_c - first;
-        let vectors = if left > 8 { 4 } else { 2 };
+    /// `vectors * 4` channels from `first` on, or as many as there are.
+    pub(crate) fn new(layer: &Layer<'_>, depth: usize, first: usize, vectors: usize) -> Panel {
         let width = vectors * 4;
-        let cols = left.min(width);
+        let cols = (layer.geometry.out_c - first).min(width);
         let row = |c: usize| &layer.weights[(first + c) * depth..][..depth];
         let weights = Packed16::new(depth.next_multiple_of(8) * width / 2, |packed| {
             let packed = as_bytes_mut(packed);
@@ -69,6 +68,11 @@ impl Panel {
         let end = End::new((&layer.output, layer.options.residual), first, cols, zero_point, row);
         Panel { first, cols, vectors, weights, end }
     }
+
+    /// For the inner loop.
+    pub(crate) fn parts(&self) -> PanelRef<'_> {
+        PanelRef { weights: as_bytes(self.weights.values()), end: &self.end, vectors: self.vectors }
+    }
 }
 
 impl Kernel {
@@ -77,6 +81,8 @@ impl Kernel {
         let g = layer.geometry;
         let depth = g.taps() * g.in_c;
         let pairs = depth.div_ceil(8);
+        let panel =
+            |first: usize| Panel::new(layer, depth, first, if g.out_c - first > 8 { 4 } else { 2 });
         Kernel {
             neon,
             token,
@@ -87,7 +93,7 @@ impl Kernel {
             pairs,
             block: (BLOCK_BYTES / (pairs * 8) / MAX_ROWS * MAX_ROWS).max(MAX_ROWS),
             lines: Lines::new(&g),
-            panels: (0..g.out_c).step_by(MAX_COLS).map(|n| Panel::new(layer, depth, n)).collect(),
+            panels: (0..g.out_c).step_by(MAX_COLS).map(panel).collect(),
             ending: match layer.options.residual {
                 Some(_) => Ending::ADDING,
                 None => Ending::of(&layer.output, reach),
@@ -212,11 +218,7 @@ impl Kernel {
     fn run_panel<const END: u8>(&self, tiles: &[u8], panel: &Panel, out: &mut [u8]) {
         let out_c = self.geometry.out_c;
         let count = out.len() / out_c;
-        let parts = PanelRef {
-            weights: as_bytes(panel.weights.values()),
-            end: &panel.end,
-            vectors: panel.vectors,
-        };
+        let parts = panel.parts();
         if panel.cols == panel.vectors * 4 {
             assert!(panel.first + panel.cols <= out_c && count * out_c == out.len());
             let to = out[panel.first..].as_mut_ptr();

@@ -11,14 +11,14 @@ use std::arch::asm;
 use super::neon_lines::Lines;
 use super::neon_pixels::Pixels;
 use crate::arm::Ending;
-use crate::arm_end::{End, end_load, end_row};
+use crate::arm_end::{End, MAX_COLS, end_load, end_row};
 use crate::isa::NeonDot;
 
 /// Most pixels in one tile.
-pub(super) const MAX_ROWS: usize = 6;
+pub(crate) const MAX_ROWS: usize = 6;
 
 /// Pixels in the next tile when `left` remain.
-pub(super) fn next_rows(left: usize) -> usize {
+pub(crate) fn next_rows(left: usize) -> usize {
     match left {
         6.. => 6,
         4.. => 4,
@@ -28,7 +28,7 @@ pub(super) fn next_rows(left: usize) -> usize {
 }
 
 /// Bytes of one packed tile: 8 values of depth of two pixels at a time.
-pub(super) fn tile_bytes(rows: usize, pairs: usize) -> usize {
+pub(crate) fn tile_bytes(rows: usize, pairs: usize) -> usize {
     rows.div_ceil(2) * 16 * pairs
 }
 
@@ -164,13 +164,22 @@ macro_rules! dots {
     };
 }
 
-/// `$rows` pixels times `4 * $vectors` channels, tile after tile.
+/// `4 * $vectors` channels of some pixels, tile after tile.
+///
+/// `rows` writes each pixel to its place. `columns` is for pixels that are two rows of one column
+/// after the other, and writes `[column][channel][row]`, each value less 128, `stride` bytes from
+/// one column to the next.
 ///
 /// For each pixel: the register with its activations, its lanes for the first and the second four
 /// values of depth, and for each accumulator the register of its weights and its own.
 macro_rules! tiles {
-    ($name:ident, $rows:tt, $vectors:tt, activations $load_x:literal, weights $load_w:literal,
-     $($x:literal $even:literal $odd:literal [$($w:literal $acc:tt),+]),+) => {
+    (rows $name:ident, $($body:tt)*) => {
+        tiles!(@function $name rows [PLAIN plain, FITTING fitting, ADDING adding] ($($body)*));
+    };
+    (columns $name:ident, $($body:tt)*) => {
+        tiles!(@function $name columns [PLAIN plain, FITTING fitting] ($($body)*));
+    };
+    (@function $name:ident $ends:tt [$($ending:ident $kind:tt),+] $body:tt) => {
         /// Computes `count` tiles and moves `x` and `out` behind them. `END` is an [`Ending`].
         ///
         /// # Safety
@@ -190,25 +199,18 @@ macro_rules! tiles {
             // SAFETY: passed on.
             unsafe {
                 match END {
-                    Ending::PLAIN => tiles!(@asm plain x w end pairs out stride count; $rows,
-                        $vectors, $load_x, $load_w,
-                        $($x $even $odd [$($w $acc),+]),+),
-                    Ending::FITTING => tiles!(@asm fitting x w end pairs out stride count; $rows,
-                        $vectors, $load_x, $load_w,
-                        $($x $even $odd [$($w $acc),+]),+),
-                    Ending::ADDING => tiles!(@asm adding x w end pairs out stride count; $rows,
-                        $vectors, $load_x, $load_w,
-                        $($x $even $odd [$($w $acc),+]),+),
-                    _ => tiles!(@asm saturating x w end pairs out stride count; $rows,
-                        $vectors, $load_x, $load_w,
-                        $($x $even $odd [$($w $acc),+]),+),
+                    $(Ending::$ending => {
+                        tiles!(@asm $kind $ends (x w end pairs out stride count) $body)
+                    })+
+                    _ => tiles!(@asm saturating $ends (x w end pairs out stride count) $body),
                 }
             }
         }
     };
-    (@asm $kind:tt $xp:ident $wp:ident $end:ident $pairs:ident $out:ident $stride:ident
-     $count:ident; $rows:tt, $vectors:tt, $load_x:literal, $load_w:literal,
-     $($x:literal $even:literal $odd:literal [$($w:literal $acc:tt),+]),+) => {
+    (@asm $kind:tt $ends:tt
+     ($xp:ident $wp:ident $end:ident $pairs:ident $out:ident $stride:ident $count:ident)
+     ($vectors:tt, activations $load_x:literal, weights $load_w:literal,
+     $($x:literal $even:literal $odd:literal [$($w:literal $acc:tt),+]),+)) => {
         asm!(
             "9:",
             $(concat!("ld1 {{", tiles!(@list $($acc),+), "}}, [{end}]"),)+
@@ -237,7 +239,7 @@ macro_rules! tiles {
             $(dots!($x, $odd, [$($w $acc),+]),)+
             "4:",
             end_load!($kind $vectors),
-            $(end_row!($kind [$($acc),+]),)+
+            tiles!(@ends $ends $kind $([$($acc),+])+),
             "subs {count}, {count}, #1",
             "b.ne 9b",
             x = inout(reg) *$xp,
@@ -258,10 +260,25 @@ macro_rules! tiles {
             options(nostack),
         )
     };
+    (@ends rows $kind:tt $($pixel:tt)+) => { concat!($(end_row!($kind $pixel)),+) };
+    (@ends columns $kind:tt $($pixel:tt)+) => {
+        concat!("movi v24.16b, #0x80\n", tiles!(@columns $kind $($pixel)+))
+    };
+    (@columns $kind:tt [$a:tt, $b:tt, $c:tt, $d:tt] [$e:tt, $f:tt, $g:tt, $h:tt] $($rest:tt)*) => {
+        concat!(
+            end_row!(@pixel $kind [$a, $b, $c, $d]),
+            end_row!(@pixel $kind [$e, $f, $g, $h]),
+            "eor ", $a, ".16b, ", $a, ".16b, v24.16b\n",
+            "eor ", $b, ".16b, ", $e, ".16b, v24.16b\n",
+            "st2 {{", $a, ".16b, ", $b, ".16b}}, [{out}], {stride}\n",
+            tiles!(@columns $kind $($rest)*)
+        )
+    };
+    (@columns $kind:tt) => { "" };
     (@list $first:tt $(, $acc:tt)*) => { concat!($first, ".4s" $(, ", ", $acc, ".4s")*) };
 }
 
-tiles!(six_by_16, 6, 4,
+tiles!(rows six_by_16, 4,
     activations "ld1 {{v24.16b, v25.16b, v26.16b}}, [{x}], #48",
     weights "ld1 {{v28.16b, v29.16b, v30.16b, v31.16b}}, [{w}], #64",
     "v24" "0" "1" ["v28" "v0", "v29" "v1", "v30" "v2", "v31" "v3"],
@@ -271,7 +288,7 @@ tiles!(six_by_16, 6, 4,
     "v26" "0" "1" ["v28" "v16", "v29" "v17", "v30" "v18", "v31" "v19"],
     "v26" "2" "3" ["v28" "v20", "v29" "v21", "v30" "v22", "v31" "v23"]);
 
-tiles!(four_by_16, 4, 4,
+tiles!(rows four_by_16, 4,
     activations "ld1 {{v24.16b, v25.16b}}, [{x}], #32",
     weights "ld1 {{v28.16b, v29.16b, v30.16b, v31.16b}}, [{w}], #64",
     "v24" "0" "1" ["v28" "v0", "v29" "v1", "v30" "v2", "v31" "v3"],
@@ -279,18 +296,18 @@ tiles!(four_by_16, 4, 4,
     "v25" "0" "1" ["v28" "v8", "v29" "v9", "v30" "v10", "v31" "v11"],
     "v25" "2" "3" ["v28" "v12", "v29" "v13", "v30" "v14", "v31" "v15"]);
 
-tiles!(two_by_16, 2, 4,
+tiles!(rows two_by_16, 4,
     activations "ld1 {{v24.16b}}, [{x}], #16",
     weights "ld1 {{v28.16b, v29.16b, v30.16b, v31.16b}}, [{w}], #64",
     "v24" "0" "1" ["v28" "v0", "v29" "v1", "v30" "v2", "v31" "v3"],
     "v24" "2" "3" ["v28" "v4", "v29" "v5", "v30" "v6", "v31" "v7"]);
 
-tiles!(one_by_16, 1, 4,
+tiles!(rows one_by_16, 4,
     activations "ld1 {{v24.16b}}, [{x}], #16",
     weights "ld1 {{v28.16b, v29.16b, v30.16b, v31.16b}}, [{w}], #64",
     "v24" "0" "1" ["v28" "v0", "v29" "v1", "v30" "v2", "v31" "v3"]);
 
-tiles!(six_by_8, 6, 2,
+tiles!(rows six_by_8, 2,
     activations "ld1 {{v24.16b, v25.16b, v26.16b}}, [{x}], #48",
     weights "ld1 {{v28.16b, v29.16b}}, [{w}], #32",
     "v24" "0" "1" ["v28" "v0", "v29" "v1"],
@@ -300,7 +317,7 @@ tiles!(six_by_8, 6, 2,
     "v26" "0" "1" ["v28" "v8", "v29" "v9"],
     "v26" "2" "3" ["v28" "v10", "v29" "v11"]);
 
-tiles!(four_by_8, 4, 2,
+tiles!(rows four_by_8, 2,
     activations "ld1 {{v24.16b, v25.16b}}, [{x}], #32",
     weights "ld1 {{v28.16b, v29.16b}}, [{w}], #32",
     "v24" "0" "1" ["v28" "v0", "v29" "v1"],
@@ -308,19 +325,43 @@ tiles!(four_by_8, 4, 2,
     "v25" "0" "1" ["v28" "v4", "v29" "v5"],
     "v25" "2" "3" ["v28" "v6", "v29" "v7"]);
 
-tiles!(two_by_8, 2, 2,
+tiles!(rows two_by_8, 2,
     activations "ld1 {{v24.16b}}, [{x}], #16",
     weights "ld1 {{v28.16b, v29.16b}}, [{w}], #32",
     "v24" "0" "1" ["v28" "v0", "v29" "v1"],
     "v24" "2" "3" ["v28" "v2", "v29" "v3"]);
 
-tiles!(one_by_8, 1, 2,
+tiles!(rows one_by_8, 2,
     activations "ld1 {{v24.16b}}, [{x}], #16",
     weights "ld1 {{v28.16b, v29.16b}}, [{w}], #32",
     "v24" "0" "1" ["v28" "v0", "v29" "v1"]);
 
+tiles!(columns three_columns, 4,
+    activations "ld1 {{v24.16b, v25.16b, v26.16b}}, [{x}], #48",
+    weights "ld1 {{v28.16b, v29.16b, v30.16b, v31.16b}}, [{w}], #64",
+    "v24" "0" "1" ["v28" "v0", "v29" "v1", "v30" "v2", "v31" "v3"],
+    "v24" "2" "3" ["v28" "v4", "v29" "v5", "v30" "v6", "v31" "v7"],
+    "v25" "0" "1" ["v28" "v8", "v29" "v9", "v30" "v10", "v31" "v11"],
+    "v25" "2" "3" ["v28" "v12", "v29" "v13", "v30" "v14", "v31" "v15"],
+    "v26" "0" "1" ["v28" "v16", "v29" "v17", "v30" "v18", "v31" "v19"],
+    "v26" "2" "3" ["v28" "v20", "v29" "v21", "v30" "v22", "v31" "v23"]);
+
+tiles!(columns two_columns, 4,
+    activations "ld1 {{v24.16b, v25.16b}}, [{x}], #32",
+    weights "ld1 {{v28.16b, v29.16b, v30.16b, v31.16b}}, [{w}], #64",
+    "v24" "0" "1" ["v28" "v0", "v29" "v1", "v30" "v2", "v31" "v3"],
+    "v24" "2" "3" ["v28" "v4", "v29" "v5", "v30" "v6", "v31" "v7"],
+    "v25" "0" "1" ["v28" "v8", "v29" "v9", "v30" "v10", "v31" "v11"],
+    "v25" "2" "3" ["v28" "v12", "v29" "v13", "v30" "v14", "v31" "v15"]);
+
+tiles!(columns one_column, 4,
+    activations "ld1 {{v24.16b}}, [{x}], #16",
+    weights "ld1 {{v28.16b, v29.16b, v30.16b, v31.16b}}, [{w}], #64",
+    "v24" "0" "1" ["v28" "v0", "v29" "v1", "v30" "v2", "v31" "v3"],
+    "v24" "2" "3" ["v28" "v4", "v29" "v5", "v30" "v6", "v31" "v7"]);
+
 /// One panel of weights, and how its sums become activations.
-pub(super) struct PanelRef<'a> {
+pub(crate) struct PanelRef<'a> {
     /// `[depth / 4][channel][4]`, depth padded to 8.
     pub(super) weights: &'a [u8],
     pub(super) end: &'a End,
@@ -336,7 +377,7 @@ pub(super) struct PanelRef<'a> {
 ///
 /// # Panics
 /// If the lengths do not agree.
-pub(super) unsafe fn run<const END: u8>(
+pub(crate) unsafe fn run<const END: u8>(
     _token: NeonDot,
     tiles: &[u8],
     pairs: usize,
@@ -377,6 +418,48 @@ pub(super) unsafe fn run<const END: u8>(
             4 => panel!(six_by_16, four_by_16, two_by_16, one_by_16),
             2 => panel!(six_by_8, four_by_8, two_by_8, one_by_8),
             vectors => unreachable!("a panel of {vectors} vectors"),
+        }
+    }
+}
+
+/// Bytes of packed tiles of `columns` columns of two rows: see [`run_columns`].
+pub(crate) fn columns_bytes(columns: usize, pairs: usize) -> usize {
+    columns * 16 * pairs
+}
+
+/// Columns in the next tile when `left` remain.
+pub(crate) fn next_columns(left: usize) -> usize {
+    left.min(MAX_ROWS / 2)
+}
+
+/// Multiplies packed tiles of `columns` columns of two rows, each column one row after the other,
+/// by one panel of 16 channels: `out[column][channel][row]`, each value less 128. `END` is an
+/// [`Ending`], but not [`Ending::ADDING`].
+///
+/// # Panics
+/// If the lengths do not agree.
+pub(crate) fn run_columns<const END: u8>(
+    _token: NeonDot,
+    tiles: &[u8],
+    pairs: usize,
+    columns: usize,
+    panel: &PanelRef<'_>,
+    out: &mut [u8],
+) {
+    const COLUMN: usize = 2 * MAX_COLS;
+    assert!(panel.vectors == 4 && panel.weights.len() == pairs * 8 * MAX_COLS);
+    assert!(tiles.len() == columns_bytes(columns, pairs) && out.len() == columns * COLUMN);
+    let (mut x, mut out) = (tiles.as_ptr(), out.as_mut_ptr());
+    let (w, end, threes) = (panel.weights.as_ptr(), panel.end, columns / 3);
+    // SAFETY: the token proves the dot product; tiles, panel and output were just checked.
+    unsafe {
+        if threes > 0 {
+            three_columns::<END>(&mut x, w, end, pairs, &mut out, COLUMN, threes);
+        }
+        match columns % 3 {
+            2 => two_columns::<END>(&mut x, w, end, pairs, &mut out, COLUMN, 1),
+            1 => one_column::<END>(&mut x, w, end, pairs, &mut out, COLUMN, 1),
+            _ => {}
         }
     }
 }

@@ -19,9 +19,9 @@ mod neon_wide;
 #[cfg(target_arch = "aarch64")]
 mod neon_wide_tile;
 #[cfg(target_arch = "aarch64")]
-mod neondot;
+pub(crate) mod neondot;
 #[cfg(target_arch = "aarch64")]
-mod neondot_tile;
+pub(crate) mod neondot_tile;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod vnni;
@@ -113,7 +113,7 @@ impl Body {
                 let g = &layer.geometry;
                 let dot = NeonDot::detect().filter(|_| isa.for_integers() == Isa::NeonDot);
                 match (Neon::detect(), dot) {
-                    (Some(_), Some(token)) if neondot::Kernel::handles(g, reach) => {
+                    (Some(_), Some(token)) if neondot::Kernel::handles(&layer, reach) => {
                         Body::NeonDot(neondot::Kernel::new(token, &layer, reach))
                     }
                     (Some(token), _) if neon::Kernel::handles(&layer, reach) => {

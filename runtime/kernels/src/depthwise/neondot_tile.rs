@@ -7,9 +7,9 @@ use crate::arm::{ClampVectors, load_f32, load_pair, load_two, scale};
 use crate::isa::NeonDot;
 
 /// Channels in one group.
-pub(super) const GROUP: usize = 16;
+pub(crate) const GROUP: usize = 16;
 /// Bytes of one column of a row pair of one group.
-pub(super) const COL: usize = 2 * GROUP;
+pub(crate) const COL: usize = 2 * GROUP;
 /// Bytes of one column of four rows of four channels, one vector.
 const QUAD: usize = 16;
 /// Bytes of one column of four rows of eight channels.
@@ -20,7 +20,7 @@ const QUADS: usize = 2 * QUAD;
 ///
 /// # Panics
 /// If `to` is not a whole number of columns, or a row is too short for them.
-pub(super) fn interleave(
+pub(crate) fn interleave(
     _token: NeonDot,
     (a, a_step): (&[u8], usize),
     (b, b_step): (&[u8], usize),

@@ -1,0 +1,176 @@
+//! The fused pair for NEON with the dot-product extension: the expansion writes row pairs straight
+//! into the ring that the depthwise kernel reads ([`crate::depthwise::neondot`]).
+//!
+//! The rows that a unit reads are packed once for all its channels. Where both rows of a pair
+//! exist, tiles are columns of two rows, whose results are stored side by side.
+
+use std::ops::Range;
+
+use crate::arm::Ending;
+use crate::conv::BLOCK_CHANNELS;
+use crate::conv::neon_pixels::Pixels;
+use crate::conv::neondot::Panel;
+use crate::conv::neondot_tile::{
+    columns_bytes, next_columns, next_rows, pack_tile, run, run_columns, tile_bytes,
+};
+use crate::depthwise::neondot::Rows;
+use crate::depthwise::neondot_tile::{COL, GROUP, interleave};
+use crate::isa::NeonDot;
+use crate::requantize::Reach;
+use crate::{ConvGeometry, Scratch, conv, depthwise};
+
+/// Groups of channels in one block.
+const BLOCK_GROUPS: usize = BLOCK_CHANNELS / GROUP;
+
+pub(super) struct Kernel {
+    token: NeonDot,
+    expand: ConvGeometry,
+    /// Steps of 8 values of depth.
+    steps: usize,
+    /// One for each group of the depthwise convolution.
+    panels: Vec<Panel>,
+    ending: u8,
+    /// What the padding of the depthwise convolution holds.
+    outside: u8,
+    rows: Rows,
+}
+
+impl Kernel {
+    /// Whether this kernel computes the two layers.
+    pub(super) fn takes(
+        (expand, expand_reach): (&conv::Layer<'_>, Reach),
+        (second, second_reach): (&depthwise::Layer<'_>, Reach),
+    ) -> bool {
+        expand.geometry.is_pointwise()
+            && expand_reach.converts_exactly
+            && expand_reach.weights_fit_i8
+            && Rows::takes(second, second_reach)
+    }
+
+    pub(super) fn new(
+        token: NeonDot,
+        (expand, expand_reach): (&conv::Layer<'_>, Reach),
+        (second, second_reach): (&depthwise::Layer<'_>, Reach),
+    ) -> Kernel {
+        let g = expand.geometry;
+        let groups = g.out_c.div_ceil(GROUP);
+        let places = (0..groups).map(|v| (v * GROUP, v % BLOCK_GROUPS * GROUP));
+        Kernel {
+            token,
+            expand: g,
+            steps: g.in_c.div_ceil(8),
+            panels: (0..groups).map(|v| Panel::new(expand, g.in_c, v * GROUP, GROUP / 4)).collect(),
+            ending: Ending::of(&expand.output, expand_reach),
+            outside: second.input.zero_point,
+            rows: Rows::new(token, second, second_reach, places),
+        }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        let d = self.rows.geometry();
+        match (d.kernel_w, d.stride_w) {
+            (3, 1) => "expand_depthwise_u8s8_neondot_k3s1_3x2x16",
+            (3, _) => "expand_depthwise_u8s8_neondot_k3s2_3x2x16",
+            (_, 1) => "expand_depthwise_u8s8_neondot_k5s1_3x2x16",
+            _ => "expand_depthwise_u8s8_neondot_k5s2_3x2x16",
+        }
+    }
+
+    /// Computes the rows `rows` of some blocks of channels: `output` is `[block][rows][out_w][32]`.
+    pub(super) fn run(
+        &self,
+        input: &[u8],
+        blocks: Range<usize>,
+        rows: Range<usize>,
+        output: &mut [u8],
+        scratch: &mut Scratch,
+    ) {
+        let (pairs, columns) = (self.rows.pairs(rows.len()), self.rows.inside().len());
+        let pair_bytes = columns_bytes(columns, self.steps);
+        let [planes_len, ring_len] = self.rows.working(BLOCK_GROUPS);
+        let lens = [pairs * pair_bytes, planes_len, ring_len, columns * GROUP];
+        let [packed, planes, ring, line] = scratch.pieces(lens);
+        let source = Pixels::image(input, self.expand.in_c);
+        for (pair, to) in packed.chunks_exact_mut(pair_bytes).enumerate() {
+            self.pack(&source, self.rows.rows_of(rows.start, pair), columns, to);
+        }
+        let block_len = rows.len() * self.rows.geometry().out_w * BLOCK_CHANNELS;
+        for (block, out) in blocks.zip(output.chunks_exact_mut(block_len)) {
+            let groups = block * BLOCK_GROUPS..((block + 1) * BLOCK_GROUPS).min(self.panels.len());
+            let fill = |pair: usize, lines, group: usize, to: &mut [u8]| {
+                let tiles = &packed[pair * pair_bytes..][..pair_bytes];
+                self.fill(tiles, lines, &self.panels[group], line, to);
+            };
+            self.rows.run(groups, rows.start, [planes, ring], fill, out, BLOCK_CHANNELS);
+        }
+    }
+
+    /// Packs the first `columns` columns of a pair of rows, or of the one that exists.
+    fn pack(
+        &self,
+        source: &Pixels<'_>,
+        lines: [Option<usize>; 2],
+        columns: usize,
+        mut to: &mut [u8],
+    ) {
+        let Some(first) = lines[0].or(lines[1]).map(|line| line * self.expand.in_w) else { return };
+        let both = lines.iter().all(Option::is_some);
+        let mut x = 0;
+        while x < columns {
+            let count = if both { next_columns(columns - x) } else { next_rows(columns - x) };
+            let pixels = if both { 2 * count } else { count };
+            let (tile, rest) = to.split_at_mut(tile_bytes(pixels, self.steps));
+            if both {
+                let pixel = |p: usize| first + p % 2 * self.expand.in_w + x + p / 2;
+                pack_tile(self.token, source, pixel, pixels, tile);
+            } else {
+                pack_tile(self.token, source, |p| first + x + p, pixels, tile);
+            }
+            x += count;
+            to = rest;
+        }
+    }
+
+    /// Expands a packed pair of rows into a row of the ring; `line` is room for one row.
+    fn fill(
+        &self,
+        tiles: &[u8],
+        lines: [Option<usize>; 2],
+        panel: &Panel,
+        line: &mut [u8],
+        to: &mut [u8],
+    ) {
+        match self.ending {
+            Ending::PLAIN => self.fill_as::<{ Ending::PLAIN }>(tiles, lines, panel, line, to),
+            Ending::FITTING => self.fill_as::<{ Ending::FITTING }>(tiles, lines, panel, line, to),
+            _ => self.fill_as::<{ Ending::SATURATING }>(tiles, lines, panel, line, to),
+        }
+    }
+
+    fn fill_as<const END: u8>(
+        &self,
+        tiles: &[u8],
+        lines: [Option<usize>; 2],
+        panel: &Panel,
+        line: &mut [u8],
+        to: &mut [u8],
+    ) {
+        let columns = to.len() / COL;
+        if lines.iter().all(Option::is_some) {
+            run_columns::<END>(self.token, tiles, self.steps, columns, &panel.parts(), to);
+            return;
+        }
+        // Tiles of an even number of pixels take no more than these, the last of one as much as two.
+        let tiles = &tiles[..tile_bytes(columns, self.steps)];
+        assert_eq!(line.len(), columns * GROUP);
+        let start = line.as_mut_ptr();
+        // SAFETY: the panel has 16 channels, and `line` room for them in each column.
+        unsafe { run::<END>(self.token, tiles, self.steps, columns, &panel.parts(), start, GROUP) };
+        let outside = [self.outside; GROUP];
+        let [line, outside]: [(&[u8], usize); 2] = [(line, GROUP), (&outside, 0)];
+        match lines[0] {
+            Some(_) => interleave(self.token, line, outside, to),
+            None => interleave(self.token, outside, line, to),
+        }
+    }
+}
