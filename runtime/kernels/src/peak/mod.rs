@@ -90,10 +90,12 @@ pub fn read(bytes: &[u8]) {
 /// kernel called `kernel` does. `None` for kernels that hardly multiply, and for scalar ones.
 pub fn bound_of(kernel: &str) -> Option<&'static str> {
     /// Parts of a kernel's name, all of which it must have, and the loop. The first match counts.
-    const RULES: [(&[&str], &str); 13] = [
+    const RULES: [(&[&str], &str); 15] = [
         (&["_u8s8_", "_vnni_"], "i8_vpdpbusd_avx512"),
         (&["_u8s16_", "_vnni_"], "i16_vpdpwssd_avx512"),
-        (&["_u8s8_", "_avx2_"], "i16_vpmaddwd_avx2"),
+        (&["linear_u8s8_avx2_"], "i16_vpmaddwd_avx2"),
+        (&["_u7s8_", "_avx2_"], "i8_vpmaddubsw_twice_avx2"),
+        (&["_u8s8_", "_avx2_"], "i8_vpmaddubsw_twice_avx2"),
         (&["_u8s16_", "_avx2_"], "i16_vpmaddwd_avx2"),
         (&["_u8s8_", "_neondot_"], "i8_sdot_neon"),
         (&["_u8s8_", "_neon_"], "i8_smlal_neon"),
@@ -114,7 +116,7 @@ pub fn bound_of(kernel: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::{Layer, Op, efficientnet_lite0};
+    use crate::catalogue::{Layer, Op, SEVEN_BITS, efficientnet_lite0};
     use crate::{InputCodes, Isa};
 
     #[test]
@@ -137,8 +139,10 @@ mod tests {
     fn every_multiplying_kernel_of_this_cpu_has_a_bound_that_can_be_measured() {
         let loops: Vec<_> = Loop::available().iter().map(Loop::name).collect();
         for isa in Isa::available() {
-            for entry in efficientnet_lite0() {
-                let layer = Layer::new(isa, &entry, InputCodes::any(128)).expect("available");
+            let ranges = [InputCodes::any(128), SEVEN_BITS];
+            let all = efficientnet_lite0().into_iter();
+            for (entry, codes) in all.flat_map(|e| ranges.map(|codes| (e.clone(), codes))) {
+                let layer = Layer::new(isa, &entry, codes).expect("available");
                 let bound = bound_of(layer.kernel());
                 if layer.kernel().ends_with("_scalar") || matches!(entry.op, Op::Add | Op::Pool) {
                     assert_eq!(bound, None, "{}", layer.kernel());

@@ -9,7 +9,7 @@ use super::{Candidate, Loop, READ_BLOCK};
 const ACCUMULATORS: u64 = 12;
 
 /// Runs the lines once for each accumulator, then again until the rounds are over. In the lines
-/// `\a` is the accumulator's number; 13 is free, 14 and 15 are operands.
+/// `\a` is the accumulator's number; 12 and 13 are free, 14 and 15 are operands.
 macro_rules! repeated {
     ($name:ident: $($line:literal),+) => {
         /// # Safety
@@ -46,6 +46,12 @@ repeated!(maddubsw_256:
     "vpmaddubsw ymm13, ymm14, ymm15",
     "vpmaddwd ymm13, ymm13, ymm15",
     r"vpaddd ymm\a, ymm\a, ymm13");
+repeated!(maddubsw_twice_256:
+    "vpmaddubsw ymm12, ymm14, ymm15",
+    "vpmaddubsw ymm13, ymm14, ymm15",
+    "vpaddw ymm13, ymm12, ymm13",
+    "vpmaddwd ymm13, ymm13, ymm15",
+    r"vpaddd ymm\a, ymm\a, ymm13");
 repeated!(maddubsw_512:
     "vpmaddubsw zmm13, zmm14, zmm15",
     "vpmaddwd zmm13, zmm13, zmm15",
@@ -60,13 +66,14 @@ pub(super) fn loops() -> Vec<Loop> {
     let avx512 = avx2 && has!("avx512f");
     let avx512bw = avx512 && has!("avx512bw");
     let vnni = avx512 && has!("avx512vnni");
-    let table: [Candidate; 9] = [
+    let table: [Candidate; 10] = [
         (fma, "f32_fma_avx2", 8, fma_256),
         (avx512, "f32_fma_avx512", 16, fma_512),
         (avx2, "i16_vpmaddwd_avx2", 16, maddwd_256),
         (avx512bw, "i16_vpmaddwd_avx512", 32, maddwd_512),
         (vnni, "i16_vpdpwssd_avx512", 32, dpwssd_512),
         (avx2, "i8_vpmaddubsw_avx2", 32, maddubsw_256),
+        (avx2, "i8_vpmaddubsw_twice_avx2", 64, maddubsw_twice_256),
         (avx512bw, "i8_vpmaddubsw_avx512", 64, maddubsw_512),
         (avx2 && has!("avxvnni"), "i8_vpdpbusd_avxvnni", 32, dpbusd_vex),
         (vnni, "i8_vpdpbusd_avx512", 64, dpbusd_512),
