@@ -20,6 +20,8 @@ use crate::scratch::Packed8;
 
 /// Values of depth of one step.
 pub(crate) const STEP: usize = 4;
+/// How many steps a step without neighbour is tried with: loading should not take long.
+const TRIES: usize = 12;
 /// Bytes of one vector of weights.
 const VECTOR: usize = LANES * STEP;
 
@@ -91,7 +93,7 @@ impl Kinds {
             })
         };
         let mut kinds = Kinds { doubled: Vec::new(), plain: Vec::new(), split: Vec::new() };
-        // Neighbours first; then what is left, with whichever fits.
+        // Neighbours first; then what is left, with whichever of a few fits.
         let (mut left, mut step) = (Vec::new(), 0);
         while step < groups.len() {
             if step + 1 < groups.len() && fit(step, step + 1) {
@@ -103,7 +105,8 @@ impl Kinds {
             }
         }
         while let Some(a) = left.pop() {
-            if let Some(at) = left.iter().position(|&b| fit(a, b)) {
+            let near = left.len().saturating_sub(TRIES);
+            if let Some(at) = (near..left.len()).find(|&at| fit(a, left[at])) {
                 kinds.doubled.push([groups[left.remove(at)], groups[a]]);
             } else if of(a).iter().all(|&sums| bound.holds(sums)) {
                 kinds.plain.push(groups[a]);
