@@ -152,10 +152,13 @@ fn to_blocks(image: &[u8], channels: usize) -> Vec<u8> {
 fn fused_sets(expand: &ConvGeometry) -> usize {
     let dot = Isa::available().iter().any(|isa| isa.name() == "neon-dot");
     let long = usize::from(expand.is_pointwise() && expand.out_w >= 20);
+    // Without the dot product, only in whole tiles of four columns, or one more.
+    let tiles = usize::from(expand.out_w % 4 < 2);
     let sets = Isa::available().into_iter().map(|isa| match isa.name() {
         "avx512-vnni" => 2,
         "neon-dot" => long,
         "neon-fp16" if dot => long,
+        "neon" | "neon-fp16" => long * tiles,
         _ => 0,
     });
     sets.sum()

@@ -10,6 +10,8 @@
 //! and their results follow one another in memory: threads share them as they like.
 
 #[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
 mod neondot;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
@@ -21,7 +23,7 @@ use crate::depthwise;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Avx512Vnni;
 #[cfg(target_arch = "aarch64")]
-use crate::isa::NeonDot;
+use crate::isa::{Neon, NeonDot};
 use crate::requantize::Reach;
 use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
 
@@ -59,6 +61,8 @@ enum Body {
     #[cfg(target_arch = "x86_64")]
     Vnni(vnni::Kernel),
     #[cfg(target_arch = "aarch64")]
+    Neon(neon::Kernel),
+    #[cfg(target_arch = "aarch64")]
     NeonDot(neondot::Kernel),
     /// Where no instruction set has a kernel.
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -85,6 +89,11 @@ impl Body {
                 let token = NeonDot::detect()?;
                 Some(Body::NeonDot(neondot::Kernel::new(token, expand, second)))
             }
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon if threads == 1 && neon::Kernel::takes(expand, second) => {
+                let token = Neon::detect()?;
+                Some(Body::Neon(neon::Kernel::new(token, expand, second)))
+            }
             _ => None,
         }
     }
@@ -95,7 +104,7 @@ impl Body {
             #[cfg(target_arch = "x86_64")]
             Body::Vnni(_) => false,
             #[cfg(target_arch = "aarch64")]
-            Body::NeonDot(_) => true,
+            Body::Neon(_) | Body::NeonDot(_) => true,
             #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
             Body::Never(never) => match *never {},
         }
@@ -147,6 +156,8 @@ impl ExpandDepthwise {
             #[cfg(target_arch = "x86_64")]
             Body::Vnni(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
+            Body::Neon(kernel) => kernel.name(),
+            #[cfg(target_arch = "aarch64")]
             Body::NeonDot(kernel) => kernel.name(),
             #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
             Body::Never(never) => match *never {},
@@ -194,6 +205,8 @@ impl ExpandDepthwise {
         match &self.body {
             #[cfg(target_arch = "x86_64")]
             Body::Vnni(kernel) => kernel.run(input, blocks.start, rows.clone(), output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(kernel) => kernel.run(input, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Body::NeonDot(kernel) => kernel.run(input, output, scratch),
             #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
