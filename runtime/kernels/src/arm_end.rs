@@ -21,6 +21,8 @@ pub(crate) struct End {
     /// At 176 and 192; 0 where there is none.
     residual_zero_point: [u8; 16],
     residual_multiplier: [f32; 4],
+    /// At 208: what is subtracted from results that another kernel reads.
+    middle: [u8; 16],
 }
 
 impl End {
@@ -47,7 +49,13 @@ impl End {
             max: [output.max; 16],
             residual_zero_point: [residual.zero_point; 16],
             residual_multiplier: [residual.multiplier; 4],
+            middle: [0; 16],
         }
+    }
+
+    /// The same for results less `middle`.
+    pub(crate) fn less(self, middle: u8) -> End {
+        End { middle: [middle; 16], ..self }
     }
 }
 

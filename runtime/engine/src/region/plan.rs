@@ -56,6 +56,7 @@ pub(super) enum Place {
 }
 
 /// The kernel of a step, for one image.
+#[expect(clippy::large_enum_variant, reason = "some dozens, made once and never moved again")]
 pub(super) enum Kernel {
     Quantize(quantize::Quantize),
     Dequantize(quantize::Dequantize),

@@ -12,13 +12,13 @@ pub(crate) mod avx2;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod im2col;
 #[cfg(target_arch = "aarch64")]
-mod neon;
+pub(crate) mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_lines;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon_pixels;
 #[cfg(target_arch = "aarch64")]
-mod neon_tile;
+pub(crate) mod neon_tile;
 #[cfg(target_arch = "aarch64")]
 mod neon_wide;
 #[cfg(target_arch = "aarch64")]

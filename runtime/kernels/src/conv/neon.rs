@@ -22,7 +22,7 @@ use crate::{ConvGeometry, Scratch};
 /// Bytes of packed activations that one block may take: it stays in the first-level cache.
 const BLOCK_BYTES: usize = 16 * 1024;
 
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
     token: Neon,
     geometry: ConvGeometry,
     input_zero_point: u8,
@@ -42,7 +42,7 @@ pub(super) struct Kernel {
 }
 
 /// The weights of up to 16 output channels.
-struct Panel {
+pub(crate) struct Panel {
     first: usize,
     /// Channels that exist; the rest of the panel is zero.
     cols: usize,
@@ -55,10 +55,12 @@ struct Panel {
 }
 
 impl Panel {
-    fn new(layer: &Layer<'_>, depth: usize, first: usize, middle: u8) -> Panel {
-        let left = layer.geometry.out_c - first;
-        let vectors = if left > 8 { 4 } else { 2 };
-        let cols = left.min(vectors * 4);
+    /// `vectors * 4` channels from `first` on, or as many as there are. For activations less the
+    /// middle of their range; another kernel may get the results less the middle `result` of theirs.
+    pub(crate) fn new(layer: &Layer<'_>, first: usize, vectors: usize, result: u8) -> Panel {
+        let depth = layer.geometry.taps() * layer.geometry.in_c;
+        let middle = layer.input.middle();
+        let cols = (layer.geometry.out_c - first).min(vectors * 4);
         let row = |c: usize| &layer.weights[(first + c) * depth..][..depth];
         let weight = |c: usize, k: usize| if c < cols && k < depth { row(c)[k] } else { 0 };
         let steps = depth.div_ceil(STEP);
@@ -68,13 +70,23 @@ impl Panel {
         });
         let zero_point = i32::from(layer.input.zero_point) - i32::from(middle);
         let end = End::new((&layer.output, layer.options.residual), first, cols, zero_point, row);
-        Panel { first, cols, vectors, weights, schedule, end }
+        Panel { first, cols, vectors, weights, schedule, end: end.less(result) }
+    }
+
+    /// For the inner loop.
+    pub(crate) fn parts(&self) -> PanelRef<'_> {
+        PanelRef {
+            weights: as_bytes(self.weights.values()),
+            schedule: &self.schedule,
+            end: &self.end,
+            vectors: self.vectors,
+        }
     }
 }
 
 impl Kernel {
     /// Whether two products always fit 16 bits.
-    pub(super) fn handles(layer: &Layer<'_>, reach: Reach) -> bool {
+    pub(crate) fn handles(layer: &Layer<'_>, reach: Reach) -> bool {
         reach.weights_fit_i8 && (layer.input.largest() < 128 || !layer.weights.contains(&-128))
     }
 
@@ -85,6 +97,8 @@ impl Kernel {
         let steps = depth.div_ceil(STEP);
         let middle = layer.input.middle();
         let firsts = (0..g.out_c).step_by(MAX_COLS);
+        let panel =
+            |first: usize| Panel::new(layer, first, if g.out_c - first > 8 { 4 } else { 2 }, 0);
         Kernel {
             token,
             geometry: g,
@@ -95,7 +109,7 @@ impl Kernel {
             steps,
             block: (BLOCK_BYTES / tile::tiles_bytes(ROWS, steps) * ROWS).max(ROWS),
             lines: Lines::new(&g),
-            panels: firsts.map(|n| Panel::new(layer, depth, n, middle)).collect(),
+            panels: firsts.map(panel).collect(),
             ending: match layer.options.residual {
                 Some(_) => Ending::ADDING,
                 None => Ending::of(&layer.output, reach),
@@ -196,21 +210,7 @@ impl Kernel {
             (Pixels::image(gathered, depth), 0)
         };
         let packed = &mut as_bytes_mut(packed)[..tile::tiles_bytes(count, self.steps)];
-        let tiles = packed.chunks_mut(tile::tiles_bytes(ROWS, self.steps));
-        let block = source.block();
-        for (i, to) in tiles.enumerate() {
-            let pixel = |p: usize| source.pixel(first + (i * ROWS + p).min(count - 1));
-            // SAFETY: the token proves NEON; each pointer has `depth` bytes, and the tile room
-            // for its pixels.
-            unsafe {
-                if to.len() == tile::tiles_bytes(1, self.steps) {
-                    pack_tile([pixel(0)], (depth, block), self.middle, to.as_mut_ptr());
-                } else {
-                    let pixels = std::array::from_fn::<_, ROWS, _>(pixel);
-                    pack_tile(pixels, (depth, block), self.middle, to.as_mut_ptr());
-                }
-            }
-        }
+        pack_pixels(self.token, &source, first, count, self.middle, packed);
         packed
     }
 
@@ -230,12 +230,7 @@ impl Kernel {
     fn run_panel<const END: u8>(&self, tiles: &[u8], panel: &Panel, out: &mut [u8]) {
         let out_c = self.geometry.out_c;
         let count = out.len() / out_c;
-        let parts = PanelRef {
-            weights: as_bytes(panel.weights.values()),
-            schedule: &panel.schedule,
-            end: &panel.end,
-            vectors: panel.vectors,
-        };
+        let parts = panel.parts();
         assert!(panel.first + panel.cols <= out_c && count * out_c == out.len());
         // Pixels that tiles write to their places: all of them, unless the last tile or the last
         // panel has more than there is room for.
@@ -268,6 +263,38 @@ impl Kernel {
             }
             for (to, from) in out.chunks_mut(out_c).zip(whole.chunks_exact(MAX_COLS)) {
                 to[panel.first..][..panel.cols].copy_from_slice(&from[..panel.cols]);
+            }
+        }
+    }
+}
+
+/// Packs `count` pixels from `first` on as tiles, see [`tile::expand`], each value less `middle`.
+///
+/// # Panics
+/// If a pixel does not exist, or the length does not agree.
+pub(crate) fn pack_pixels(
+    _token: Neon,
+    source: &Pixels<'_>,
+    first: usize,
+    count: usize,
+    middle: u8,
+    packed: &mut [u8],
+) {
+    let depth = source.depth();
+    let steps = depth.div_ceil(STEP);
+    assert_eq!(packed.len(), tile::tiles_bytes(count, steps));
+    let tiles = packed.chunks_mut(tile::tiles_bytes(ROWS, steps));
+    let block = source.block();
+    for (i, to) in tiles.enumerate() {
+        let pixel = |p: usize| source.pixel(first + (i * ROWS + p).min(count - 1));
+        // SAFETY: the token proves NEON; each pointer has `depth` bytes, and the tile room
+        // for its pixels.
+        unsafe {
+            if to.len() == tile::tiles_bytes(1, steps) {
+                pack_tile([pixel(0)], (depth, block), middle, to.as_mut_ptr());
+            } else {
+                let pixels = std::array::from_fn::<_, ROWS, _>(pixel);
+                pack_tile(pixels, (depth, block), middle, to.as_mut_ptr());
             }
         }
     }

@@ -17,29 +17,29 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use crate::arm::Ending;
-use crate::arm_end::{End, end_load, end_row};
+use crate::arm_end::{End, MAX_COLS, end_load, end_row};
 use crate::isa::Neon;
 
 /// Pixels in one tile.
 pub(super) const ROWS: usize = 4;
 /// Values of depth in one step.
-pub(super) const STEP: usize = 4;
+pub(crate) const STEP: usize = 4;
 /// Bytes of one step of one pixel, or of four channels.
 const VECTOR: usize = 16;
 
 /// Pixels of the tiles of `count` pixels: what remains after tiles of four is one pixel, or a
 /// tile of four that [`run`] computes and writes as a whole.
-pub(super) fn padded(count: usize) -> usize {
+pub(crate) fn padded(count: usize) -> usize {
     if count % ROWS == 1 { count } else { count.next_multiple_of(ROWS) }
 }
 
 /// Bytes of packed tiles of `count` pixels.
-pub(super) fn tiles_bytes(count: usize, steps: usize) -> usize {
+pub(crate) fn tiles_bytes(count: usize, steps: usize) -> usize {
     padded(count) * steps * VECTOR
 }
 
 /// Steps whose products are added up before widening, all along one panel's depth.
-pub(super) struct Schedule {
+pub(crate) struct Schedule {
     /// Steps of each part in order, 1 or 2.
     parts: Vec<usize>,
     /// The same for assembly, two bits a part from the lowest on; 0 at the end.
@@ -193,11 +193,20 @@ macro_rules! part {
     };
 }
 
-/// `$pixels` pixels times `4 * $vectors` channels, tile after tile: how to load the activations of
-/// one step and of two; for each pixel their registers and one for products; for each four
-/// channels the registers of the sums (and of the products again); for each pixel its sums.
+/// `4 * $vectors` channels of some pixels, tile after tile. `rows` writes activations, `signed` less
+/// the middle that the [`End`] was made with.
+///
+/// How to load the activations of one step and of two; for each pixel their registers and one for
+/// products; for each four channels the registers of the sums (and of the products again); for each
+/// pixel its sums.
 macro_rules! tiles {
-    ($name:ident, $pixels:tt, $vectors:tt, $x:tt $xy:tt $rows:tt [$($panel:tt)+] $($sums:tt)+) => {
+    (rows $name:ident, $($body:tt)*) => {
+        tiles!(@function $name rows [PLAIN plain, FITTING fitting, ADDING adding] ($($body)*));
+    };
+    (signed $name:ident, $($body:tt)*) => {
+        tiles!(@function $name signed [PLAIN plain, FITTING fitting] ($($body)*));
+    };
+    (@function $name:ident $ends:tt [$($ending:ident $kind:tt),+] $body:tt) => {
         /// Computes `count` tiles and moves `x` and `out` behind them. `END` is an [`Ending`].
         ///
         /// # Safety
@@ -217,21 +226,17 @@ macro_rules! tiles {
             // SAFETY: passed on.
             unsafe {
                 match END {
-                    Ending::PLAIN => tiles!(@asm plain x w end parts out stride count;
-                        $vectors $x $xy $rows [$($panel)+] $($sums)+),
-                    Ending::FITTING => tiles!(@asm fitting x w end parts out stride count;
-                        $vectors $x $xy $rows [$($panel)+] $($sums)+),
-                    Ending::ADDING => tiles!(@asm adding x w end parts out stride count;
-                        $vectors $x $xy $rows [$($panel)+] $($sums)+),
-                    _ => tiles!(@asm saturating x w end parts out stride count;
-                        $vectors $x $xy $rows [$($panel)+] $($sums)+),
+                    $(Ending::$ending => {
+                        tiles!(@asm $kind $ends (x w end parts out stride count) $body)
+                    })+
+                    _ => tiles!(@asm saturating $ends (x w end parts out stride count) $body),
                 }
             }
         }
     };
-    (@asm $kind:tt $xp:ident $wp:ident $end:ident $parts:ident $out:ident $stride:ident
-     $count:ident; $vectors:tt $x:tt $xy:tt $rows:tt [$($panel:tt)+]
-     $([$($acc:tt),+])+) => {
+    (@asm $kind:tt $ends:tt
+     ($xp:ident $wp:ident $end:ident $parts:ident $out:ident $stride:ident $count:ident)
+     ($vectors:tt, $x:tt $xy:tt $rows:tt [$($panel:tt)+] $([$($acc:tt),+])+)) => {
         asm!(
             "9:",
             $(concat!("ld1 {{", tiles!(@list $($acc),+), "}}, [{end}]"),)+
@@ -256,7 +261,7 @@ macro_rules! tiles {
             "b 2b",
             "6:",
             end_load!($kind $vectors),
-            $(end_row!($kind [$($acc),+]),)+
+            tiles!(@ends $ends $kind $([$($acc),+])+),
             "subs {count}, {count}, #1",
             "b.ne 9b",
             x = inout(reg) *$xp,
@@ -278,10 +283,21 @@ macro_rules! tiles {
             options(nostack),
         )
     };
+    (@ends rows $kind:tt $($pixel:tt)+) => { concat!($(end_row!($kind $pixel)),+) };
+    (@ends signed $kind:tt $([$first:tt $(, $acc:tt)*])+) => {
+        concat!(
+            "ldr q24, [{end}, #208]\n",
+            $(
+                end_row!(@pixel $kind [$first $(, $acc)*]),
+                "sub ", $first, ".16b, ", $first, ".16b, v24.16b\n",
+                "st1 {{", $first, ".16b}}, [{out}], {stride}\n"
+            ),+
+        )
+    };
     (@list $first:tt $(, $acc:tt)*) => { concat!($first, ".4s" $(, ", ", $acc, ".4s")*) };
 }
 
-tiles!(four_by_16, 4, 4,
+tiles!(rows four_by_16, 4,
     "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{x}], #64\n"
     "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{x}], #64\nld1 {{v20.16b, v21.16b, v22.16b, v23.16b}}, [{x}], #64\n"
     ["v16" "v20" "v28", "v17" "v21" "v29", "v18" "v22" "v30", "v19" "v23" "v31"]
@@ -291,14 +307,14 @@ tiles!(four_by_16, 4, 4,
     ["v8", "v9", "v10", "v11"]
     ["v12", "v13", "v14", "v15"]);
 
-tiles!(one_by_16, 1, 4,
+tiles!(rows one_by_16, 4,
     "ldr q16, [{x}], #16\n"
     "ld1 {{v16.16b, v17.16b}}, [{x}], #32\n"
     ["v16" "v17" "v28"]
     [["v0" "v28"] ["v1" "v28"] ["v2" "v28"] ["v3" "v28"]]
     ["v0", "v1", "v2", "v3"]);
 
-tiles!(four_by_8, 4, 2,
+tiles!(rows four_by_8, 2,
     "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{x}], #64\n"
     "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{x}], #64\nld1 {{v20.16b, v21.16b, v22.16b, v23.16b}}, [{x}], #64\n"
     ["v16" "v20" "v28", "v17" "v21" "v29", "v18" "v22" "v30", "v19" "v23" "v31"]
@@ -308,15 +324,32 @@ tiles!(four_by_8, 4, 2,
     ["v4", "v5"]
     ["v6", "v7"]);
 
-tiles!(one_by_8, 1, 2,
+tiles!(rows one_by_8, 2,
     "ldr q16, [{x}], #16\n"
     "ld1 {{v16.16b, v17.16b}}, [{x}], #32\n"
     ["v16" "v17" "v28"]
     [["v0" "v28"] ["v1" "v28"]]
     ["v0", "v1"]);
 
+tiles!(signed four_signed, 4,
+    "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{x}], #64\n"
+    "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{x}], #64\nld1 {{v20.16b, v21.16b, v22.16b, v23.16b}}, [{x}], #64\n"
+    ["v16" "v20" "v28", "v17" "v21" "v29", "v18" "v22" "v30", "v19" "v23" "v31"]
+    [["v0" "v28", "v4" "v29", "v8" "v30", "v12" "v31"] ["v1" "v28", "v5" "v29", "v9" "v30", "v13" "v31"] ["v2" "v28", "v6" "v29", "v10" "v30", "v14" "v31"] ["v3" "v28", "v7" "v29", "v11" "v30", "v15" "v31"]]
+    ["v0", "v1", "v2", "v3"]
+    ["v4", "v5", "v6", "v7"]
+    ["v8", "v9", "v10", "v11"]
+    ["v12", "v13", "v14", "v15"]);
+
+tiles!(signed one_signed, 4,
+    "ldr q16, [{x}], #16\n"
+    "ld1 {{v16.16b, v17.16b}}, [{x}], #32\n"
+    ["v16" "v17" "v28"]
+    [["v0" "v28"] ["v1" "v28"] ["v2" "v28"] ["v3" "v28"]]
+    ["v0", "v1", "v2", "v3"]);
+
 /// One panel of weights, and how its sums become activations.
-pub(super) struct PanelRef<'a> {
+pub(crate) struct PanelRef<'a> {
     pub(super) weights: &'a [u8],
     pub(super) schedule: &'a Schedule,
     pub(super) end: &'a End,
@@ -367,6 +400,37 @@ pub(super) unsafe fn run<const END: u8>(
             4 => panel!(four_by_16, one_by_16),
             2 => panel!(four_by_8, one_by_8),
             vectors => unreachable!("a panel of {vectors} vectors"),
+        }
+    }
+}
+
+/// The same for a panel of 16 channels, side by side and less the middle that the panel's [`End`] was
+/// made with; not for [`Ending::ADDING`].
+///
+/// # Panics
+/// If the lengths do not agree, or tiles have more than `count` pixels.
+pub(crate) fn run_signed<const END: u8>(
+    _token: Neon,
+    tiles: &[u8],
+    steps: usize,
+    panel: &PanelRef<'_>,
+    out: &mut [u8],
+) {
+    let count = out.len() / MAX_COLS;
+    assert!(count * MAX_COLS == out.len() && padded(count) == count && panel.vectors == 4);
+    assert_eq!(panel.schedule.parts.iter().sum::<usize>(), steps);
+    assert_eq!(panel.weights.len(), steps * MAX_COLS * STEP);
+    assert_eq!(tiles.len(), tiles_bytes(count, steps));
+    let (mut x, mut out) = (tiles.as_ptr(), out.as_mut_ptr());
+    let (w, end, parts) = (panel.weights.as_ptr(), panel.end, panel.schedule.words.as_ptr());
+    let fours = count / ROWS;
+    // SAFETY: the token proves NEON; tiles, panel, schedule and output agree.
+    unsafe {
+        if fours > 0 {
+            four_signed::<END>(&mut x, w, end, parts, &mut out, MAX_COLS, fours);
+        }
+        if count % ROWS == 1 {
+            one_signed::<END>(&mut x, w, end, parts, &mut out, MAX_COLS, 1);
         }
     }
 }

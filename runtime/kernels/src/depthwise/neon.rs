@@ -18,15 +18,14 @@ use crate::{ConvGeometry, Scratch};
 /// Groups of 16 channels in one block: one cache line of an input pixel.
 const BLOCK_GROUPS: usize = 4;
 
-pub(super) struct Kernel {
+/// A layer's filters, and how its rows move through the ring.
+pub(crate) struct Rows {
     token: Neon,
     geometry: ConvGeometry,
     /// What is read outside the image, and what the ring subtracts.
     outside: u8,
     middle: u8,
     groups: Vec<Group>,
-    /// Groups in one block.
-    block: usize,
     /// Columns of the padded image that windows read.
     cols: usize,
     clamp: Clamp,
@@ -35,8 +34,8 @@ pub(super) struct Kernel {
 
 /// The filters of 16 channels.
 struct Group {
-    /// The first channel.
-    first: usize,
+    /// Where the results go in an output pixel.
+    place: usize,
     /// `[tap row][tap column][channel]`
     weights: Packed16,
     /// Taps added up in 16 bits.
@@ -45,14 +44,14 @@ struct Group {
     multiplier: [f32; GROUP],
 }
 
-impl Kernel {
-    /// Whether the kernel handles this layer: square filters of 3 or 5, stride 1 or 2, weights
+impl Rows {
+    /// Whether the layer is one for this kernel: square filters of 3 or 5, stride 1 or 2, weights
     /// that fit `i8`, and two products of them 16 bits.
-    pub(super) fn handles(layer: &Layer<'_>, reach: Reach) -> bool {
+    pub(crate) fn takes(layer: &Layer<'_>, reach: Reach) -> bool {
         let g = &layer.geometry;
-        reach.weights_fit_i8
+        reach.converts_exactly
+            && reach.weights_fit_i8
             && (layer.input.largest() < 128 || !layer.weights.contains(&-128))
-            && g.in_c >= GROUP
             && g.kernel_h == g.kernel_w
             && matches!(g.kernel_w, 3 | 5)
             && g.stride_h == g.stride_w
@@ -60,18 +59,21 @@ impl Kernel {
             && (g.dilation_h, g.dilation_w) == (1, 1)
     }
 
-    /// For a layer that [`Kernel::handles`] agreed to.
-    pub(super) fn new(token: Neon, layer: &Layer<'_>, reach: Reach) -> Kernel {
+    /// For a layer that [`Rows::takes`] agreed to. `groups` are the first channels of each 16 (those
+    /// that do not exist are 0), and where their results go in an output pixel.
+    pub(crate) fn new(
+        token: Neon,
+        layer: &Layer<'_>,
+        reach: Reach,
+        groups: impl Iterator<Item = (usize, usize)>,
+    ) -> Rows {
         let g = layer.geometry;
-        let count = g.in_c.div_ceil(GROUP);
-        Kernel {
+        Rows {
             token,
             geometry: g,
             outside: layer.input.zero_point,
             middle: layer.input.middle(),
-            // The last group ends with the last channel and may overlap the one before.
-            groups: (0..count).map(|v| pack(layer, (v * GROUP).min(g.in_c - GROUP))).collect(),
-            block: count.div_ceil(count.div_ceil(BLOCK_GROUPS)),
+            groups: groups.map(|(first, place)| pack(layer, first, place)).collect(),
             cols: (g.out_w - 1) * g.stride_w + g.kernel_w,
             clamp: Clamp::new(layer.output.zero_point, layer.output.min, layer.output.max),
             ending: match Ending::of(&layer.output, reach) {
@@ -81,75 +83,86 @@ impl Kernel {
         }
     }
 
-    pub(super) fn name(&self) -> &'static str {
-        match (self.geometry.kernel_w, self.geometry.stride_w) {
-            (3, 1) => "depthwise_u8s8_neon_k3s1_2x16",
-            (3, _) => "depthwise_u8s8_neon_k3s2_2x16",
-            (_, 1) => "depthwise_u8s8_neon_k5s1_2x16",
-            _ => "depthwise_u8s8_neon_k5s2_2x16",
-        }
+    pub(crate) fn geometry(&self) -> &ConvGeometry {
+        &self.geometry
     }
 
-    pub(super) fn run(
+    /// The columns of the padded image that lie inside the image.
+    pub(crate) fn inside(&self) -> Range<usize> {
+        let g = &self.geometry;
+        let before = g.pad_left.min(self.cols);
+        before..before + (self.cols - before).min(g.in_w)
+    }
+
+    /// What its input is less in the ring.
+    pub(crate) fn middle(&self) -> u8 {
+        self.middle
+    }
+
+    /// Bytes of the ring for `groups` groups.
+    pub(crate) fn ring_len(&self, groups: usize) -> usize {
+        self.geometry.kernel_h * groups * self.cols * GROUP
+    }
+
+    /// Computes output rows `rows` of some groups. `fill` writes an image row of a group, each value
+    /// less the middle of the range, to the columns [`Rows::inside`], `[column][channel]`: the groups
+    /// of one row, then those of the next. `out` tells which part of the output a row of a group
+    /// goes to, `[columns][channels]`.
+    ///
+    /// # Panics
+    /// If `ring` is not what [`Rows::ring_len`] says, or what `out` gives is not a whole row.
+    pub(crate) fn run(
         &self,
-        input: &[u8],
+        groups: Range<usize>,
         rows: Range<usize>,
+        ring: &mut [u8],
+        mut fill: impl FnMut(usize, usize, &mut [u8]),
+        channels: usize,
         output: &mut [u8],
-        scratch: &mut Scratch,
+        out: impl Fn(usize, usize) -> Range<usize>,
     ) {
         let g = &self.geometry;
-        let size = g.kernel_h;
-        let row_len = self.cols * GROUP;
-        for groups in self.groups.chunks(self.block) {
-            let slot_len = groups.len() * row_len;
-            let ring = scratch.bytes(size * slot_len);
-            let mut next = 0;
-            for (y, out) in rows.clone().zip(output.chunks_mut(g.out_w * g.out_c)) {
-                let start = y * g.stride_h;
-                for row in start.max(next)..start + size {
-                    let slot = &mut ring[row % size * slot_len..][..slot_len];
-                    for (group, to) in groups.iter().zip(slot.chunks_mut(row_len)) {
-                        self.fill(input, row, group.first, to);
+        let (size, row_len) = (g.kernel_h, self.cols * GROUP);
+        let slot_len = groups.len() * row_len;
+        let outside = self.outside.wrapping_sub(self.middle);
+        let inside = self.inside().start * GROUP..self.inside().end * GROUP;
+        let ring = &mut ring[..size * slot_len];
+        ring.fill(outside);
+        let mut next = 0;
+        for y in rows {
+            let start = y * g.stride_h;
+            for row in start.max(next)..start + size {
+                let slot = &mut ring[row % size * slot_len..][..slot_len];
+                let row = row.checked_sub(g.pad_top).filter(|&row| row < g.in_h);
+                for (group, to) in groups.clone().zip(slot.chunks_exact_mut(row_len)) {
+                    let to = &mut to[inside.clone()];
+                    match row {
+                        Some(row) => fill(row, group, to),
+                        None => to.fill(outside),
                     }
                 }
-                next = start + size;
-                for (i, group) in groups.iter().enumerate() {
-                    // The rows of the window; a filter of three repeats the last.
-                    let row = |r: usize| {
-                        let slot = (start + r.min(size - 1)) % size;
-                        &ring[slot * slot_len + i * row_len..][..row_len]
-                    };
-                    self.row(group, std::array::from_fn(row), out);
-                }
+            }
+            next = start + size;
+            for (i, group) in groups.clone().enumerate() {
+                // The rows of the window; a filter of three repeats the last.
+                let row = |r: usize| {
+                    let slot = (start + r.min(size - 1)) % size;
+                    &ring[slot * slot_len + i * row_len..][..row_len]
+                };
+                let rows = std::array::from_fn(row);
+                self.row(&self.groups[group], rows, channels, &mut output[out(y, group)]);
             }
         }
     }
 
-    /// Copies one padded row of 16 channels from `first` on: `to[column][channel]`.
-    fn fill(&self, input: &[u8], row: usize, first: usize, to: &mut [u8]) {
-        let g = &self.geometry;
-        let outside = self.outside.wrapping_sub(self.middle);
-        let Some(row) = row.checked_sub(g.pad_top).filter(|&row| row < g.in_h) else {
-            to.fill(outside);
-            return;
-        };
-        let before = g.pad_left.min(self.cols);
-        let inside = (self.cols - before).min(g.in_w);
-        let (left, rest) = to.split_at_mut(before * GROUP);
-        let (middle, right) = rest.split_at_mut(inside * GROUP);
-        left.fill(outside);
-        right.fill(outside);
-        let source = &input[row * g.in_w * g.in_c + first..];
-        tile::copy_columns(self.token, source, g.in_c, self.middle, middle);
-    }
-
     /// One output row of one group.
-    fn row(&self, group: &Group, rows: [&[u8]; tile::MAX_SIZE], out: &mut [u8]) {
+    fn row(&self, group: &Group, rows: [&[u8]; tile::MAX_SIZE], channels: usize, out: &mut [u8]) {
         let g = &self.geometry;
+        assert_eq!(out.len(), g.out_w * channels);
         let row = Row {
             rows,
-            channels: g.out_c,
-            first: group.first,
+            channels,
+            first: group.place,
             // SAFETY: the token proves NEON.
             clamp: unsafe { self.clamp.vectors() },
             weights: Weights {
@@ -167,15 +180,74 @@ impl Kernel {
     }
 }
 
-/// Packs the filters of 16 channels.
-fn pack(layer: &Layer<'_>, first: usize) -> Group {
+/// A depthwise convolution on an image.
+pub(super) struct Kernel {
+    rows: Rows,
+    /// Groups in one block.
+    block: usize,
+}
+
+impl Kernel {
+    /// Whether the kernel handles this layer.
+    pub(super) fn handles(layer: &Layer<'_>, reach: Reach) -> bool {
+        Rows::takes(layer, reach) && layer.geometry.in_c >= GROUP
+    }
+
+    /// For a layer that [`Kernel::handles`] agreed to.
+    pub(super) fn new(token: Neon, layer: &Layer<'_>, reach: Reach) -> Kernel {
+        let in_c = layer.geometry.in_c;
+        let count = in_c.div_ceil(GROUP);
+        // The last group ends with the last channel and may overlap the one before.
+        let firsts = (0..count).map(|v| (v * GROUP).min(in_c - GROUP));
+        Kernel {
+            rows: Rows::new(token, layer, reach, firsts.map(|first| (first, first))),
+            block: count.div_ceil(count.div_ceil(BLOCK_GROUPS)),
+        }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        match (self.rows.geometry.kernel_w, self.rows.geometry.stride_w) {
+            (3, 1) => "depthwise_u8s8_neon_k3s1_2x16",
+            (3, _) => "depthwise_u8s8_neon_k3s2_2x16",
+            (_, 1) => "depthwise_u8s8_neon_k5s1_2x16",
+            _ => "depthwise_u8s8_neon_k5s2_2x16",
+        }
+    }
+
+    pub(super) fn run(
+        &self,
+        input: &[u8],
+        rows: Range<usize>,
+        output: &mut [u8],
+        scratch: &mut Scratch,
+    ) {
+        let (g, count) = (&self.rows.geometry, self.rows.groups.len());
+        let row_len = g.out_w * g.out_c;
+        let ring = scratch.bytes(self.rows.ring_len(self.block));
+        for first in (0..count).step_by(self.block) {
+            let groups = first..(first + self.block).min(count);
+            let fill = |row: usize, group: usize, to: &mut [u8]| {
+                let source = &input[row * g.in_w * g.in_c + self.rows.groups[group].place..];
+                tile::copy_columns(self.rows.token, source, g.in_c, self.rows.middle, to);
+            };
+            let out = |y: usize, _| (y - rows.start) * row_len..(y - rows.start + 1) * row_len;
+            self.rows.run(groups, rows.clone(), ring, fill, g.out_c, output, out);
+        }
+    }
+}
+
+/// Packs the filters of 16 channels; those that do not exist are 0.
+fn pack(layer: &Layer<'_>, first: usize, place: usize) -> Group {
     let g = &layer.geometry;
-    let taps: Vec<&[i16]> =
-        layer.weights.chunks_exact(g.in_c).map(|tap| &tap[first..first + GROUP]).collect();
+    let taps: Vec<&[i16]> = layer
+        .weights
+        .chunks_exact(g.in_c)
+        .map(|tap| &tap[first..g.in_c.min(first + GROUP)])
+        .collect();
     // So many products in a row fit 16 bits in every channel.
     let fits = |run: &usize| {
         taps.chunks(*run).all(|taps| {
-            (0..GROUP).all(|c| {
+            (0..taps[0].len()).all(|c| {
                 let sum = taps.iter().map(|tap| i32::from(tap[c]).abs()).sum::<i32>();
                 layer.input.largest() * sum <= i32::from(i16::MAX)
             })
@@ -185,14 +257,19 @@ fn pack(layer: &Layer<'_>, first: usize) -> Group {
     let zero_point = i32::from(layer.input.zero_point) - i32::from(layer.input.middle());
     let of = |c: usize| layer.weights[first + c..].iter().step_by(g.in_c);
     Group {
-        first,
+        place,
         weights: Packed16::new(taps.len() * GROUP / 2, |packed| {
-            for (to, from) in as_bytes_mut(packed).iter_mut().zip(taps.iter().copied().flatten()) {
-                *to = *from as i8 as u8;
+            for (to, tap) in as_bytes_mut(packed).chunks_exact_mut(GROUP).zip(&taps) {
+                to.iter_mut().zip(*tap).for_each(|(to, &w)| *to = w as i8 as u8);
             }
         }),
         run,
-        bias: std::array::from_fn(|c| folded_bias(of(c), zero_point, layer.output.bias[first + c])),
-        multiplier: std::array::from_fn(|c| layer.output.multiplier[first + c]),
+        bias: std::array::from_fn(|c| {
+            let bias = layer.output.bias.get(first + c);
+            bias.map_or(0, |&bias| folded_bias(of(c), zero_point, bias))
+        }),
+        multiplier: std::array::from_fn(|c| {
+            layer.output.multiplier.get(first + c).copied().unwrap_or(0.0)
+        }),
     }
 }

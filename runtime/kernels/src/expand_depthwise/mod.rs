@@ -6,12 +6,13 @@
 //! for bit, in blocks of channels: `[block][pixel][BLOCK_CHANNELS]`, which a projection reads with
 //! [`crate::conv::ConvOptions::blocked_input`].
 //!
-//! A unit of work is some rows of one block of channels, or all rows of some blocks. Units depend on
-//! nothing but the input, and their results follow one another in memory: threads share them as
-//! they like.
+//! A unit of work is some rows of one block of channels, or the whole image. Units depend on nothing
+//! but the input, and their results follow one another in memory: threads share them as they like.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neondot;
 #[cfg(target_arch = "x86_64")]
@@ -21,10 +22,10 @@ use std::ops::Range;
 
 use crate::conv::{self, BLOCK_CHANNELS, ConvOptions};
 use crate::depthwise;
-#[cfg(target_arch = "aarch64")]
-use crate::isa::NeonDot;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{Avx2, Avx512Vnni};
+#[cfg(target_arch = "aarch64")]
+use crate::isa::{Neon, NeonDot};
 use crate::requantize::Reach;
 use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
 
@@ -52,7 +53,7 @@ pub struct ExpandDepthwise {
     body: Body,
 }
 
-/// Some output rows of one block of channels, or all of some blocks.
+/// Some output rows of one block of channels, or of all.
 struct Unit {
     blocks: Range<usize>,
     rows: Range<usize>,
@@ -63,6 +64,8 @@ enum Body {
     Avx2(avx2::Kernel),
     #[cfg(target_arch = "x86_64")]
     Vnni(vnni::Kernel),
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Kernel),
     #[cfg(target_arch = "aarch64")]
     NeonDot(neondot::Kernel),
     /// Where no instruction set has a kernel.
@@ -75,6 +78,7 @@ impl Body {
     #[allow(unused_variables)]
     fn new(
         isa: Isa,
+        threads: usize,
         expand: (&conv::Layer<'_>, Reach),
         second: (&depthwise::Layer<'_>, Reach),
     ) -> Option<Body> {
@@ -90,22 +94,26 @@ impl Body {
                 Some(Body::Avx2(avx2::Kernel::new(token, expand, second.0)))
             }
             #[cfg(target_arch = "aarch64")]
-            Isa::NeonDot if neondot::Kernel::takes(expand, second) => {
+            Isa::NeonDot if threads == 1 && neondot::Kernel::takes(expand, second) => {
                 let token = NeonDot::detect()?;
                 Some(Body::NeonDot(neondot::Kernel::new(token, expand, second)))
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon if threads == 1 && neon::Kernel::takes(expand, second) => {
+                let token = Neon::detect()?;
+                Some(Body::Neon(neon::Kernel::new(token, expand, second)))
             }
             _ => None,
         }
     }
 
-    /// What a unit costs besides its channels: as many channels' worth of work, of every row.
-    fn overhead(&self) -> usize {
+    /// Whether one unit does everything.
+    fn is_whole(&self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Body::Avx2(_) | Body::Vnni(_) => 0,
-            // Packing the input.
+            Body::Avx2(_) | Body::Vnni(_) => false,
             #[cfg(target_arch = "aarch64")]
-            Body::NeonDot(_) => BLOCK_CHANNELS / 8,
+            Body::Neon(_) | Body::NeonDot(_) => true,
             #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
             Body::Never(never) => match *never {},
         }
@@ -141,9 +149,9 @@ impl ExpandDepthwise {
         )?;
         let (second, second_reach) =
             depthwise::Layer::new(d, depthwise.weights, depthwise.input, depthwise.output)?;
-        let body = Body::new(isa, (&first, first_reach), (&second, second_reach));
+        let body = Body::new(isa, threads, (&first, first_reach), (&second, second_reach));
         Ok(body.map(|body| {
-            let units = units(&d, threads, body.overhead());
+            let units = if body.is_whole() { vec![whole(&d)] } else { units(&d, threads) };
             let row = d.out_w * BLOCK_CHANNELS;
             let end = |unit: &Unit| ((unit.blocks.end - 1) * d.out_h + unit.rows.end) * row;
             let ends = units.iter().map(end).collect();
@@ -158,6 +166,8 @@ impl ExpandDepthwise {
             Body::Avx2(kernel) => kernel.name(),
             #[cfg(target_arch = "x86_64")]
             Body::Vnni(kernel) => kernel.name(),
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
             Body::NeonDot(kernel) => kernel.name(),
             #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -209,19 +219,23 @@ impl ExpandDepthwise {
             #[cfg(target_arch = "x86_64")]
             Body::Vnni(kernel) => kernel.run(input, blocks.start, rows.clone(), output, scratch),
             #[cfg(target_arch = "aarch64")]
-            Body::NeonDot(kernel) => {
-                kernel.run(input, blocks.clone(), rows.clone(), output, scratch);
-            }
+            Body::Neon(kernel) => kernel.run(input, output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonDot(kernel) => kernel.run(input, output, scratch),
             #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
             Body::Never(never) => match *never {},
         }
     }
 }
 
-/// Divides the output into units: whole images of some blocks of channels, or parts of one block's
-/// if that keeps `threads` busier than the rows which neighbouring parts compute twice cost.
-/// `overhead` is what a unit costs besides its channels, as a number of channels.
-fn units(d: &ConvGeometry, threads: usize, overhead: usize) -> Vec<Unit> {
+/// The whole output as a unit.
+fn whole(d: &ConvGeometry) -> Unit {
+    Unit { blocks: 0..d.out_c.div_ceil(BLOCK_CHANNELS), rows: 0..d.out_h }
+}
+
+/// Divides the output into units: whole images of a block of channels, or parts of them if that
+/// keeps `threads` busier than the rows which neighbouring parts compute twice cost.
+fn units(d: &ConvGeometry, threads: usize) -> Vec<Unit> {
     let blocks = d.out_c.div_ceil(BLOCK_CHANNELS);
     let again = d.kernel_h.saturating_sub(d.stride_h);
     let rows_of = |parts: usize, part: usize| {
@@ -229,22 +243,15 @@ fn units(d: &ConvGeometry, threads: usize, overhead: usize) -> Vec<Unit> {
         let at = |part: usize| (part * d.out_h / parts).next_multiple_of(2).min(d.out_h);
         at(part)..at(part + 1)
     };
-    // With units of `many` blocks, each in `parts` parts.
-    let cost = |&(many, parts): &(usize, usize)| {
-        let rounds = (blocks.div_ceil(many) * parts).div_ceil(threads.max(1));
-        let channels = many * BLOCK_CHANNELS + overhead;
-        rounds * channels * ((d.out_h * d.stride_h).div_ceil(parts) + again)
+    let cost = |parts: usize| {
+        let rounds = (blocks * parts).div_ceil(threads.max(1));
+        rounds * ((d.out_h * d.stride_h).div_ceil(parts) + again)
     };
     let most = (d.out_h / 4).clamp(1, 8);
-    let divisions = (1..=most).map(|parts| (1, parts)).chain((2..=blocks).map(|many| (many, 1)));
-    let (many, parts) = divisions.min_by_key(cost).unwrap_or((1, 1));
+    let parts = (1..=most).min_by_key(|&parts| cost(parts)).unwrap_or(1);
     (0..blocks)
-        .step_by(many)
         .flat_map(|block| (0..parts).map(move |part| (block, part)))
-        .map(|(block, part)| Unit {
-            blocks: block..(block + many).min(blocks),
-            rows: rows_of(parts, part),
-        })
+        .map(|(block, part)| Unit { blocks: block..block + 1, rows: rows_of(parts, part) })
         .filter(|unit| !unit.rows.is_empty())
         .collect()
 }
@@ -265,22 +272,17 @@ mod tests {
                 pad_left: 1,
                 ..ConvGeometry::pointwise(h, 8, channels, channels)
             };
-            for overhead in [0, 4] {
-                let units = units(&d, threads, overhead);
-                let mut next = (0, 0);
-                for unit in &units {
-                    assert_eq!((unit.blocks.start, unit.rows.start), next);
-                    assert!(!unit.blocks.is_empty() && !unit.rows.is_empty());
-                    assert!(unit.blocks.len() == 1 || unit.rows == (0..h));
-                    next = match unit.rows.end == h {
-                        true => (unit.blocks.end, 0),
-                        false => (unit.blocks.start, unit.rows.end),
-                    };
-                }
-                assert_eq!(next, (channels.div_ceil(BLOCK_CHANNELS), 0));
-                // What is shared by the channels of a unit is done once.
-                assert!(threads > 1 || overhead == 0 || units.len() == 1);
+            let units = units(&d, threads);
+            let mut next = (0, 0);
+            for unit in &units {
+                assert_eq!((unit.blocks.start, unit.rows.start), next);
+                assert!(unit.blocks.len() == 1 && !unit.rows.is_empty());
+                next = match unit.rows.end == h {
+                    true => (unit.blocks.end, 0),
+                    false => (unit.blocks.start, unit.rows.end),
+                };
             }
+            assert_eq!(next, (channels.div_ceil(BLOCK_CHANNELS), 0));
         }
     }
 }

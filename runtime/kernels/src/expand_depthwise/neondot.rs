@@ -1,10 +1,12 @@
 //! The fused pair for NEON with the dot-product extension: the expansion writes row pairs straight
 //! into the ring that the depthwise kernel reads ([`crate::depthwise::neondot`]).
 //!
-//! The rows that a unit reads are packed once for all its channels. Where both rows of a pair
-//! exist, tiles are columns of two rows, whose results are stored side by side.
-
-use std::ops::Range;
+//! The image is packed once for all channels. Where both rows of a pair exist, tiles are columns of
+//! two rows, whose results are stored side by side.
+//!
+//! This saves the pass that interleaves rows, and the image between the two layers. Units for
+//! several threads would have to pack again or expand common rows twice, which costs more than is
+//! saved; so do the ends of short rows.
 
 use crate::arm::Ending;
 use crate::conv::BLOCK_CHANNELS;
@@ -19,6 +21,8 @@ use crate::isa::NeonDot;
 use crate::requantize::Reach;
 use crate::{ConvGeometry, Scratch, conv, depthwise};
 
+/// Fewest columns with which the pair executes fewer instructions than its two layers.
+const MIN_COLUMNS: usize = 20;
 /// Groups of channels in one block.
 const BLOCK_GROUPS: usize = BLOCK_CHANNELS / GROUP;
 
@@ -42,6 +46,7 @@ impl Kernel {
         (second, second_reach): (&depthwise::Layer<'_>, Reach),
     ) -> bool {
         expand.geometry.is_pointwise()
+            && expand.geometry.out_w >= MIN_COLUMNS
             && expand_reach.converts_exactly
             && expand_reach.weights_fit_i8
             && Rows::takes(second, second_reach)
@@ -76,32 +81,26 @@ impl Kernel {
         }
     }
 
-    /// Computes the rows `rows` of some blocks of channels: `output` is `[block][rows][out_w][32]`.
-    pub(super) fn run(
-        &self,
-        input: &[u8],
-        blocks: Range<usize>,
-        rows: Range<usize>,
-        output: &mut [u8],
-        scratch: &mut Scratch,
-    ) {
-        let (pairs, columns) = (self.rows.pairs(rows.len()), self.rows.inside().len());
+    /// Computes the whole output, `[block][out_h][out_w][32]`.
+    pub(super) fn run(&self, input: &[u8], output: &mut [u8], scratch: &mut Scratch) {
+        let d = self.rows.geometry();
+        let (pairs, columns) = (self.rows.pairs(d.out_h), self.rows.inside().len());
         let pair_bytes = columns_bytes(columns, self.steps);
         let [planes_len, ring_len] = self.rows.working(BLOCK_GROUPS);
         let lens = [pairs * pair_bytes, planes_len, ring_len, columns * GROUP];
         let [packed, planes, ring, line] = scratch.pieces(lens);
         let source = Pixels::image(input, self.expand.in_c);
         for (pair, to) in packed.chunks_exact_mut(pair_bytes).enumerate() {
-            self.pack(&source, self.rows.rows_of(rows.start, pair), columns, to);
+            self.pack(&source, self.rows.rows_of(0, pair), columns, to);
         }
-        let block_len = rows.len() * self.rows.geometry().out_w * BLOCK_CHANNELS;
-        for (block, out) in blocks.zip(output.chunks_exact_mut(block_len)) {
+        let block_len = d.out_h * d.out_w * BLOCK_CHANNELS;
+        for (block, out) in output.chunks_exact_mut(block_len).enumerate() {
             let groups = block * BLOCK_GROUPS..((block + 1) * BLOCK_GROUPS).min(self.panels.len());
             let fill = |pair: usize, lines, group: usize, to: &mut [u8]| {
                 let tiles = &packed[pair * pair_bytes..][..pair_bytes];
                 self.fill(tiles, lines, &self.panels[group], line, to);
             };
-            self.rows.run(groups, rows.start, [planes, ring], fill, out, BLOCK_CHANNELS);
+            self.rows.run(groups, 0, [planes, ring], fill, out, BLOCK_CHANNELS);
         }
     }
 

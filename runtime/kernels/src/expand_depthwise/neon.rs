@@ -1,0 +1,111 @@
+//! The fused pair for NEON without the dot product: the expansion writes rows straight into the ring
+//! that the depthwise kernel reads ([`crate::depthwise::neon`]).
+//!
+//! Row after row, since packed rows are four times as large as the image's: packed once, a row is
+//! expanded for all channels, whose rings lie side by side.
+
+use crate::arm::Ending;
+use crate::arm_end::MAX_COLS;
+use crate::conv::BLOCK_CHANNELS;
+use crate::conv::neon::{self, Panel, pack_pixels};
+use crate::conv::neon_pixels::Pixels;
+use crate::conv::neon_tile::{STEP, padded, run_signed, tiles_bytes};
+use crate::depthwise::neon::Rows;
+use crate::isa::Neon;
+use crate::requantize::Reach;
+use crate::{ConvGeometry, Scratch, conv, depthwise};
+
+/// Fewest columns with which the pair executes fewer instructions than its two layers.
+const MIN_COLUMNS: usize = 20;
+/// Channels of one group, and of one panel.
+const GROUP: usize = MAX_COLS;
+/// Groups of channels in one block.
+const BLOCK_GROUPS: usize = BLOCK_CHANNELS / GROUP;
+
+pub(super) struct Kernel {
+    token: Neon,
+    expand: ConvGeometry,
+    /// What packing subtracts.
+    middle: u8,
+    /// One for each group of the depthwise convolution.
+    panels: Vec<Panel>,
+    ending: u8,
+    rows: Rows,
+}
+
+impl Kernel {
+    /// Whether this kernel computes the two layers.
+    pub(super) fn takes(
+        (expand, expand_reach): (&conv::Layer<'_>, Reach),
+        (second, second_reach): (&depthwise::Layer<'_>, Reach),
+    ) -> bool {
+        let g = &expand.geometry;
+        g.is_pointwise()
+            && g.out_w >= MIN_COLUMNS
+            && padded(g.out_w) == g.out_w
+            && (second.geometry.out_w - 1) * second.geometry.stride_w + second.geometry.kernel_w
+                >= second.geometry.pad_left + g.out_w
+            && expand_reach.converts_exactly
+            && neon::Kernel::handles(expand, expand_reach)
+            && Rows::takes(second, second_reach)
+    }
+
+    pub(super) fn new(
+        token: Neon,
+        (expand, expand_reach): (&conv::Layer<'_>, Reach),
+        (second, second_reach): (&depthwise::Layer<'_>, Reach),
+    ) -> Kernel {
+        let groups = expand.geometry.out_c.div_ceil(GROUP);
+        let places = (0..groups).map(|v| (v * GROUP, v % BLOCK_GROUPS * GROUP));
+        let rows = Rows::new(token, second, second_reach, places);
+        let panel = |v: usize| Panel::new(expand, v * GROUP, GROUP / 4, rows.middle());
+        Kernel {
+            token,
+            expand: expand.geometry,
+            middle: expand.input.middle(),
+            panels: (0..groups).map(panel).collect(),
+            ending: Ending::of(&expand.output, expand_reach),
+            rows,
+        }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        let d = self.rows.geometry();
+        match (d.kernel_w, d.stride_w) {
+            (3, 1) => "expand_depthwise_u8s8_neon_k3s1_4x16",
+            (3, _) => "expand_depthwise_u8s8_neon_k3s2_4x16",
+            (_, 1) => "expand_depthwise_u8s8_neon_k5s1_4x16",
+            _ => "expand_depthwise_u8s8_neon_k5s2_4x16",
+        }
+    }
+
+    /// Computes the whole output, `[block][out_h][out_w][32]`.
+    pub(super) fn run(&self, input: &[u8], output: &mut [u8], scratch: &mut Scratch) {
+        let (g, d, groups) = (&self.expand, self.rows.geometry(), self.panels.len());
+        let steps = g.in_c.div_ceil(STEP);
+        let lens = [tiles_bytes(g.out_w, steps), self.rows.ring_len(groups)];
+        let [packed, ring] = scratch.pieces(lens);
+        let source = Pixels::image(input, g.in_c);
+        let fill = |row: usize, group: usize, to: &mut [u8]| {
+            if group == 0 {
+                pack_pixels(self.token, &source, row * g.in_w, g.in_w, self.middle, packed);
+            }
+            let parts = self.panels[group].parts();
+            match self.ending {
+                Ending::PLAIN => {
+                    run_signed::<{ Ending::PLAIN }>(self.token, packed, steps, &parts, to);
+                }
+                Ending::FITTING => {
+                    run_signed::<{ Ending::FITTING }>(self.token, packed, steps, &parts, to);
+                }
+                _ => run_signed::<{ Ending::SATURATING }>(self.token, packed, steps, &parts, to),
+            }
+        };
+        let row_len = d.out_w * BLOCK_CHANNELS;
+        let out = |y: usize, group: usize| {
+            let start = (group / BLOCK_GROUPS * d.out_h + y) * row_len;
+            start..start + row_len
+        };
+        self.rows.run(0..groups, 0..d.out_h, ring, fill, BLOCK_CHANNELS, output, out);
+    }
+}
