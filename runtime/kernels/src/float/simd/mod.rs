@@ -12,6 +12,8 @@ mod neon;
 mod neon_fp16;
 #[cfg(target_arch = "aarch64")]
 mod neon_loop;
+#[cfg(target_arch = "aarch64")]
+mod neon_tiles;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -23,6 +25,7 @@ pub(super) use math::Epilogue;
 use half::f16;
 
 use super::Element;
+use super::tile::{Rows, Target};
 use crate::Isa;
 #[cfg(target_arch = "aarch64")]
 use crate::isa::{Neon, NeonFp16};
@@ -121,6 +124,19 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
+    /// Computes the tiles of `M` rows and `N` vectors that `whole` describes, if there is a routine
+    /// for that; `false` if there is none and nothing was done.
+    ///
+    /// # Safety
+    /// `whole` must be valid for the tiles' reads and writes.
+    #[inline(always)]
+    unsafe fn whole_tiles<const M: usize, const N: usize>(
+        self,
+        _whole: &Whole<'_, Self::C>,
+    ) -> bool {
+        false
+    }
+
     /// `from`, as if from elsewhere, so that rows get pointers of their own that loads advance.
     /// No instruction.
     #[inline(always)]
@@ -144,6 +160,17 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn sigmoid(self, x: Self::V) -> Self::V;
     /// [`super::Activation::Silu`]
     fn silu(self, x: Self::V) -> Self::V;
+}
+
+/// Tiles of one panel, of which each column is written, in the type of arithmetic.
+pub struct Whole<'a, C> {
+    pub(super) rows: Rows<C>,
+    pub(super) tiles: usize,
+    pub(super) weights: *const C,
+    pub(super) bias: *const C,
+    /// The least and the largest result, if results are bounded.
+    pub(super) bounds: Option<&'a [C; 2]>,
+    pub(super) target: Target<C>,
 }
 
 /// Loads and stores activations of type `T`, converting them to the type of arithmetic and back.
