@@ -9,6 +9,8 @@ mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
+mod neon_depthwise;
+#[cfg(target_arch = "aarch64")]
 mod neon_fp16;
 #[cfg(target_arch = "aarch64")]
 mod neon_loop;
@@ -137,6 +139,19 @@ pub trait Simd: Copy + Send + Sync + 'static {
         false
     }
 
+    /// Computes the tiles of a depthwise convolution's row, if there is a routine for that; `false`
+    /// if there is none and nothing was done.
+    ///
+    /// # Safety
+    /// `row` must be what its description says.
+    #[inline(always)]
+    unsafe fn depthwise_row<const VECTORS: usize, const KERNEL: usize, const STRIDE: usize>(
+        self,
+        _row: &DepthwiseRow<'_, Self::C>,
+    ) -> bool {
+        false
+    }
+
     /// `from`, as if from elsewhere, so that rows get pointers of their own that loads advance.
     /// No instruction.
     #[inline(always)]
@@ -171,6 +186,29 @@ pub struct Whole<'a, C> {
     /// The least and the largest result, if results are bounded.
     pub(super) bounds: Option<&'a [C; 2]>,
     pub(super) target: Target<C>,
+}
+
+/// Tiles of 7 columns of one output row of a depthwise convolution, from the first column on, in
+/// the type of arithmetic.
+pub struct DepthwiseRow<'a, C> {
+    /// The first pixel of the first input row.
+    pub(super) input: *const C,
+    /// Pixels of an input row, and how many columns of padding come before.
+    pub(super) in_w: usize,
+    pub(super) pad_left: usize,
+    /// Values of a pixel, in the input and in the output.
+    pub(super) channels: usize,
+    /// Values from one input row to that of the next filter row.
+    pub(super) line: usize,
+    /// Filter rows.
+    pub(super) taps: usize,
+    pub(super) weights: *const C,
+    pub(super) bias: *const C,
+    /// The least and the largest result.
+    pub(super) bounds: &'a [C; 2],
+    pub(super) output: *mut C,
+    /// At least 1.
+    pub(super) tiles: usize,
 }
 
 /// Loads and stores activations of type `T`, converting them to the type of arithmetic and back.

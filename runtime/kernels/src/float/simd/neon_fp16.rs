@@ -9,9 +9,10 @@ use std::arch::asm;
 use half::f16;
 
 use super::math;
+use super::neon_depthwise::{self, depthwise_3s1, depthwise_3s2, depthwise_5s1, depthwise_5s2};
 use super::neon_loop::multiply_7x3;
 use super::neon_tiles::{Job, tiles_7x3, tiles_8x2};
-use super::{Io, Simd, Vectorized, Whole};
+use super::{DepthwiseRow, Io, Simd, Vectorized, Whole};
 use crate::float::F16_BLOCK;
 use crate::isa::NeonFp16;
 
@@ -191,6 +192,33 @@ impl Simd for NeonFp16 {
                     (4: 0, 4: 1, 5: 0, 5: 1)
                     (6: 0, 6: 1, 7: 0, 7: 1)
                 );
+            }
+        }
+        true
+    }
+
+    #[inline(always)]
+    unsafe fn depthwise_row<const VECTORS: usize, const KERNEL: usize, const STRIDE: usize>(
+        self,
+        row: &DepthwiseRow<'_, f16>,
+    ) -> bool {
+        if VECTORS != 2 {
+            return false;
+        }
+        let Some(job) = neon_depthwise::Job::new::<f16, KERNEL, STRIDE>(row) else { return false };
+        // SAFETY: the bias is two vectors.
+        let bias: [Self::V; 2] =
+            std::array::from_fn(|v| unsafe { self.load(row.bias.add(v * Self::LANES)) });
+        let bias = [bias; 7];
+        let (bias, bounds) = (bias.as_ptr(), row.bounds.as_ptr());
+        // SAFETY: the caller vouches for what `row` describes, the token for the instructions.
+        unsafe {
+            match (KERNEL, STRIDE) {
+                (3, 1) => depthwise_3s1!("8h", job, row, bias, bounds),
+                (3, 2) => depthwise_3s2!("8h", job, row, bias, bounds),
+                (5, 1) => depthwise_5s1!("8h", job, row, bias, bounds),
+                (5, 2) => depthwise_5s2!("8h", job, row, bias, bounds),
+                _ => return false,
             }
         }
         true
