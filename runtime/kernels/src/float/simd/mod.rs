@@ -178,6 +178,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
 }
 
 /// Tiles of one panel, of which each column is written, in the type of arithmetic.
+#[cfg_attr(not(target_arch = "aarch64"), expect(dead_code, reason = "only NEON has routines"))]
 pub struct Whole<'a, C> {
     pub(super) rows: Rows<C>,
     pub(super) tiles: usize,
@@ -190,6 +191,7 @@ pub struct Whole<'a, C> {
 
 /// Tiles of 7 columns of one output row of a depthwise convolution, from the first column on, in
 /// the type of arithmetic.
+#[cfg_attr(not(target_arch = "aarch64"), expect(dead_code, reason = "only NEON has routines"))]
 pub struct DepthwiseRow<'a, C> {
     /// The first pixel of the first input row.
     pub(super) input: *const C,

@@ -103,7 +103,6 @@ impl Simd for Neon {
             if groups == 0 {
                 return;
             }
-            let mut groups = groups;
             // SAFETY: the arrays have these lengths, as just seen, and both kinds of registers are
             // 16 bytes of anything; the caller vouches for rows and panel, the token for the
             // instructions.
