@@ -185,16 +185,26 @@ fn means_are_summed_in_f32() {
 
 fn linear<T: Element>() {
     for isa in Isa::available() {
-        for (index, (k, n)) in [(1, 1), (3, 7), (8, 16), (17, 48), (40, 49), (129, 33), (1280, 100)]
-            .into_iter()
-            .enumerate()
+        for (index, (k, n)) in [
+            (1, 1),
+            (3, 7),
+            (8, 16),
+            (17, 48),
+            (40, 49),
+            (129, 33),
+            (1280, 100),
+            (2049, 5),
+            (4100, 30),
+        ]
+        .into_iter()
+        .enumerate()
         {
             let mut random = Random::new(index as u64);
             let x: Vec<T> = random.values(k, 1.0);
             let exact = |values: Vec<T>| values.into_iter().map(T::to_f32).collect::<Vec<f32>>();
             let weights = exact(random.values(n * k, 0.1));
             let bias = exact(random.values(n, 0.5));
-            let activation = ACTIVATIONS[index];
+            let activation = ACTIVATIONS[index % ACTIVATIONS.len()];
             let layer = Linear::<T>::new(isa, k, n, &weights, &bias, activation).unwrap();
             assert!(is_of(layer.kernel(), isa), "{}", layer.kernel());
             let mut out = Guarded::unwritten(n, 1);

@@ -2,7 +2,7 @@
 //! dense layers goes.
 
 use super::Element;
-use super::simd::{Epilogue, Io, MAX_ROWS, Simd, Vectorized};
+use super::simd::{Epilogue, Io, MAX_ROWS, Simd, Vectorized, Whole};
 
 /// Rows of activations, each of several runs of values that lie apart.
 #[derive(Clone, Copy)]
@@ -33,6 +33,17 @@ pub(super) struct Target<T> {
 }
 
 impl<T> Target<T> {
+    /// The same where `T` is `C`.
+    #[inline(always)]
+    fn in_arithmetic<C>(self) -> Target<C> {
+        Target {
+            output: self.output.cast(),
+            residual: self.residual.cast(),
+            stride: self.stride,
+            columns: self.columns,
+        }
+    }
+
     /// The target of the rows after the first `rows`.
     #[inline(always)]
     pub(super) fn after(mut self, rows: usize) -> Target<T> {
@@ -122,6 +133,21 @@ impl<S: Io<T>, T: Element, const M: usize, const N: usize> Vectorized for Tiles<
         let in_one_block = rows.runs == 1 && rows.run <= S::BLOCK;
         let whole = target.columns == N * S::LANES && epilogue.only_bounds();
         let bounded = !epilogue.is_none();
+        if whole && S::SAME {
+            let bounds = [epilogue.min, epilogue.max];
+            let whole = Whole {
+                rows: Rows { start, ..rows },
+                tiles: self.tiles,
+                weights: weights.weights,
+                bias: weights.bias,
+                bounds: bounded.then_some(&bounds),
+                target: target.in_arithmetic(),
+            };
+            // SAFETY: `run`'s caller vouches for all rows of all tiles.
+            if unsafe { s.whole_tiles::<M, N>(&whole) } {
+                return;
+            }
+        }
         for _ in 0..self.tiles {
             // SAFETY: `run`'s caller vouches for all rows of all tiles.
             unsafe {

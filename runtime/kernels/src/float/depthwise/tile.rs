@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::ConvGeometry;
 use crate::float::Element;
-use crate::float::simd::{Epilogue, Io, Simd, Vectorized};
+use crate::float::simd::{DepthwiseRow, Epilogue, Io, Simd, Vectorized};
 
 /// Output columns of a tile. Images of 224 x 224 have rows of 112, 56, 28, 14 and 7 pixels, and
 /// registers hold the sums of 7 columns, a filter row of 5 and what is read.
@@ -44,6 +44,25 @@ pub(super) unsafe fn line<
     epilogue: &Epilogue<S::C>,
 ) {
     let mut x = 0;
+    if KERNEL > 0 && S::SAME && epilogue.only_bounds() && g.out_w >= COLUMNS {
+        let row = DepthwiseRow {
+            input: line.input.cast(),
+            in_w: g.in_w,
+            pad_left: g.pad_left,
+            channels: g.in_c,
+            line: g.dilation_h * g.in_w * g.in_c,
+            taps: line.taps,
+            weights: line.weights,
+            bias: line.bias,
+            bounds: &[epilogue.min, epilogue.max],
+            output: line.output.cast(),
+            tiles: g.out_w / COLUMNS,
+        };
+        // SAFETY: the row's whole tiles; the caller vouches for `line`.
+        if unsafe { s.depthwise_row::<VECTORS, KERNEL, STRIDE>(&row) } {
+            x = row.tiles * COLUMNS;
+        }
+    }
     while x < g.out_w {
         // SAFETY: a tile of columns of the row; the caller vouches for `line`. A tile without
         // tests has all its windows within the image.

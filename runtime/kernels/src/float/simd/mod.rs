@@ -9,9 +9,13 @@ mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
+mod neon_depthwise;
+#[cfg(target_arch = "aarch64")]
 mod neon_fp16;
 #[cfg(target_arch = "aarch64")]
 mod neon_loop;
+#[cfg(target_arch = "aarch64")]
+mod neon_tiles;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -23,6 +27,7 @@ pub(super) use math::Epilogue;
 use half::f16;
 
 use super::Element;
+use super::tile::{Rows, Target};
 use crate::Isa;
 #[cfg(target_arch = "aarch64")]
 use crate::isa::{Neon, NeonFp16};
@@ -121,6 +126,32 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
+    /// Computes the tiles of `M` rows and `N` vectors that `whole` describes, if there is a routine
+    /// for that; `false` if there is none and nothing was done.
+    ///
+    /// # Safety
+    /// `whole` must be valid for the tiles' reads and writes.
+    #[inline(always)]
+    unsafe fn whole_tiles<const M: usize, const N: usize>(
+        self,
+        _whole: &Whole<'_, Self::C>,
+    ) -> bool {
+        false
+    }
+
+    /// Computes the tiles of a depthwise convolution's row, if there is a routine for that; `false`
+    /// if there is none and nothing was done.
+    ///
+    /// # Safety
+    /// `row` must be what its description says.
+    #[inline(always)]
+    unsafe fn depthwise_row<const VECTORS: usize, const KERNEL: usize, const STRIDE: usize>(
+        self,
+        _row: &DepthwiseRow<'_, Self::C>,
+    ) -> bool {
+        false
+    }
+
     /// `from`, as if from elsewhere, so that rows get pointers of their own that loads advance.
     /// No instruction.
     #[inline(always)]
@@ -144,6 +175,42 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn sigmoid(self, x: Self::V) -> Self::V;
     /// [`super::Activation::Silu`]
     fn silu(self, x: Self::V) -> Self::V;
+}
+
+/// Tiles of one panel, of which each column is written, in the type of arithmetic.
+#[cfg_attr(not(target_arch = "aarch64"), expect(dead_code, reason = "only NEON has routines"))]
+pub struct Whole<'a, C> {
+    pub(super) rows: Rows<C>,
+    pub(super) tiles: usize,
+    pub(super) weights: *const C,
+    pub(super) bias: *const C,
+    /// The least and the largest result, if results are bounded.
+    pub(super) bounds: Option<&'a [C; 2]>,
+    pub(super) target: Target<C>,
+}
+
+/// Tiles of 7 columns of one output row of a depthwise convolution, from the first column on, in
+/// the type of arithmetic.
+#[cfg_attr(not(target_arch = "aarch64"), expect(dead_code, reason = "only NEON has routines"))]
+pub struct DepthwiseRow<'a, C> {
+    /// The first pixel of the first input row.
+    pub(super) input: *const C,
+    /// Pixels of an input row, and how many columns of padding come before.
+    pub(super) in_w: usize,
+    pub(super) pad_left: usize,
+    /// Values of a pixel, in the input and in the output.
+    pub(super) channels: usize,
+    /// Values from one input row to that of the next filter row.
+    pub(super) line: usize,
+    /// Filter rows.
+    pub(super) taps: usize,
+    pub(super) weights: *const C,
+    pub(super) bias: *const C,
+    /// The least and the largest result.
+    pub(super) bounds: &'a [C; 2],
+    pub(super) output: *mut C,
+    /// At least 1.
+    pub(super) tiles: usize,
 }
 
 /// Loads and stores activations of type `T`, converting them to the type of arithmetic and back.

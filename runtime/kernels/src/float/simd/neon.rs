@@ -6,8 +6,10 @@ use std::arch::asm;
 use half::f16;
 
 use super::math::{self, Exp};
+use super::neon_depthwise::{self, depthwise_3s1, depthwise_3s2, depthwise_5s1, depthwise_5s2};
 use super::neon_loop::multiply_7x3;
-use super::{Io, Simd, Vectorized};
+use super::neon_tiles::{Job, tiles_7x3, tiles_8x2};
+use super::{DepthwiseRow, Io, Simd, Vectorized, Whole};
 use crate::isa::Neon;
 
 #[target_feature(enable = "neon")]
@@ -101,7 +103,6 @@ impl Simd for Neon {
             if groups == 0 {
                 return;
             }
-            let mut groups = groups;
             // SAFETY: the arrays have these lengths, as just seen, and both kinds of registers are
             // 16 bytes of anything; the caller vouches for rows and panel, the token for the
             // instructions.
@@ -131,6 +132,67 @@ impl Simd for Neon {
             }
             panel = panel.wrapping_add(Self::DEPTH * N * Self::LANES);
         }
+    }
+
+    #[inline(always)]
+    unsafe fn whole_tiles<const M: usize, const N: usize>(self, whole: &Whole<'_, f32>) -> bool {
+        if !matches!((M, N), (7, 3) | (8, 2)) {
+            return false;
+        }
+        let Some(job) = Job::new::<Self>(whole) else { return false };
+        let zero = self.splat(f32::default());
+        // SAFETY: the bias is as wide as the panel.
+        let bias: [Self::V; N] =
+            std::array::from_fn(|n| unsafe { self.load(whole.bias.add(n * Self::LANES)) });
+        let first = [[bias; M], [[zero; N]; M]];
+        let mut total = [[zero; N]; M];
+        let (first, total) = (first.as_ptr(), total.as_mut_ptr());
+        // SAFETY: the caller vouches for what `whole` describes, the arrays are as large as tiles of
+        // this shape, and the token proves the instructions.
+        unsafe {
+            if N == 3 {
+                tiles_7x3!(
+                    "4s", "s", job, first, total,
+                    (0: 0, 0: 1, 0: 2, 1: 0)
+                    (1: 1, 1: 2, 2: 0, 2: 1)
+                    (2: 2, 3: 0, 3: 1, 3: 2)
+                );
+            } else {
+                tiles_8x2!(
+                    "4s", "s", job, first, total,
+                    (0: 0, 0: 1, 1: 0, 1: 1)
+                    (2: 0, 2: 1, 3: 0, 3: 1)
+                );
+            }
+        }
+        true
+    }
+
+    #[inline(always)]
+    unsafe fn depthwise_row<const VECTORS: usize, const KERNEL: usize, const STRIDE: usize>(
+        self,
+        row: &DepthwiseRow<'_, f32>,
+    ) -> bool {
+        if VECTORS != 2 {
+            return false;
+        }
+        let Some(job) = neon_depthwise::Job::new::<f32, KERNEL, STRIDE>(row) else { return false };
+        // SAFETY: the bias is two vectors.
+        let bias: [Self::V; 2] =
+            std::array::from_fn(|v| unsafe { self.load(row.bias.add(v * Self::LANES)) });
+        let bias = [bias; 7];
+        let (bias, bounds) = (bias.as_ptr(), row.bounds.as_ptr());
+        // SAFETY: the caller vouches for what `row` describes, the token for the instructions.
+        unsafe {
+            match (KERNEL, STRIDE) {
+                (3, 1) => depthwise_3s1!("4s", job, row, bias, bounds),
+                (3, 2) => depthwise_3s2!("4s", job, row, bias, bounds),
+                (5, 1) => depthwise_5s1!("4s", job, row, bias, bounds),
+                (5, 2) => depthwise_5s2!("4s", job, row, bias, bounds),
+                _ => return false,
+            }
+        }
+        true
     }
 
     #[inline(always)]

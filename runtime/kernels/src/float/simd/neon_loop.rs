@@ -52,25 +52,25 @@ macro_rules! multiply_7x3 {
             out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _,
             out("v6") _, out("v7") _, out("v8") _, out("v9") _, out("v10") _,
             inout("v11") $acc[0][0],
-            inout("v12") $acc[1][0],
-            inout("v13") $acc[2][0],
-            inout("v14") $acc[3][0],
-            inout("v15") $acc[4][0],
-            inout("v16") $acc[5][0],
-            inout("v17") $acc[6][0],
-            inout("v18") $acc[0][1],
-            inout("v19") $acc[1][1],
-            inout("v20") $acc[2][1],
+            inout("v12") $acc[0][1],
+            inout("v13") $acc[0][2],
+            inout("v14") $acc[1][0],
+            inout("v15") $acc[1][1],
+            inout("v16") $acc[1][2],
+            inout("v17") $acc[2][0],
+            inout("v18") $acc[2][1],
+            inout("v19") $acc[2][2],
+            inout("v20") $acc[3][0],
             inout("v21") $acc[3][1],
-            inout("v22") $acc[4][1],
-            inout("v23") $acc[5][1],
-            inout("v24") $acc[6][1],
-            inout("v25") $acc[0][2],
-            inout("v26") $acc[1][2],
-            inout("v27") $acc[2][2],
-            inout("v28") $acc[3][2],
-            inout("v29") $acc[4][2],
-            inout("v30") $acc[5][2],
+            inout("v22") $acc[3][2],
+            inout("v23") $acc[4][0],
+            inout("v24") $acc[4][1],
+            inout("v25") $acc[4][2],
+            inout("v26") $acc[5][0],
+            inout("v27") $acc[5][1],
+            inout("v28") $acc[5][2],
+            inout("v29") $acc[6][0],
+            inout("v30") $acc[6][1],
             inout("v31") $acc[6][2],
             options(readonly, nostack)
         )
@@ -97,13 +97,13 @@ macro_rules! quad {
 /// Multiplies one vector of weights with value `$k` of each row.
 macro_rules! sums {
     ($rows:literal, $lane:literal, $weights:literal, $k:literal, 0) => {
-        crate::float::simd::neon_loop::sums!(@ $rows, $lane, $weights, $k, 11 12 13 14 15 16 17)
+        crate::float::simd::neon_loop::sums!(@ $rows, $lane, $weights, $k, 11 14 17 20 23 26 29)
     };
     ($rows:literal, $lane:literal, $weights:literal, $k:literal, 1) => {
-        crate::float::simd::neon_loop::sums!(@ $rows, $lane, $weights, $k, 18 19 20 21 22 23 24)
+        crate::float::simd::neon_loop::sums!(@ $rows, $lane, $weights, $k, 12 15 18 21 24 27 30)
     };
     ($rows:literal, $lane:literal, $weights:literal, $k:literal, 2) => {
-        crate::float::simd::neon_loop::sums!(@ $rows, $lane, $weights, $k, 25 26 27 28 29 30 31)
+        crate::float::simd::neon_loop::sums!(@ $rows, $lane, $weights, $k, 13 16 19 22 25 28 31)
     };
     (
         @ $rows:literal, $lane:literal, $weights:literal, $k:literal,
