@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::neon_lines::Lines;
 use super::neon_pixels::Pixels;
 use super::neon_tile::{self as tile, PanelRef, ROWS, STEP, Schedule};
-use super::{Layer, im2col};
+use super::{BLOCK_CHANNELS, Layer, im2col};
 use crate::arm::Ending;
 use crate::arm_end::{End, MAX_COLS};
 use crate::isa::Neon;
@@ -283,10 +283,11 @@ pub(crate) fn pack_pixels(
     let depth = source.depth();
     let steps = depth.div_ceil(STEP);
     assert_eq!(packed.len(), tile::tiles_bytes(count, steps));
+    assert!(count > 0 && source.has(first + count - 1));
     let tiles = packed.chunks_mut(tile::tiles_bytes(ROWS, steps));
     let block = source.block();
     for (i, to) in tiles.enumerate() {
-        let pixel = |p: usize| source.pixel(first + (i * ROWS + p).min(count - 1));
+        let pixel = |p: usize| source.address(first + (i * ROWS + p).min(count - 1));
         // SAFETY: the token proves NEON; each pointer has `depth` bytes, and the tile room
         // for its pixels.
         unsafe {
@@ -316,7 +317,7 @@ unsafe fn pack_lines<const N: usize>(
 }
 
 /// # Safety
-/// `depth` bytes are readable at each pointer as [`Pixels::pixel`] says, and `to` can take the tile.
+/// `depth` bytes are readable at each pointer as [`Pixels::address`] says, and `to` can take the tile.
 #[target_feature(enable = "neon")]
 unsafe fn pack_tile<const N: usize>(
     from: [*const u8; N],
@@ -326,13 +327,21 @@ unsafe fn pack_tile<const N: usize>(
 ) {
     let offset = vdupq_n_u8(middle);
     let (whole, steps) = (depth / 16, depth.div_ceil(STEP));
-    let mut at = 0;
-    for t in 0..whole {
-        // SAFETY: 16 values of depth remain.
+    let sixteen = |t: usize, at: usize| {
+        // SAFETY: called where 16 values of depth remain.
         let x = from.map(|from| vsubq_u8(unsafe { vld1q_u8(from.add(at)) }, offset));
         // SAFETY: passed on.
         unsafe { tile::expand(x, t, steps, to) };
-        at += if t % 2 == 0 { 16 } else { block - 16 };
+    };
+    let (blocks, mut at) = (depth / BLOCK_CHANNELS, 0);
+    for b in 0..blocks {
+        sixteen(2 * b, at);
+        sixteen(2 * b + 1, at + 16);
+        at += block;
+    }
+    if whole > 2 * blocks {
+        sixteen(2 * blocks, at);
+        at += 16;
     }
     if !depth.is_multiple_of(16) {
         let x = from.map(|from| {

@@ -34,16 +34,26 @@ impl<'a> Pixels<'a> {
         self.block
     }
 
-    /// Pixel `p`: value `k` of its depth is readable
-    /// `k / BLOCK_CHANNELS * block + k % BLOCK_CHANNELS` bytes on.
+    /// Whether there is a pixel `p`, and so all before it.
+    pub(super) fn has(&self, p: usize) -> bool {
+        let last = self.depth - 1;
+        let last = last / BLOCK_CHANNELS * self.block + last % BLOCK_CHANNELS;
+        p * self.step + last < self.values.len()
+    }
+
+    /// Where pixel `p` begins: value `k` of its depth is readable
+    /// `k / BLOCK_CHANNELS * block + k % BLOCK_CHANNELS` bytes on if there [is](Pixels::has) one.
+    pub(super) fn address(&self, p: usize) -> *const u8 {
+        self.values.as_ptr().wrapping_add(p * self.step)
+    }
+
+    /// [`Pixels::address`] of a pixel that exists.
     ///
     /// # Panics
     /// If there is no such pixel.
     pub(super) fn pixel(&self, p: usize) -> *const u8 {
-        let last = self.depth - 1;
-        let last = last / BLOCK_CHANNELS * self.block + last % BLOCK_CHANNELS;
-        assert!(p * self.step + last < self.values.len());
-        self.values[p * self.step..].as_ptr()
+        assert!(self.has(p));
+        self.address(p)
     }
 
     /// Pixel `p`'s values side by side.

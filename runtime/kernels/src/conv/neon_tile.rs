@@ -44,6 +44,8 @@ pub(crate) struct Schedule {
     parts: Vec<usize>,
     /// The same for assembly, two bits a part from the lowest on; 0 at the end.
     words: Vec<u64>,
+    /// All steps.
+    steps: usize,
 }
 
 impl Schedule {
@@ -76,7 +78,7 @@ impl Schedule {
         let word =
             |parts: &[usize]| parts.iter().rev().fold(0, |word, &part| word << 2 | part as u64);
         let words = parts.chunks(32).map(word).chain([0]).collect();
-        Schedule { parts, words }
+        Schedule { parts, words, steps }
     }
 
     /// Writes the weights of a panel of `vectors * 4` channels in the order of the schedule:
@@ -376,7 +378,7 @@ pub(super) unsafe fn run<const END: u8>(
     out: *mut u8,
     out_stride: usize,
 ) {
-    assert_eq!(panel.schedule.parts.iter().sum::<usize>(), steps);
+    assert_eq!(panel.schedule.steps, steps);
     assert_eq!(panel.weights.len(), steps * panel.vectors * VECTOR);
     assert_eq!(tiles.len(), tiles_bytes(count, steps));
     let (mut x, mut out) = (tiles.as_ptr(), out);
@@ -418,7 +420,7 @@ pub(crate) fn run_signed<const END: u8>(
 ) {
     let count = out.len() / MAX_COLS;
     assert!(count * MAX_COLS == out.len() && padded(count) == count && panel.vectors == 4);
-    assert_eq!(panel.schedule.parts.iter().sum::<usize>(), steps);
+    assert_eq!(panel.schedule.steps, steps);
     assert_eq!(panel.weights.len(), steps * MAX_COLS * STEP);
     assert_eq!(tiles.len(), tiles_bytes(count, steps));
     let (mut x, mut out) = (tiles.as_ptr(), out.as_mut_ptr());

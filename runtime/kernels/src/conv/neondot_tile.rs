@@ -60,7 +60,7 @@ pub(crate) fn pack_tile(
 }
 
 /// # Safety
-/// `depth` bytes are readable at each pointer as [`Pixels::pixel`] says, and `to` can take `N * 8`
+/// `depth` bytes are readable at each pointer as [`Pixels::address`] says, and `to` can take `N * 8`
 /// bytes for each 8 of them, the last ones rounded up.
 #[target_feature(enable = "neon")]
 unsafe fn pack_pairs<const N: usize>(
