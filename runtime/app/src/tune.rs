@@ -56,8 +56,11 @@ pub(crate) fn run(args: &Args) -> Outcome {
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
-    let chosen = chosen.with_context(|| format!("model {}", path.display()))?;
+    let mut chosen = chosen.with_context(|| format!("model {}", path.display()))?;
     print(&conditions, &chosen);
+    if !chosen.pays() {
+        chosen.layers.clear();
+    }
     if args.dry_run {
         println!("nothing written (--dry-run)");
         return Ok(Done::Well);
@@ -76,12 +79,18 @@ fn print(conditions: &Conditions, chosen: &Chosen) {
     for (name, (choice, won)) in &chosen.layers {
         println!("  {name:width$}  {:24} {:5.1} % of its time won", words(choice), won * 100.0);
     }
+    let margin = chosen.margin * 100.0;
+    println!("a choice had to win {margin:.1} % (2, or more where times were noisy)");
     let [usual, tuned] = chosen.times_ms;
+    let won = (1.0 - tuned / usual) * 100.0;
     if chosen.layers.is_empty() {
-        println!("nothing is faster than the usual choice: {usual:.2} ms");
-    } else {
-        let won = (1.0 - tuned / usual) * 100.0;
+        println!("no layer is faster another way; the whole model takes {usual:.2} ms");
+    } else if chosen.pays() {
         println!("whole model {usual:.2} -> {tuned:.2} ms, {won:.1} % won (least times)");
+    } else {
+        println!(
+            "whole model {usual:.2} -> {tuned:.2} ms (least times): not faster, so nothing is chosen"
+        );
     }
 }
 

@@ -23,11 +23,23 @@ use crate::session::Options;
 pub struct Chosen {
     /// By the layer's name: what was chosen, and the share of its time that it won.
     pub layers: BTreeMap<String, (Choice, f64)>,
+    /// The share of its time that a choice had to win: 2 %, or more where times were noisy.
+    pub margin: f64,
     /// Least times of one inference without and with what was chosen, ms.
     pub times_ms: [f64; 2],
 }
 
+/// What all choices together must win of the whole model's time.
+const WHOLE_MARGIN: f64 = 0.005;
+
 impl Chosen {
+    /// Whether the whole model is faster with what was chosen.
+    #[must_use]
+    pub fn pays(&self) -> bool {
+        let [usual, tuned] = self.times_ms;
+        tuned < usual * (1.0 - WHOLE_MARGIN)
+    }
+
     /// As a plan takes it.
     #[must_use]
     pub fn choices(&self) -> Choices {

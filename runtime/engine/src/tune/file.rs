@@ -67,6 +67,7 @@ struct Content {
     cpu: String,
     isa: String,
     threads: usize,
+    margin_percent: f64,
     usual_ms: f64,
     tuned_ms: f64,
     layers: Vec<Line>,
@@ -101,6 +102,7 @@ pub fn text(conditions: &Conditions, chosen: &Chosen) -> Result<String, toml::se
     out += &format!("cpu = {}\n", quoted(&conditions.cpu));
     out += &format!("isa = {}\nthreads = {}\n", quoted(&conditions.isa), conditions.threads);
     let [usual, tuned] = chosen.times_ms;
+    out += &format!("margin_percent = {:.1}\n", chosen.margin * 100.0);
     out += &format!("usual_ms = {usual:.3}\ntuned_ms = {tuned:.3}\nlayers = [\n");
     for (name, (choice, won)) in &chosen.layers {
         let line = Line {
@@ -138,7 +140,8 @@ pub(super) fn read(path: &Path, now: &Conditions) -> Result<Chosen, String> {
         let choice = Choice { fused: line.fused, form };
         layers.insert(line.name, (choice, line.won_percent / 100.0));
     }
-    Ok(Chosen { layers, times_ms: [content.usual_ms, content.tuned_ms] })
+    let margin = content.margin_percent / 100.0;
+    Ok(Chosen { layers, margin, times_ms: [content.usual_ms, content.tuned_ms] })
 }
 
 fn parse(path: &Path) -> Result<Content, String> {

@@ -12,10 +12,10 @@ use crate::preprocess::InputTensor;
 use crate::report::{Layer, Report};
 use crate::session::Session;
 
-/// What a choice must win of the usual one's time, to be more than noise.
+/// What a choice must win of the usual one's time at least; more where times are noisier ([`noise`]).
 const MARGIN: f64 = 0.02;
-/// What all choices together must win of the whole model's time.
-const WHOLE_MARGIN: f64 = 0.005;
+/// Layers that take less, us, say nothing of the noise of those that matter.
+const MIN_GAUGE: f64 = 10.0;
 /// Runs of one way after another: the first finds caches that hold another one's weights.
 const IN_A_ROW: usize = 2;
 
@@ -27,10 +27,29 @@ fn sum(times: &[Least]) -> Least {
 }
 
 /// The share of the usual time that another one wins, if it is more than noise.
-fn won(usual: Least, other: Least) -> Option<f64> {
+fn won(usual: Least, other: Least, margin: f64) -> Option<f64> {
     let share = |half: usize| 1.0 - other[half] / usual[half];
     let least = share(0).min(share(1));
-    (least > MARGIN).then_some(least)
+    (least > margin).then_some(least)
+}
+
+/// How much times of the same kernel on the same layer differ between ways, as a share: nine of ten
+/// layers differ less. Where this is large, something else is running.
+fn noise(ways: &[Way]) -> f64 {
+    let mut shares = Vec::new();
+    for (at, a) in ways.iter().enumerate() {
+        for b in ways[at + 1..].iter().filter(|b| b.fused == a.fused) {
+            let layers = a.report.layers.iter().zip(&b.report.layers);
+            let times = layers.zip(a.least.iter().zip(&b.least));
+            let same = times.filter(|((x, y), _)| x.name == y.name && x.kernel == y.kernel);
+            let long = same.filter(|(_, (x, _))| x[0] > MIN_GAUGE);
+            shares.extend(long.map(|(_, (x, y))| {
+                [0, 1].map(|half| (1.0 - x[half] / y[half]).abs()).into_iter().fold(1.0, f64::min)
+            }));
+        }
+    }
+    shares.sort_by(f64::total_cmp);
+    shares.get(shares.len() * 9 / 10).copied().unwrap_or(0.0)
 }
 
 /// A model planned one way.
@@ -53,6 +72,10 @@ impl Way {
             }
         }
         Ok(())
+    }
+
+    fn kernel(&self, name: &str) -> Option<&str> {
+        self.report.layers.iter().find(|layer| layer.name == name).map(|l| l.kernel.as_str())
     }
 
     fn time(&self, name: &str) -> Option<Least> {
@@ -104,8 +127,9 @@ pub fn search(
         }
         progress(round + 1, all);
     }
-    let layers = choose(&ways, &usual_report);
-    let mut chosen = Chosen { layers, times_ms: [f64::INFINITY; 2] };
+    let margin = MARGIN.max(noise(&ways));
+    let layers = choose(&ways, &usual_report, margin);
+    let mut chosen = Chosen { layers, margin, times_ms: [f64::INFINITY; 2] };
     drop(ways);
     let mut tuned = load(&chosen.choices())?;
     let mut outputs = Vec::new();
@@ -119,15 +143,11 @@ pub fn search(
         }
         progress(rounds + round + 1, all);
     }
-    let [without, with] = chosen.times_ms;
-    if with > without * (1.0 - WHOLE_MARGIN) {
-        chosen = Chosen { layers: BTreeMap::new(), times_ms: [without; 2] };
-    }
     Ok(chosen)
 }
 
 /// What each layer's times say.
-fn choose(ways: &[Way], usual: &Report) -> BTreeMap<String, (Choice, f64)> {
+fn choose(ways: &[Way], usual: &Report, margin: f64) -> BTreeMap<String, (Choice, f64)> {
     let mut chosen = BTreeMap::new();
     let is_fused = |name: &str| usual.layers.iter().any(|l| l.fused.iter().any(|f| f == name));
     // Layers that a pair may stand for, or that read one.
@@ -136,14 +156,14 @@ fn choose(ways: &[Way], usual: &Report) -> BTreeMap<String, (Choice, f64)> {
         let [expand, depthwise] = &pair.layer.fused[..] else { continue };
         let reader = pair.reader.map(|layer| layer.name.as_str());
         let fused = {
-            let reader = reader.and_then(|name| best_form(ways, Some(true), name));
+            let reader = reader.and_then(|name| best_form(ways, Some(true), name, margin));
             let own = least(ways, Some(true), |_| true, &pair.layer.name);
             (own, reader)
         };
         let apart = {
             let layers = [Some(expand.as_str()), reader];
             let [expand, reader] =
-                layers.map(|name| name.and_then(|name| best_form(ways, Some(false), name)));
+                layers.map(|name| name.and_then(|name| best_form(ways, Some(false), name, margin)));
             let depthwise = least(ways, Some(false), |_| true, depthwise);
             (expand, depthwise, reader)
         };
@@ -153,7 +173,8 @@ fn choose(ways: &[Way], usual: &Report) -> BTreeMap<String, (Choice, f64)> {
         let together = sum(&[own, time(fused.1)]);
         let separate = sum(&[first.time, second, time(apart.2)]);
         let fuses = is_fused(expand);
-        let gain = if fuses { won(together, separate) } else { won(separate, together) };
+        let gain =
+            if fuses { won(together, separate, margin) } else { won(separate, together, margin) };
         let now_fused = fuses != gain.is_some();
         let form = (!now_fused).then_some(first).filter(|best| best.form != Form::Usual);
         if gain.is_some() || form.is_some() {
@@ -174,7 +195,7 @@ fn choose(ways: &[Way], usual: &Report) -> BTreeMap<String, (Choice, f64)> {
         if of_pairs.contains(&layer.name.as_str()) {
             continue;
         }
-        if let Some(best) = best_form(ways, None, &layer.name)
+        if let Some(best) = best_form(ways, None, &layer.name, margin)
             && best.form != Form::Usual
         {
             let choice = Choice { fused: None, form: Some(best.form) };
@@ -218,12 +239,20 @@ struct Best {
     won: f64,
 }
 
-fn best_form(ways: &[Way], fused: Option<bool>, name: &str) -> Option<Best> {
+fn best_form(ways: &[Way], fused: Option<bool>, name: &str, margin: f64) -> Option<Best> {
     let usual = least(ways, fused, |form| form == Form::Usual, name)?;
     let mut best = Best { form: Form::Usual, time: usual, won: 0.0 };
+    let kernel = |form| {
+        let in_way = |way: &&Way| way.form == form && fused.is_none_or(|f| way.fused == f);
+        ways.iter().find(in_way).and_then(|way| way.kernel(name))
+    };
     for form in ways.iter().map(|way| way.form) {
+        // The same kernel once more: what it seems to win is noise.
+        if kernel(form) == kernel(Form::Usual) {
+            continue;
+        }
         if let Some(time) = least(ways, fused, |other| other == form, name)
-            && let Some(won) = won(usual, time)
+            && let Some(won) = won(usual, time, margin)
             && won > best.won
         {
             best = Best { form, time, won };
