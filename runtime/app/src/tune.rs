@@ -12,6 +12,9 @@ use kinglet_engine::{Options, Session};
 use crate::exit::{Done, Outcome};
 use crate::load::{self, ModelArgs};
 
+/// Noise beyond which a search finds little, per cent.
+const BUSY: f64 = 5.0;
+
 /// Options of `tune`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  kinglet tune model.onnx\n  \
@@ -81,6 +84,9 @@ fn print(conditions: &Conditions, chosen: &Chosen) {
     }
     let margin = chosen.margin * 100.0;
     println!("a choice had to win {margin:.1} % (2, or more where times were noisy)");
+    if margin > BUSY {
+        println!("note: something else is running here; tune again when the machine is idle");
+    }
     let [usual, tuned] = chosen.times_ms;
     let won = (1.0 - tuned / usual) * 100.0;
     if chosen.layers.is_empty() {
