@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use kinglet_kernels::Isa;
 use kinglet_kernels::conv::Form;
 
 use super::Chosen;
@@ -56,16 +57,20 @@ fn noise(ways: &[Way]) -> f64 {
 struct Way {
     fused: bool,
     form: Form,
-    session: Session,
     report: Report,
     /// By layer.
     least: Vec<Least>,
 }
 
 impl Way {
-    fn run(&mut self, input: &InputTensor, half: usize) -> Result<(), ModelError> {
+    fn run(
+        &mut self,
+        session: &mut Session,
+        input: &InputTensor,
+        half: usize,
+    ) -> Result<(), ModelError> {
         for _ in 0..IN_A_ROW {
-            let report = self.session.profile(input)?;
+            let report = session.profile(input)?;
             for (least, layer) in self.least.iter_mut().zip(&report.layers) {
                 let us = layer.time.map_or(0.0, |time| time.as_secs_f64() * 1e6);
                 least[half] = least[half].min(us);
@@ -98,9 +103,8 @@ pub fn search(
     let mut usual = load(&Choices::default())?;
     let (input, usual_report) = (usual.sample_input(), usual.report());
     let expected = usual.run(&input)?;
-    let mut ways: Vec<Way> = Vec::new();
-    let forms = kinglet_kernels::Isa::available().into_iter();
-    let isa = forms.into_iter().find(|isa| isa.name() == usual_report.isa);
+    let (mut ways, mut sessions): (Vec<Way>, Vec<Session>) = Default::default();
+    let isa = Isa::available().into_iter().find(|isa| isa.name() == usual_report.isa);
     let forms = isa.map_or(&[Form::Usual][..], Form::of);
     for (fused, form) in
         [true, false].into_iter().flat_map(|fused| forms.iter().map(move |&form| (fused, form)))
@@ -118,19 +122,20 @@ pub fn search(
             return Err(ModelError::Unsuitable { why });
         }
         let least = vec![[f64::INFINITY; 2]; report.layers.len()];
-        ways.push(Way { fused, form, session, report, least });
+        ways.push(Way { fused, form, report, least });
+        sessions.push(session);
     }
     let all = 2 * rounds;
     for round in 0..rounds {
-        for way in &mut ways {
-            way.run(&input, round % 2)?;
+        for (way, session) in ways.iter_mut().zip(&mut sessions) {
+            way.run(session, &input, round % 2)?;
         }
         progress(round + 1, all);
     }
     let margin = MARGIN.max(noise(&ways));
     let layers = choose(&ways, &usual_report, margin);
     let mut chosen = Chosen { layers, margin, times_ms: [f64::INFINITY; 2] };
-    drop(ways);
+    drop(sessions);
     let mut tuned = load(&chosen.choices())?;
     let mut outputs = Vec::new();
     for round in 0..rounds {
@@ -259,4 +264,77 @@ fn best_form(ways: &[Way], fused: Option<bool>, name: &str, margin: f64) -> Opti
         }
     }
     Some(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Layers as name, kernel, and times of the even and the odd rounds; `a+b` is a pair.
+    fn way(fused: bool, form: Form, layers: &[(&str, &str, Least)]) -> Way {
+        let layer = |&(name, kernel, _): &(&str, &str, Least)| Layer {
+            name: name.into(),
+            fused: name.split('+').filter(|part| *part != name).map(str::to_owned).collect(),
+            operation: "pointwise".into(),
+            data_type: "int8",
+            kernel: kernel.into(),
+            shape: Vec::new(),
+            codes: None,
+            macs: 0,
+            time: None,
+        };
+        let report = Report {
+            isa: "avx2",
+            threads: 1,
+            stored: "f32",
+            layers: layers.iter().map(layer).collect(),
+            float_convs: Vec::new(),
+            tract_convs: Vec::new(),
+            arena_bytes: 0,
+        };
+        Way { fused, form, report, least: layers.iter().map(|layer| layer.2).collect() }
+    }
+
+    fn fused(pair: Least, project: Least) -> Way {
+        way(true, Form::Usual, &[("e+d", "p", pair), ("x", "k", project)])
+    }
+
+    fn apart(expand: Least, depthwise: Least, project: Least) -> Way {
+        let layers = [("e", "k", expand), ("d", "k", depthwise), ("x", "k", project)];
+        way(false, Form::Usual, &layers)
+    }
+
+    #[test]
+    fn a_pair_is_judged_with_the_layer_that_reads_it() {
+        let two = || apart([30.0; 2], [20.0; 2], [40.0; 2]);
+        // The pair itself is faster than its layers, but what reads it is slower.
+        let ways = [fused([48.0; 2], [50.0; 2]), two()];
+        let chosen = choose(&ways, &ways[0].report, 0.02);
+        let expected = Choice { fused: Some(false), form: None };
+        assert_eq!(chosen.get("e").map(|(choice, _)| *choice), Some(expected));
+        assert!(choose(&ways, &ways[1].report, 0.02).is_empty(), "two layers are usual already");
+        let ways = [fused([40.0; 2], [40.0; 2]), two()];
+        assert!(choose(&ways, &ways[0].report, 0.02).is_empty());
+        let chosen = choose(&ways, &ways[1].report, 0.02);
+        assert_eq!(chosen["e"].0, Choice { fused: Some(true), form: None });
+        assert!((chosen["e"].1 - 10.0 / 90.0).abs() < 1e-9);
+        assert!(choose(&ways, &ways[1].report, 0.12).is_empty(), "noise");
+    }
+
+    #[test]
+    fn what_wins_must_win_in_both_halves() {
+        let ways = [fused([40.0, 50.5], [40.0; 2]), apart([30.0; 2], [20.0; 2], [40.0; 2])];
+        assert!(choose(&ways, &ways[1].report, 0.02).is_empty());
+    }
+
+    #[test]
+    fn forms_win_only_as_another_kernel_and_the_same_kernel_is_noise() {
+        let usual = || way(true, Form::Usual, &[("a", "k", [100.0; 2]), ("b", "k", [100.0; 2])]);
+        let other = way(true, Form::Bytes, &[("a", "other", [80.0; 2]), ("b", "k", [90.0; 2])]);
+        let ways = [usual(), other];
+        let chosen = choose(&ways, &ways[0].report, 0.02);
+        assert_eq!(chosen.keys().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(chosen["a"].0, Choice { fused: None, form: Some(Form::Bytes) });
+        assert!((noise(&ways) - 1.0 / 9.0).abs() < 1e-9, "{}", noise(&ways));
+    }
 }
