@@ -1,13 +1,17 @@
-//! Whole models: latency by model, precision and threads; time from file to first result.
+//! Whole models: latency by model, precision and threads, with multiply-accumulates a second and
+//! their share of the cores' peak; time from file to first result.
 //!
 //! The int8 model is in the repository. Float models are taken from the folder that
 //! `KINGLET_MODELS` names (`kinglet-tools fetch`, `kinglet-tools compress --f16`), if it is set.
 #![allow(missing_docs)]
 
+mod roofed;
+
 use std::path::{Path, PathBuf};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use kinglet_engine::{Isa, Options, Session};
+use roofed::Roofed;
 
 /// The models there are, by name.
 fn models() -> Vec<(String, PathBuf)> {
@@ -35,7 +39,7 @@ fn session(path: &Path, isa: Isa, threads: usize) -> Session {
     Session::load(path, &options).expect("the model loads")
 }
 
-fn latency(c: &mut Criterion) {
+fn latency(c: &mut Criterion<Roofed>) {
     let mut group = c.benchmark_group("latency");
     group.sample_size(20);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -44,13 +48,16 @@ fn latency(c: &mut Criterion) {
             let mut session = session(&path, Isa::best(), threads);
             let input = session.sample_input();
             let id = BenchmarkId::new(&name, format!("{threads} threads"));
+            let layers = session.report().layers;
+            let macs = layers.iter().map(|layer| (layer.kernel.as_str(), layer.macs));
+            group.throughput(roofed::macs(macs, threads));
             group.bench_function(id, |b| b.iter(|| session.run(&input)));
         }
     }
     group.finish();
 }
 
-fn load(c: &mut Criterion) {
+fn load(c: &mut Criterion<Roofed>) {
     let mut group = c.benchmark_group("load to first result");
     group.sample_size(10);
     for (name, path) in models() {
@@ -65,5 +72,9 @@ fn load(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, latency, load);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(Roofed);
+    targets = latency, load
+}
 criterion_main!(benches);

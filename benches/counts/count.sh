@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Instructions that one inference of EfficientNet-Lite0 int8 executes, layer by layer, counted by qemu.
+# Instructions that one inference of EfficientNet-Lite0 executes, layer by layer, counted by qemu.
 #
 #   count.sh [CPU…]                 print them
 #   count.sh --check [CPU…]         compare with baseline.json; fails where a layer costs more
@@ -7,8 +7,10 @@
 #   count.sh --program KINGLET [--model FILE] CPU…   count a whole `kinglet bench` instead
 #
 # A CPU is cortex-a53, cortex-a72, cortex-a76 (a Pi 3, 4, 5), x86 (KINGLET_ISA=avx2: qemu lacks
-# AVX-512), or one of them followed by -7bit: input codes promised to span seven bits. Without a CPU: all
-# that baseline.json has. Needs Debian 12 on x86-64; what is missing is installed (sudo where not root).
+# AVX-512), or one of them followed by what to count instead of single int8 layers: -7bit (the same, input
+# codes promised to span seven bits), -fused (int8 blocks as one thread runs them: fused pairs, projections
+# with residuals), -f32, -f16. Without a CPU: all of gate.py's CPUS. Needs Debian 12 on x86-64; what is
+# missing is installed (sudo where not root).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -80,7 +82,7 @@ build() {
 
 # emulate CPU OUTPUT COMMAND…: runs it under the plugin, whose lines go to OUTPUT.
 emulate() {
-    local cpu=${1%-7bit} output=$2
+    local cpu=$1 output=$2
     shift 2
     local qemu=$work/qemu/usr/bin/qemu-aarch64
     [ "$cpu" != x86 ] || { qemu=$work/qemu/usr/bin/qemu-x86_64 cpu=max && export KINGLET_ISA=avx2; }
@@ -100,16 +102,29 @@ count_program() {
         "$work/program-1.txt" "$work/program-11.txt"
 }
 
-install_qemu
-for cpu in "${cpus[@]}"; do
-    if [ -n "$program" ]; then
-        (count_program "$cpu")
-        continue
-    fi
-    case $cpu in x86*) build x86 ;; *) build arm ;; esac
-    bits=8
-    [ "$cpu" = "${cpu%-7bit}" ] || bits=7
-    (emulate "$cpu" "$work/$cpu.windows" "$counted" $bits >"$work/$cpu.layers")
+# count_layers CPU: builds, and runs the program of layers under the plugin.
+count_layers() {
+    local cpu=$1 machine=$1 what=8
+    case $cpu in *-7bit | *-fused | *-f32 | *-f16) machine=${cpu%-*} what=${cpu##*-} ;; esac
+    emulate "$machine" "$work/$cpu.windows" "$counted" "${what%bit}" >"$work/$cpu.layers"
     echo "$compiler" >"$work/$cpu.rustc"
+}
+
+install_qemu
+# The machines one after the other, what is counted on them side by side.
+for architecture in arm x86; do
+    [ -z "$program" ] || break
+    running=()
+    for cpu in "${cpus[@]}"; do
+        case $cpu in x86*) [ $architecture = x86 ] || continue ;; *) [ $architecture = arm ] || continue ;; esac
+        [ ${#running[@]} -gt 0 ] || build $architecture
+        count_layers "$cpu" &
+        running+=($!)
+    done
+    for job in "${running[@]}"; do wait "$job"; done
 done
-[ -n "$program" ] || python3 "$here/gate.py" --"$mode" "$work" "${cpus[@]}"
+if [ -n "$program" ]; then
+    for cpu in "${cpus[@]}"; do (count_program "$cpu"); done
+    exit
+fi
+python3 "$here/gate.py" --"$mode" "$work" "${cpus[@]}"

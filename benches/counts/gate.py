@@ -2,7 +2,7 @@
 """Prints counts of instructions and compares them with baseline.json; count.sh calls it.
 
     gate.py --print|--check|--update FOLDER CPU…    FOLDER holds CPU.windows, .layers and .rustc
-    gate.py --list                                  the CPUs of baseline.json
+    gate.py --list                                  what is counted where nothing is named
 
 --check fails when an inference as a whole, or one layer, executes more than 2 % more instructions than
 the baseline says. A layer must also cost 5000 instructions more an inference, so that small ones do not
@@ -14,7 +14,13 @@ import pathlib
 import sys
 
 BASELINE = pathlib.Path(__file__).with_name("baseline.json")
-CPUS = ["cortex-a72", "cortex-a72-7bit", "cortex-a76", "x86"]
+# What is counted: CPUs, and after a hyphen what of the network other than single int8 layers. Fused blocks and
+# floats are there once for each instruction set that has kernels of its own.
+CPUS = [
+    "cortex-a72", "cortex-a72-7bit", "cortex-a72-fused", "cortex-a72-f32",
+    "cortex-a76", "cortex-a76-fused", "cortex-a76-f16",
+    "x86", "x86-fused", "x86-f32",
+]
 SHARE = 0.02
 FLOOR = 5000
 
@@ -108,7 +114,7 @@ def check(baseline, counted):
 def main(arguments):
     baseline = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     if arguments == ["--list"]:
-        print("\n".join(baseline or CPUS))
+        print("\n".join(CPUS))
         return 0
     mode, folder, *cpus = arguments
     counted = {cpu: read(pathlib.Path(folder), cpu) for cpu in cpus}

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import io
+import json
 import pathlib
 import tempfile
 import unittest
@@ -69,6 +70,31 @@ class Gate(unittest.TestCase):
         self.assertEqual(code, 1)
         self.assertIn("add_7x7_8 is in the baseline but did not run", text)
         self.assertIn("pool is not in the baseline", text)
+
+    def test_what_is_counted_has_a_baseline_with_every_kind_of_layer(self):
+        baseline = json.loads(gate.BASELINE.read_text())
+        self.assertEqual(sorted(baseline), sorted(gate.CPUS))
+        for cpu, counted in baseline.items():
+            names = list(counted["layers"])
+            if cpu.endswith("-fused"):
+                self.assertTrue(any(name.startswith("pair") for name in names), cpu)
+            if cpu.endswith(("-fused", "-f32", "-f16")):
+                self.assertTrue(any(name.endswith("_adds") for name in names), cpu)
+            if cpu.endswith(("-f32", "-f16")):
+                kind = cpu[-3:]
+                self.assertTrue(all(f"_{kind}_" in layer["kernel"] for layer in counted["layers"].values()), cpu)
+
+    def test_each_layer_of_the_baseline_is_judged(self):
+        baseline = json.loads(gate.BASELINE.read_text())
+        for cpu, before in baseline.items():
+            for name, layer in before["layers"].items():
+                if 0.021 * gate.cost(layer) <= gate.FLOOR:
+                    continue  # too small to be told from noise
+                after = copy.deepcopy(before)
+                after["layers"][name]["each"] = int(layer["each"] * 1.021) + 1
+                worse, _ = gate.compare(cpu, before, after)
+                self.assertEqual(len(worse), 1, name)
+                self.assertIn(f"{cpu}: {name}, {layer['kernel']}: ", worse[0])
 
     def test_a_cpu_without_baseline_fails(self):
         with contextlib.redirect_stdout(io.StringIO()):

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The processor's name, as `benches/peers/compare.py` has it too.
-pub(crate) fn cpu_name() -> String {
+pub fn cpu_name() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = text.lines().find(|line| line.starts_with("model name"));
     let from_cpuinfo = field.and_then(|line| line.split_once(':')).map(|(_, name)| name.trim());
@@ -13,7 +13,7 @@ pub(crate) fn cpu_name() -> String {
 }
 
 /// The folder of this processor's results: `benches/results/CPU`.
-pub(crate) fn results_folder() -> PathBuf {
+pub fn results_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("results").join(slug(&cpu_name()))
 }
 
@@ -25,7 +25,7 @@ fn slug(name: &str) -> String {
 }
 
 /// Bytes of the data caches that the first core uses, first level first; as Linux tells.
-pub(crate) fn data_caches() -> Vec<usize> {
+pub fn data_caches() -> Vec<usize> {
     let folder = Path::new("/sys/devices/system/cpu/cpu0/cache");
     let field = |index: usize, name: &str| {
         std::fs::read_to_string(folder.join(format!("index{index}/{name}"))).ok()

@@ -1,8 +1,6 @@
 //! `kinglet-benches`: what this core can do at most, and how near the kernels come to it.
 #![allow(clippy::print_stdout)]
 
-mod machine;
-mod measure;
 mod peak;
 mod roofline;
 

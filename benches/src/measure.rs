@@ -9,7 +9,7 @@ use crate::machine;
 
 /// The least time of one call, in seconds: calls go on until both `runs` of them and `time` are
 /// over. The first call does not count.
-pub(crate) fn least(runs: usize, time: Duration, mut call: impl FnMut()) -> f64 {
+pub fn least(runs: usize, time: Duration, mut call: impl FnMut()) -> f64 {
     call();
     let (start, mut best, mut done) = (Instant::now(), f64::INFINITY, 0);
     while done < runs || start.elapsed() < time {
@@ -23,13 +23,15 @@ pub(crate) fn least(runs: usize, time: Duration, mut call: impl FnMut()) -> f64 
 
 /// A rate of arithmetic.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Rate {
-    pub(crate) name: &'static str,
-    pub(crate) gmac_per_s: f64,
+pub struct Rate {
+    /// Of the loop, as [`Loop::name`].
+    pub name: &'static str,
+    /// Of one core.
+    pub gmac_per_s: f64,
 }
 
 /// The peak of every loop this CPU can run.
-pub(crate) fn arithmetic() -> Vec<Rate> {
+pub fn arithmetic() -> Vec<Rate> {
     Loop::available().iter().map(rate).collect()
 }
 
@@ -45,18 +47,20 @@ fn rate(one: &Loop) -> Rate {
 
 /// How fast one core reads a buffer, again and again.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Reading {
+pub struct Reading {
     /// `L1`, `L2`, `L3` or `memory`.
-    pub(crate) level: String,
-    pub(crate) bytes: usize,
-    pub(crate) gb_per_s: f64,
+    pub level: String,
+    /// Of the buffer.
+    pub bytes: usize,
+    /// Of one core.
+    pub gb_per_s: f64,
 }
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
 /// Reading speed of a buffer of half of each cache, and of one four times the last.
-pub(crate) fn reading() -> Vec<Reading> {
+pub fn reading() -> Vec<Reading> {
     let caches = machine::data_caches();
     let last = caches.last().copied().unwrap_or(8 << 20);
     let of_cache = |(i, size): (usize, &usize)| (format!("L{}", i + 1), size / 2);

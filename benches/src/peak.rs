@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::{machine, measure};
+use kinglet_benches::{machine, measure};
 
 /// Measure the most that one core can multiply and read
 #[derive(clap::Args)]

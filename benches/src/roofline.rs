@@ -8,12 +8,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use kinglet_benches::machine;
+use kinglet_benches::measure::{self, Rate, Reading};
 use kinglet_kernels::catalogue::{Entry, Layer, Op, SEVEN_BITS, efficientnet_lite0};
 use kinglet_kernels::{InputCodes, Isa, peak};
 use serde::Serialize;
-
-use crate::machine;
-use crate::measure::{self, Rate, Reading};
 
 /// Time each layer of EfficientNet-Lite0, against what the core can do at most
 #[derive(clap::Args)]

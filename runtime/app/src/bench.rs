@@ -46,6 +46,8 @@ struct Measured {
     runs: u32,
     threads: usize,
     isa: &'static str,
+    /// Layers that run as `kinglet tune` chose.
+    tuned: usize,
 }
 
 /// Runs `bench`.
@@ -86,6 +88,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         runs: args.runs,
         threads: report.threads,
         isa: report.isa,
+        tuned: load::tuned_layers(&session),
     };
     if args.json {
         println!("{}", serde_json::to_string(&measured)?);
@@ -95,6 +98,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
     println!("board   {before}");
     let what = if picture.is_some() { "preprocessing and inference" } else { "inference" };
     println!("timed   {what}, {} runs, {} thread(s), {}", args.runs, report.threads, report.isa);
+    if let Some(tuned) = load::tuned(&session) {
+        println!("tuned   {tuned}");
+    }
     println!(
         "min {:.2} ms   median {:.2} ms   p90 {:.2} ms   p99 {:.2} ms",
         measured.min, measured.median, measured.p90, measured.p99

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::exit::{Done, Outcome};
-use crate::{bench, classify, inspect, verify};
+use crate::{bench, classify, inspect, tune, verify};
 
 /// Classifies pictures with quantized EfficientNets, on small boards.
 #[derive(Debug, Parser)]
@@ -24,6 +24,8 @@ enum Command {
     Bench(bench::Args),
     /// Shows which kernel runs each layer, in which type.
     Inspect(inspect::Args),
+    /// Times once what may be chosen on this board, and keeps the choice beside the model.
+    Tune(tune::Args),
     /// Runs the model's own self-test on this machine.
     Verify(verify::Args),
     /// Prints completions for a shell.
@@ -48,6 +50,7 @@ impl Cli {
             Command::Classify(args) => classify::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Inspect(args) => inspect::run(&args),
+            Command::Tune(args) => tune::run(&args),
             Command::Verify(args) => verify::run(&args),
             Command::Completions { shell } => {
                 let mut command = <Self as clap::CommandFactory>::command();

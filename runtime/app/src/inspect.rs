@@ -7,7 +7,7 @@ use kinglet_engine::report::Report;
 use serde::Serialize;
 
 use crate::exit::{Done, Outcome};
-use crate::load::ModelArgs;
+use crate::load::{self, ModelArgs};
 
 /// Options of `inspect`.
 #[derive(Debug, clap::Args)]
@@ -52,11 +52,16 @@ pub(crate) fn run(args: &Args) -> Outcome {
     };
     let mut out = std::io::stdout().lock();
     if args.json {
-        serde_json::to_writer(&mut out, &json(&report))?;
+        let mut json = json(&report);
+        json["tuned"] = load::tuned_layers(&session).into();
+        serde_json::to_writer(&mut out, &json)?;
         writeln!(out)?;
     } else {
         writeln!(out, "{}", path.display())?;
         print(&mut out, &report)?;
+        if let Some(tuned) = load::tuned(&session) {
+            writeln!(out, "tuned: {tuned}")?;
+        }
     }
     Ok(Done::Well)
 }

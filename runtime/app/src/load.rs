@@ -1,10 +1,11 @@
 //! Options that say which model to load and how; shared by all subcommands.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use kinglet_engine::tune::Tuning;
 use kinglet_engine::{Isa, Options, Session};
 
 use crate::default_model;
@@ -39,6 +40,9 @@ pub(crate) struct ModelArgs {
     /// Refuse the model when any convolution would run in float.
     #[arg(long)]
     pub require_int8: bool,
+    /// Do not take up what `kinglet tune` chose.
+    #[arg(long)]
+    pub untuned: bool,
     /// Do not run the first sample of the model's self-test at load (`verify` runs all).
     #[arg(long)]
     pub no_self_test: bool,
@@ -59,20 +63,57 @@ impl ModelArgs {
         self.threads.map_or_else(all, usize::from)
     }
 
-    /// Loads the model; gives its path too.
-    pub(crate) fn load(&self) -> anyhow::Result<(PathBuf, Session)> {
-        let path = self.path()?;
-        let options = Options {
+    /// How the model is loaded.
+    pub(crate) fn options(&self) -> anyhow::Result<Options> {
+        Ok(Options {
             threads: self.threads(),
             pin: self.pin,
             isa: self.isa.as_deref().map(parse_isa).transpose()?,
             require_int8: self.require_int8,
             self_test: !self.no_self_test,
+            tuned_for: (!self.untuned).then(machine),
             ..Options::default()
-        };
-        let session = Session::load(&path, &options)
-            .with_context(|| format!("model {} refused", path.display()))?;
+        })
+    }
+
+    /// Loads the model; gives its path too.
+    pub(crate) fn load(&self) -> anyhow::Result<(PathBuf, Session)> {
+        let path = self.path()?;
+        let session = load(&path, &self.options()?)?;
         Ok((path, session))
+    }
+}
+
+/// The name under which choices are kept for this machine.
+pub(crate) fn machine() -> String {
+    kinglet_device::Board::read().model.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+/// Loads a model; says so if choices that lie beside it are not taken up.
+pub(crate) fn load(path: &Path, options: &Options) -> anyhow::Result<Session> {
+    let session = Session::load(path, options)
+        .with_context(|| format!("model {} refused", path.display()))?;
+    if let Tuning::Ignored { file, why } = session.tuning() {
+        eprintln!("note: {} is not used: {why}", file.display());
+    }
+    Ok(session)
+}
+
+/// What choices were taken up, in words.
+pub(crate) fn tuned(session: &Session) -> Option<String> {
+    match session.tuning() {
+        Tuning::Taken { file, layers } => {
+            Some(format!("{layers} layer(s) as {} chooses", file.display()))
+        }
+        _ => None,
+    }
+}
+
+/// For how many layers choices were taken up.
+pub(crate) fn tuned_layers(session: &Session) -> usize {
+    match session.tuning() {
+        Tuning::Taken { layers, .. } => *layers,
+        _ => 0,
     }
 }
 

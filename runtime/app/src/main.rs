@@ -10,6 +10,7 @@ mod exit;
 mod inspect;
 mod load;
 mod pictures;
+mod tune;
 mod verify;
 
 fn main() -> std::process::ExitCode {

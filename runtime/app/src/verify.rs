@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use kinglet_engine::{Options, Session};
+use kinglet_engine::Options;
 
 use crate::default_model;
 use crate::exit::{Done, Outcome};
+use crate::load;
 
 /// Options of `verify`.
 #[derive(Debug, clap::Args)]
@@ -26,11 +27,15 @@ pub(crate) fn run(args: &Args) -> Outcome {
         Some(path) => path.clone(),
         None => default_model::find()?,
     };
-    let refused = || format!("model {} refused", path.display());
-    let options =
-        Options { self_test: false, require_int8: args.require_int8, ..Options::default() };
-    let mut session = Session::load(&path, &options).with_context(refused)?;
-    let samples = session.self_test().with_context(refused)?;
+    let options = Options {
+        self_test: false,
+        require_int8: args.require_int8,
+        tuned_for: Some(load::machine()),
+        ..Options::default()
+    };
+    let mut session = load::load(&path, &options)?;
+    let samples =
+        session.self_test().with_context(|| format!("model {} refused", path.display()))?;
     if samples == 0 {
         anyhow::bail!(
             "model {}: it carries no self-test (no {} or no preprocessing)",

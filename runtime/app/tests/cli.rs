@@ -140,3 +140,32 @@ fn completions_and_manual_pages_are_made() {
     let page = std::fs::read_to_string(folder.path().join("kinglet-classify.1")).unwrap();
     assert!(page.contains(r"\-\-top"), "{page}");
 }
+
+#[test]
+fn choices_are_kept_beside_the_model_taken_up_and_never_in_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("m.onnx");
+    std::fs::copy(repository().join("models/efficientnet-lite0-int8.onnx"), &model).unwrap();
+    let file = folder.path().join("m.tune.toml");
+    let model = model.to_str().unwrap();
+    let tune = |more: &[&str]| {
+        let arguments = ["tune", model, "--threads", "1", "--runs", "4"];
+        let output = kinglet(&[&arguments[..], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stdout(&output)
+    };
+    assert!(tune(&["--dry-run"]).contains("whole model"));
+    assert!(!file.exists(), "a dry run writes nothing");
+    assert!(tune(&[]).contains("wrote"));
+    let inspect = |threads| kinglet(&["inspect", model, "--threads", threads]);
+    assert!(stdout(&inspect("1")).contains("tuned: "), "{}", stdout(&inspect("1")));
+    let other = inspect("2");
+    assert_eq!(other.status.code(), Some(0));
+    assert!(stderr(&other).contains("m.tune.toml is not used: made for"), "{}", stderr(&other));
+    std::fs::write(&file, "layers = [").unwrap();
+    let output = kinglet(&["bench", "--model", model, "--threads", "1", "--runs", "1"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+    let output = kinglet(&["inspect", model, "--threads", "1", "--untuned"]);
+    assert!(stderr(&output).is_empty() && !stdout(&output).contains("tuned: "));
+}

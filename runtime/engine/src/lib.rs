@@ -3,6 +3,8 @@
 //! Start with [`Session`]: it loads a model and classifies pictures. [`OnnxFile`] is a model file,
 //! checked but not yet planned; the host's tools read and rewrite it through that.
 
+pub mod atomic;
+pub mod choices;
 pub mod error;
 pub mod frame;
 mod golden;
@@ -17,6 +19,7 @@ mod rewrite;
 pub mod scores;
 pub mod session;
 pub mod tensor;
+pub mod tune;
 
 /// The ONNX schema, as generated protobuf types.
 pub use tract_onnx::pb as onnx;

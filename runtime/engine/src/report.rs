@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Layer {
     /// Name of the model's node.
     pub name: String,
+    /// Names of the model's nodes that it runs, where they are several.
+    pub fused: Vec<String>,
     /// Operation: Kinglet's own name, or tract's.
     pub operation: String,
     /// Type it computes in: `int8`, `f16` or `f32`.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use kinglet_kernels::Isa;
 
+use crate::choices::Choices;
 use crate::error::ModelError;
 use crate::frame::FrameView;
 use crate::metadata::{LABELS_KEY, Metadata};
@@ -12,6 +13,7 @@ use crate::picture::{Picture, PictureError};
 use crate::preprocess::{InputKind, InputTensor, Preprocessor};
 use crate::report::Report;
 use crate::scores::Scores;
+use crate::tune::{self, Tuning};
 
 mod compile;
 mod interface;
@@ -37,6 +39,11 @@ pub struct Options {
     /// Whether floats that the model stores in f16 are computed with in f16; `None`: where the
     /// instruction set has such arithmetic.
     pub half: Option<bool>,
+    /// What was chosen layer by layer; changes no result.
+    pub choices: Choices,
+    /// [`Session::load`] takes up the choices of `kinglet tune` beside the model, in place of
+    /// [`Self::choices`], if they were made on a board or processor of this name.
+    pub tuned_for: Option<String>,
 }
 
 impl Default for Options {
@@ -49,6 +56,8 @@ impl Default for Options {
             self_test: true,
             tract_float: false,
             half: None,
+            choices: Choices::default(),
+            tuned_for: None,
         }
     }
 }
@@ -75,6 +84,7 @@ pub struct Session {
     preprocessor: Option<Preprocessor>,
     input: InputTensor,
     labels: Vec<String>,
+    tuning: Tuning,
 }
 
 impl std::fmt::Debug for Session {
@@ -89,7 +99,11 @@ impl Session {
     /// # Errors
     /// [`ModelError`]: the file cannot be read or is refused, or its self-test failed.
     pub fn load(path: &Path, options: &Options) -> Result<Self, ModelError> {
-        Self::new(OnnxFile::read(path)?, options)
+        let mut options = options.clone();
+        let tuning = tune::take_up(path, &mut options);
+        let mut session = Self::new(OnnxFile::read(path)?, &options)?;
+        session.tuning = tuning;
+        Ok(session)
     }
 
     /// Makes a model ready.
@@ -121,7 +135,8 @@ impl Session {
             InputKind::F32Nchw => InputTensor::F32(Vec::new()),
             InputKind::U8Nhwc { .. } => InputTensor::U8(Vec::new()),
         };
-        let mut session = Self { metadata, compiled, preprocessor, input, labels };
+        let mut session =
+            Self { metadata, compiled, preprocessor, input, labels, tuning: Tuning::None };
         if options.self_test {
             session.test_samples(1)?;
         }
@@ -272,6 +287,12 @@ impl Session {
     #[must_use]
     pub fn report(&self) -> Report {
         self.compiled.report()
+    }
+
+    /// What came of choices that lie beside the model.
+    #[must_use]
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
     }
 
     /// An input tensor of the right type and length, filled by a fixed pseudo-random sequence.

@@ -1,5 +1,12 @@
-//! Runs every layer shape of EfficientNet-Lite0 in a window that a counter of instructions can
-//! see; `benches/counts/count.sh` counts. `counted [BITS]`: bits of the input's codes, 8 or 7.
+//! Runs layers of EfficientNet-Lite0 in windows that a counter of instructions can see;
+//! `benches/counts/count.sh` counts. `counted [WHAT]`:
+//!
+//! | WHAT | layers |
+//! |---|---|
+//! | `8`, `7` | every int8 layer shape by itself; input codes of so many bits |
+//! | `fused` | each int8 block as one thread runs it: pair where there is a kernel, projection with residual |
+//! | `f32`, `f16` | every layer shape in floats, residuals in the projections |
+//!
 //! One line a window: name, how often the network has the layer, kernel. The first window is
 //! empty: its count is what a window itself costs.
 //!
@@ -9,7 +16,12 @@
 
 use std::hint::black_box;
 
-use kinglet_kernels::catalogue::{Layer, SEVEN_BITS, efficientnet_lite0};
+use half::f16;
+use kinglet_kernels::catalogue::{
+    Block, Layer, SEVEN_BITS, efficientnet_lite0, efficientnet_lite0_adding,
+    efficientnet_lite0_blocks,
+};
+use kinglet_kernels::float::Element;
 use kinglet_kernels::{InputCodes, Isa};
 
 /// No scheduling policy has this number, so the call fails and changes nothing.
@@ -26,28 +38,73 @@ fn mark() {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn counted_window(layer: Option<&mut Layer>) {
+fn counted_window(run: Option<&mut dyn FnMut()>) {
     mark();
-    if let Some(layer) = layer {
-        layer.run();
+    if let Some(run) = run {
+        run();
     }
     mark();
 }
 
 fn main() {
     let isa = Isa::select().expect("KINGLET_ISA names an instruction set of this CPU");
-    let codes = match std::env::args().nth(1).as_deref() {
-        None | Some("8") => InputCodes::any(128),
-        Some("7") => SEVEN_BITS,
-        Some(other) => panic!("bits are 8 or 7, not {other}"),
-    };
     println!("empty 1 {}", isa.name());
     counted_window(None);
+    match std::env::args().nth(1).as_deref() {
+        None | Some("8") => codes(isa, InputCodes::any(128)),
+        Some("7") => codes(isa, SEVEN_BITS),
+        Some("fused") => fused(isa),
+        Some("f32") => floats::<f32>(isa),
+        Some("f16") => floats::<f16>(isa),
+        Some(other) => panic!("8, 7, fused, f32 or f16, not {other}"),
+    }
+}
+
+/// Counts the second run of a layer: the first one allocates.
+fn count<T>(name: &str, times: usize, mut layer: Layer<T>) {
+    layer.run();
+    println!("{name} {times} {}", layer.kernel());
+    counted_window(Some(&mut || layer.run()));
+    black_box(layer.output());
+}
+
+fn codes(isa: Isa, codes: InputCodes) {
     for entry in efficientnet_lite0() {
-        let mut layer = Layer::new(isa, &entry, codes).expect("it is available");
-        layer.run();
-        println!("{} {} {}", entry.name, entry.count, layer.kernel());
-        counted_window(Some(&mut layer));
-        black_box(layer.output());
+        let layer = Layer::new(isa, &entry, codes).expect("it is available");
+        count(&entry.name, entry.count, layer);
+    }
+}
+
+fn floats<T: Element>(isa: Isa) {
+    for entry in efficientnet_lite0_adding() {
+        let layer = Layer::<T>::float(isa, &entry).expect("it is available");
+        count(&entry.name, entry.count, layer);
+    }
+}
+
+fn fused(isa: Isa) {
+    let mut layers: Vec<(String, usize, Layer)> = Vec::new();
+    let mut add = |name: String, layer| match layers.iter_mut().find(|(seen, ..)| *seen == name) {
+        Some((_, times, _)) => *times += 1,
+        None => layers.push((name, 1, layer)),
+    };
+    let codes = InputCodes::any(128);
+    for block in efficientnet_lite0_blocks() {
+        let Block { expand, depthwise: d, project, adds } = &block;
+        let size = format!("{}x{}", d.out_h, d.out_w);
+        let pair = Layer::pair(isa, &block, codes).expect("it is available");
+        let blocked = pair.is_some();
+        if let Some(pair) = pair {
+            let kind = format!("pair{}s{}", d.kernel_h, d.stride_h);
+            add(format!("{kind}_{size}_{}_{}", expand.in_c, d.out_c), pair);
+        }
+        let projection = Layer::projection(isa, &block, blocked, codes).expect("it is available");
+        let channels = format!("{}_{}", project.in_c, project.out_c);
+        let marks =
+            [(blocked, "_blocked"), (*adds, "_adds")].map(|(is, m)| if is { m } else { "" });
+        add(format!("project_{size}_{channels}{}", marks.concat()), projection);
+    }
+    for (name, times, layer) in layers {
+        count(&name, times, layer);
     }
 }

@@ -33,6 +33,8 @@ pub struct Entry {
     pub op: Op,
     /// Its shape.
     pub geometry: ConvGeometry,
+    /// Whether a convolution also adds a residual; none of [`efficientnet_lite0`] does.
+    pub adds: bool,
     /// How often the network has this shape.
     pub count: usize,
 }
@@ -60,7 +62,7 @@ const STAGES: [(usize, usize, usize, usize, usize); 7] = [
 ];
 
 /// An inverted residual of the network, or its stem with the block that follows.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Block {
     /// The expansion; for the first block the stem.
     pub expand: ConvGeometry,
@@ -98,8 +100,17 @@ pub fn efficientnet_lite0_blocks() -> Vec<Block> {
 
 /// Every distinct layer shape of EfficientNet-Lite0 at 224 x 224, in the order of first use.
 pub fn efficientnet_lite0() -> Vec<Entry> {
+    entries(false)
+}
+
+/// [`efficientnet_lite0`] with the sums in the projections, as an engine runs them.
+pub fn efficientnet_lite0_adding() -> Vec<Entry> {
+    entries(true)
+}
+
+fn entries(projections_add: bool) -> Vec<Entry> {
     let mut entries = Vec::new();
-    let mut add = |op, geometry: ConvGeometry| {
+    let mut add = |op, geometry: ConvGeometry, adds: bool| {
         let g = &geometry;
         let size = format!("{}x{}", g.out_h, g.out_w);
         let name = match op {
@@ -110,24 +121,25 @@ pub fn efficientnet_lite0() -> Vec<Entry> {
             Op::Add => format!("add_{size}_{}", g.in_c),
             Op::Pool => format!("pool_{}x{}_{}", g.in_h, g.in_w, g.in_c),
         };
+        let name = if adds { name + "_adds" } else { name };
         match entries.iter_mut().find(|e: &&mut Entry| e.name == name) {
             Some(entry) => entry.count += 1,
-            None => entries.push(Entry { name, op, geometry, count: 1 }),
+            None => entries.push(Entry { name, op, geometry, adds, count: 1 }),
         }
     };
     let (mut size, mut channels) = (0, 0);
     for Block { expand, depthwise, project, adds } in efficientnet_lite0_blocks() {
         (size, channels) = (project.out_h, project.out_c);
-        add(Op::Conv, expand);
-        add(Op::Depthwise, depthwise);
-        add(Op::Conv, project);
-        if adds {
-            add(Op::Add, ConvGeometry::pointwise(size, size, channels, channels));
+        add(Op::Conv, expand, false);
+        add(Op::Depthwise, depthwise, false);
+        add(Op::Conv, project, adds && projections_add);
+        if adds && !projections_add {
+            add(Op::Add, ConvGeometry::pointwise(size, size, channels, channels), false);
         }
     }
-    add(Op::Conv, ConvGeometry::pointwise(size, size, channels, 1280));
-    add(Op::Pool, ConvGeometry::pointwise(size, size, 1280, 1280));
-    add(Op::Linear, ConvGeometry::pointwise(1, 1, 1280, 1000));
+    add(Op::Conv, ConvGeometry::pointwise(size, size, channels, 1280), false);
+    add(Op::Pool, ConvGeometry::pointwise(size, size, 1280, 1280), false);
+    add(Op::Linear, ConvGeometry::pointwise(1, 1, 1280, 1000), false);
     entries
 }
 
@@ -167,5 +179,10 @@ mod tests {
         let total = macs(Op::Conv) + macs(Op::Depthwise) + macs(Op::Linear);
         assert_eq!((total as f64 / 1e5).round(), 3852.0, "total {total}");
         assert_eq!(entries.iter().find(|e| e.op == Op::Linear).map(Entry::macs), Some(1_280_000));
+        let adding = efficientnet_lite0_adding();
+        let products = adding.iter().map(|e| (e.op != Op::Pool) as u64 * e.macs() * e.count as u64);
+        assert_eq!(products.sum::<u64>(), total);
+        let added = adding.iter().filter(|e| e.adds).map(|e| e.count).sum::<usize>();
+        assert_eq!((added, adding.iter().any(|e| e.op == Op::Add)), (9, false));
     }
 }

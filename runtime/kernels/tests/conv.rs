@@ -9,7 +9,7 @@ use common::{
     BYTES, Guarded, Random, SYMMETRIC, WEIGHT_RANGES, WIDE, WeightRange, ZERO_POINTS, assert_same,
     is_of,
 };
-use kinglet_kernels::conv::Conv;
+use kinglet_kernels::conv::{Conv, ConvOptions, Form};
 use kinglet_kernels::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
 use proptest::prelude::*;
 
@@ -49,7 +49,7 @@ impl Case {
         case
     }
 
-    /// All instruction sets, whole and in parts, misaligned.
+    /// All instruction sets in all forms, whole and in parts, misaligned.
     fn check(&self) {
         let pixels = self.g.out_h * self.g.out_w;
         let expected = common::conv(
@@ -60,8 +60,11 @@ impl Case {
             &self.q,
             0..pixels,
         );
-        for isa in Isa::available() {
-            let conv = Conv::new(isa, self.g, &self.weights, self.codes, self.q.clone()).unwrap();
+        let sets = Isa::available().into_iter();
+        for (isa, &form) in sets.flat_map(|isa| Form::of(isa).iter().map(move |form| (isa, form))) {
+            let options = ConvOptions { form, ..ConvOptions::default() };
+            let (g, q) = (self.g, self.q.clone());
+            let conv = Conv::with_options(isa, g, &self.weights, self.codes, q, options).unwrap();
             assert!(is_of(conv.kernel(), isa), "{} on {}", conv.kernel(), isa.name());
             let mut scratch = Scratch::new();
             let split = pixels / 3;

@@ -4,7 +4,6 @@
 //! [`quantize`] and [`half`] make it smaller, [`evaluate`] measures what that cost.
 
 pub mod arch;
-pub mod atomic;
 pub mod dataset;
 pub mod evaluate;
 mod golden;
@@ -16,3 +15,5 @@ mod parallel;
 pub mod quantize;
 pub mod recipe;
 pub mod weights;
+
+pub use kinglet_engine::atomic;

@@ -15,6 +15,7 @@ pub(super) use float::FloatKernel;
 use super::plan::{Element, Kernel};
 use super::shape::{self, Shape};
 use super::step::{Payload, Quantization, QuantizedOutput, Region, Step, StepKind, Weights};
+use crate::choices::Choices;
 
 /// A kernel and what the report says of it.
 pub(super) struct Built {
@@ -34,6 +35,8 @@ pub(super) struct Context<'a> {
     pub ranges: HashMap<&'a str, (u8, u8)>,
     /// Values that lie in blocks of channels.
     pub blocked: HashSet<&'a str>,
+    /// What was chosen for steps, by name.
+    pub choices: &'a Choices,
 }
 
 impl Context<'_> {
@@ -262,6 +265,7 @@ fn conv_part<'a>(
         options: conv::ConvOptions {
             residual,
             blocked_input: context.blocked.contains(step.inputs[0].as_str()),
+            form: context.choices.form(&step.name),
         },
         macs: pixels * (shape.out_c * shape.group_c * taps) as u64,
         parameters: (codes.len() + 4 * shape.out_c) as u64,
@@ -293,11 +297,12 @@ pub(super) fn pair(
     inputs: [&Shape; 2],
     context: &Context<'_>,
 ) -> Result<Option<Built>, String> {
+    let Some(offer) = context.choices.offer(&steps[0].name) else { return Ok(None) };
     let first = conv_part(steps[0], codes[0], inputs[0], context)?;
     let second = conv_part(steps[1], codes[1], inputs[1], context)?;
     let (isa, threads) = (context.isa, context.threads);
-    let kernel =
-        expand_depthwise::ExpandDepthwise::new(isa, threads, first.as_part(), second.as_part());
+    let (a, b) = (first.as_part(), second.as_part());
+    let kernel = expand_depthwise::ExpandDepthwise::new(isa, threads, offer, a, b);
     Ok(kernel.map_err(|e| e.to_string())?.map(|kernel| Built {
         name: kernel.kernel(),
         macs: first.macs + second.macs,

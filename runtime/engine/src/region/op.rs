@@ -16,6 +16,7 @@ use super::plan::{self, Element, Export, Plan};
 use super::run::RunState;
 use super::shape;
 use super::step::{Held, Payload, Region};
+use crate::choices::Choices;
 use crate::preprocess::InputTensor;
 
 /// A region before its input shapes are known.
@@ -27,14 +28,21 @@ pub(crate) struct RegionOp {
     payloads: Arc<Mutex<Vec<Payload>>>,
     isa: Isa,
     workers: Arc<Workers>,
+    choices: Arc<Choices>,
 }
 
 impl RegionOp {
     /// A region that will run in kernels of this instruction set on these threads.
-    pub(crate) fn new(mut region: Region, isa: Isa, workers: Arc<Workers>) -> Self {
+    pub(crate) fn new(
+        mut region: Region,
+        isa: Isa,
+        workers: Arc<Workers>,
+        choices: Arc<Choices>,
+    ) -> Self {
         fuse::residuals(&mut region);
         let payloads = region.steps.iter_mut().map(|s| s.kind.take_payload()).collect();
-        Self { region: Arc::new(region), payloads: Arc::new(Mutex::new(payloads)), isa, workers }
+        let (region, payloads) = (Arc::new(region), Arc::new(Mutex::new(payloads)));
+        Self { region, payloads, isa, workers, choices }
     }
 
     fn input_type(&self, at: usize) -> DatumType {
@@ -140,7 +148,7 @@ impl Expansion for RegionOp {
             .collect::<TractResult<Vec<_>>>()?;
         let payloads = take(&mut *self.payloads.lock().unwrap_or_else(PoisonError::into_inner));
         let threads = self.workers.threads();
-        let plan = Plan::new(&self.region, payloads, &shapes, self.isa, threads)
+        let plan = Plan::new(&self.region, payloads, &shapes, self.isa, threads, &self.choices)
             .map_err(|e| format_err!("{e}"))?;
         let planned = PlannedRegion {
             plan: Arc::new(plan),

@@ -64,6 +64,7 @@ impl Pair {
             output_bytes: self.output_bytes,
             about: StepInfo {
                 name: format!("{} + {}", expand.name, last_part(&depthwise.name)),
+                fused: vec![expand.name.clone(), depthwise.name.clone()],
                 operation: match expand.kind.operation() {
                     "pointwise" => "pointwise + depthwise",
                     _ => "conv + depthwise",

@@ -13,6 +13,7 @@ use super::build::{self, Context, FloatKernel};
 use super::pair::{self, Pair};
 use super::shape::{self, Shape};
 use super::step::{Held, Payload, Region, Step, StepKind};
+use crate::choices::Choices;
 
 /// Largest arena, bytes: 1 GiB.
 const MAX_ARENA: usize = 1 << 30;
@@ -90,6 +91,8 @@ pub(super) struct PlannedStep {
 pub(crate) struct StepInfo {
     /// Name of the model's node.
     pub name: String,
+    /// Names of the model's nodes, where it runs several.
+    pub fused: Vec<String>,
     /// Operation.
     pub operation: &'static str,
     /// Type it computes in.
@@ -189,6 +192,7 @@ impl Plan {
         inputs: &[Shape],
         isa: Isa,
         threads: usize,
+        choices: &Choices,
     ) -> Result<Self, String> {
         let values = values(region, inputs)?;
         let batch = inputs.first().and_then(|s| s.first()).copied().unwrap_or(1).max(1);
@@ -202,6 +206,7 @@ impl Plan {
             element: Element::of(Held::Float, region),
             ranges: build::ranges(region),
             blocked: HashSet::new(),
+            choices,
         };
         let mut pairs = pair::pairs(region, &mut payloads, &values, &mut context)?;
         let places = places(region, &values, &pairs)?;
@@ -343,6 +348,7 @@ fn planned(
         output_bytes: bytes(output),
         about: StepInfo {
             name: step.name.clone(),
+            fused: Vec::new(),
             operation: step.kind.operation(),
             data_type: match (&step.kind, context.element) {
                 (StepKind::Float(_), Element::F16) => "f16",

@@ -96,11 +96,12 @@ pub(super) fn compile(
         rewritten;
     // tract would keep a copy.
     model.metadata_props.clear();
+    let choices = Arc::new(options.choices.clone());
     let (state, alone) = guarded("planning the model", || {
         let mut inference = onnx.parse(&model, None)?.model;
         drop(model);
         for (name, region) in regions {
-            let op = RegionOp::new(region, isa, workers.clone());
+            let op = RegionOp::new(region, isa, workers.clone(), choices.clone());
             let node = inference.nodes.iter_mut().find(|n| n.name == name);
             let node = node.ok_or_else(|| TractError::msg("a region was lost"))?;
             node.op = expand(op);
@@ -331,6 +332,7 @@ fn region_layers(region: &PlannedRegion) -> Vec<Layer> {
     let times = state.times.as_deref().unwrap_or_default();
     let layer = |(at, info): (usize, &crate::region::StepInfo)| Layer {
         name: info.name.clone(),
+        fused: info.fused.clone(),
         operation: info.operation.to_owned(),
         data_type: info.data_type,
         kernel: info.kernel.to_owned(),
@@ -356,6 +358,7 @@ fn tract_layer(model: &TypedModel, node: &TypedNode, time: Option<Duration>) -> 
         .sum::<i64>();
     Layer {
         name: node.name.clone(),
+        fused: Vec::new(),
         operation: operation.to_string(),
         data_type: "f32",
         kernel: "tract".to_owned(),

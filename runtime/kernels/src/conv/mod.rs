@@ -9,6 +9,7 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
+mod form;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod im2col;
 #[cfg(target_arch = "aarch64")]
@@ -30,6 +31,8 @@ pub(crate) mod neondot_tile;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod vnni;
+
+pub use form::Form;
 
 use std::ops::Range;
 
@@ -54,6 +57,8 @@ pub struct ConvOptions {
     /// The input is `[block][pixel][BLOCK_CHANNELS]` instead of NHWC, as
     /// [`crate::expand_depthwise::ExpandDepthwise`] writes it; pointwise layers only.
     pub blocked_input: bool,
+    /// Which of several ways to compute is taken; changes no result.
+    pub form: Form,
 }
 
 /// What every instruction set builds its kernel from; checked by [`Layer::new`].

@@ -29,6 +29,20 @@ use crate::isa::{Neon, NeonDot};
 use crate::requantize::Reach;
 use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
 
+/// Fewest columns with which a pair executes fewer instructions than its two layers on NEON.
+#[cfg(target_arch = "aarch64")]
+const MIN_COLUMNS: usize = 20;
+
+/// Which pairs there are kernels for.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Offer {
+    /// Those that were found to cost less than their layers.
+    #[default]
+    WherePays,
+    /// All that a kernel can compute.
+    Everywhere,
+}
+
 /// One of the two convolutions; fields as the arguments of [`crate::conv::Conv::new`] and
 /// [`crate::depthwise::Depthwise::new`].
 #[derive(Clone, Debug)]
@@ -79,9 +93,13 @@ impl Body {
     fn new(
         isa: Isa,
         threads: usize,
+        offer: Offer,
         expand: (&conv::Layer<'_>, Reach),
         second: (&depthwise::Layer<'_>, Reach),
     ) -> Option<Body> {
+        #[cfg(target_arch = "aarch64")]
+        let offered =
+            offer == Offer::Everywhere || threads == 1 && expand.0.geometry.out_w >= MIN_COLUMNS;
         match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni if vnni::Kernel::takes(expand, second) => {
@@ -94,12 +112,12 @@ impl Body {
                 Some(Body::Avx2(avx2::Kernel::new(token, expand, second.0)))
             }
             #[cfg(target_arch = "aarch64")]
-            Isa::NeonDot if threads == 1 && neondot::Kernel::takes(expand, second) => {
+            Isa::NeonDot if offered && neondot::Kernel::takes(expand, second) => {
                 let token = NeonDot::detect()?;
                 Some(Body::NeonDot(neondot::Kernel::new(token, expand, second)))
             }
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon if threads == 1 && neon::Kernel::takes(expand, second) => {
+            Isa::Neon if offered && neon::Kernel::takes(expand, second) => {
                 let token = Neon::detect()?;
                 Some(Body::Neon(neon::Kernel::new(token, expand, second)))
             }
@@ -121,8 +139,8 @@ impl Body {
 }
 
 impl ExpandDepthwise {
-    /// Packs the pair, or gives `None` where `isa` has no kernel for it (then the two layers run
-    /// one after the other). `threads` is how many the units should suit.
+    /// Packs the pair, or gives `None` where `isa` has no kernel for it or it is not offered (then
+    /// the two layers run one after the other). `threads` is how many the units should suit.
     ///
     /// # Errors
     /// [`KernelError::Unavailable`] if this CPU lacks `isa`; another variant if a layer is wrong in
@@ -130,6 +148,7 @@ impl ExpandDepthwise {
     pub fn new(
         isa: Isa,
         threads: usize,
+        offer: Offer,
         expand: Part<'_>,
         depthwise: Part<'_>,
     ) -> Result<Option<ExpandDepthwise>, KernelError> {
@@ -149,7 +168,7 @@ impl ExpandDepthwise {
         )?;
         let (second, second_reach) =
             depthwise::Layer::new(d, depthwise.weights, depthwise.input, depthwise.output)?;
-        let body = Body::new(isa, threads, (&first, first_reach), (&second, second_reach));
+        let body = Body::new(isa, threads, offer, (&first, first_reach), (&second, second_reach));
         Ok(body.map(|body| {
             let units = if body.is_whole() { vec![whole(&d)] } else { units(&d, threads) };
             let row = d.out_w * BLOCK_CHANNELS;

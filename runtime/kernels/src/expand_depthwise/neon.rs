@@ -15,8 +15,6 @@ use crate::isa::Neon;
 use crate::requantize::Reach;
 use crate::{ConvGeometry, Scratch, conv, depthwise};
 
-/// Fewest columns with which the pair executes fewer instructions than its two layers.
-const MIN_COLUMNS: usize = 20;
 /// Channels of one group, and of one panel.
 const GROUP: usize = MAX_COLS;
 /// Groups of channels in one block.
@@ -41,7 +39,6 @@ impl Kernel {
     ) -> bool {
         let g = &expand.geometry;
         g.is_pointwise()
-            && g.out_w >= MIN_COLUMNS
             && padded(g.out_w) == g.out_w
             && (second.geometry.out_w - 1) * second.geometry.stride_w + second.geometry.kernel_w
                 >= second.geometry.pad_left + g.out_w

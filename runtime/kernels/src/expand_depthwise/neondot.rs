@@ -21,8 +21,6 @@ use crate::isa::NeonDot;
 use crate::requantize::Reach;
 use crate::{ConvGeometry, Scratch, conv, depthwise};
 
-/// Fewest columns with which the pair executes fewer instructions than its two layers.
-const MIN_COLUMNS: usize = 20;
 /// Groups of channels in one block.
 const BLOCK_GROUPS: usize = BLOCK_CHANNELS / GROUP;
 
@@ -46,7 +44,6 @@ impl Kernel {
         (second, second_reach): (&depthwise::Layer<'_>, Reach),
     ) -> bool {
         expand.geometry.is_pointwise()
-            && expand.geometry.out_w >= MIN_COLUMNS
             && expand_reach.converts_exactly
             && expand_reach.weights_fit_i8
             && Rows::takes(second, second_reach)

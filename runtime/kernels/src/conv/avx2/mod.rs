@@ -3,7 +3,7 @@
 //! There are two ways to multiply, both exact: activations as they are ([`bytes`]), or widened to
 //! `i16` once per block of pixels ([`wide`]). Bytes are what activations of seven bits are
 //! multiplied as, and others where the layer's weights make it cheaper: the choice is made once,
-//! from the range of the input and the weights. The input's zero point is folded into the bias:
+//! from the range of the input and the weights, unless a [`Form`] is asked for. The input's zero point is folded into the bias:
 //! `sum((x - z) * w) = sum(x * w) - z * sum(w)`.
 
 pub(crate) mod bytes;
@@ -13,7 +13,7 @@ pub(crate) mod wide;
 
 use std::ops::Range;
 
-use super::{BLOCK_CHANNELS, Layer, im2col};
+use super::{BLOCK_CHANNELS, Form, Layer, im2col};
 use crate::isa::Avx2;
 use crate::requantize::Reach;
 use crate::x86::{widen, widen_runs};
@@ -77,7 +77,8 @@ impl Body {
         let (g, blocked) = (&layer.geometry, layer.options.blocked_input);
         let k = g.taps() * g.in_c;
         let (origin, seven_bits) = (origin(layer.input), fits_seven_bits(layer.input));
-        if reach.weights_fit_i8 {
+        let form = layer.options.form;
+        if reach.weights_fit_i8 && form != Form::Wide {
             let in_place =
                 g.is_pointwise() && origin == 0 && (blocked || k.is_multiple_of(bytes::STEP));
             let (stride, depth) = if in_place && blocked {
@@ -87,7 +88,7 @@ impl Body {
                 (k.next_multiple_of(bytes::STEP), Depth::flat(k))
             };
             let panels = Panel::split(layer, depth, origin);
-            if seven_bits || cheap(&panels) {
+            if seven_bits || form == Form::Bytes || cheap(&panels) {
                 return Body::Bytes { panels, stride, in_place, origin, seven_bits };
             }
         }

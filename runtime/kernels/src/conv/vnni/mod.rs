@@ -14,7 +14,7 @@ use std::ops::Range;
 use super::{BLOCK_CHANNELS, Layer, im2col};
 use crate::isa::Avx512Vnni;
 use crate::{ConvGeometry, Scratch};
-use panel::{Depth, Panel, STEP};
+use panel::{Depth, MAX_VECTORS, Panel, STEP};
 use store::Finish;
 use tile::Rows;
 
@@ -68,7 +68,7 @@ impl Kernel {
             stride,
             source,
             block: (BLOCK_BYTES / row / BLOCK_PIXELS * BLOCK_PIXELS).max(BLOCK_PIXELS),
-            panels: panel::split(g.out_c)
+            panels: panel::split(g.out_c, layer.options.form.vectors(MAX_VECTORS))
                 .map(|(first, vectors)| Panel::dense(layer, first, vectors))
                 .collect(),
             finish: Finish::new(&layer.output, layer.options.residual),

@@ -56,11 +56,11 @@ fn channel_of(vectors: usize, v: usize, l: usize) -> usize {
     l / 4 * 4 * vectors + v * 4 + l % 4
 }
 
-/// Splits channels into panels of up to [`MAX_VECTORS`] vectors, as even as possible: their first
-/// channels and numbers of vectors.
-pub(crate) fn split(channels: usize) -> impl Iterator<Item = (usize, usize)> {
+/// Splits channels into panels of up to `most` vectors, at most [`MAX_VECTORS`], as even as possible:
+/// their first channels and numbers of vectors.
+pub(crate) fn split(channels: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     let vectors = channels.div_ceil(LANES);
-    let panels = vectors.div_ceil(MAX_VECTORS);
+    let panels = vectors.div_ceil(most);
     (0..panels).map(move |p| {
         let (first, end) = (p * vectors / panels, (p + 1) * vectors / panels);
         (first * LANES, end - first)
@@ -165,7 +165,7 @@ mod tests {
     fn panels_cover_all_channels_evenly() {
         for channels in 1..400 {
             let mut next = 0;
-            for (first, vectors) in split(channels) {
+            for (first, vectors) in split(channels, MAX_VECTORS) {
                 assert_eq!(first, next);
                 assert!((1..=MAX_VECTORS).contains(&vectors));
                 next += vectors * LANES;
