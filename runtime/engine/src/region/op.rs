@@ -32,6 +32,7 @@ pub(crate) struct RegionOp {
 impl RegionOp {
     /// A region that will run in kernels of this instruction set on these threads.
     pub(crate) fn new(mut region: Region, isa: Isa, workers: Arc<Workers>) -> Self {
+        fuse::tables(&mut region);
         fuse::residuals(&mut region);
         let payloads = region.steps.iter_mut().map(|s| s.kind.take_payload()).collect();
         Self { region: Arc::new(region), payloads: Arc::new(Mutex::new(payloads)), isa, workers }

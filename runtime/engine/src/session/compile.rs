@@ -331,9 +331,9 @@ fn region_layers(region: &PlannedRegion) -> Vec<Layer> {
     let times = state.times.as_deref().unwrap_or_default();
     let layer = |(at, info): (usize, &crate::region::StepInfo)| Layer {
         name: info.name.clone(),
-        operation: info.operation.to_owned(),
+        operation: info.operation.clone(),
         data_type: info.data_type,
-        kernel: info.kernel.to_owned(),
+        kernel: info.kernel.clone(),
         shape: info.shape.clone(),
         codes: info.codes,
         macs: info.macs,

@@ -5,7 +5,7 @@ use crate::add::{Add, AddParams};
 use crate::conv::Conv;
 use crate::depthwise::Depthwise;
 use crate::linear::{Linear, LinearOutput};
-use crate::pool::GlobalAveragePool;
+use crate::pool::{GlobalAveragePool, PoolParams};
 use crate::{InputCodes, Isa, KernelError, Requantize, Scratch};
 
 const ADD: AddParams = AddParams {
@@ -71,7 +71,14 @@ impl Layer {
             }
             Op::Pool => {
                 let pixels = g.in_h * g.in_w;
-                let pool = GlobalAveragePool::new(isa, pixels, g.in_c, 3, 0.02, 3, 0, 255)?;
+                let params = PoolParams {
+                    input_zero_point: 3,
+                    multiplier: 0.02,
+                    zero_point: 3,
+                    min: 0,
+                    max: 255,
+                };
+                let pool = GlobalAveragePool::new(isa, pixels, g.in_c, params)?;
                 (pool.kernel(), Box::new(move |i, o, scratch| pool.run(i, o, scratch)))
             }
         };

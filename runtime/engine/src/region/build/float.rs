@@ -8,7 +8,6 @@ use kinglet_kernels::{Isa, Scratch, Workers, quantize};
 use super::{Built, layout, transpose};
 use crate::region::float::FloatKind;
 use crate::region::plan::Kernel;
-use crate::region::run::split;
 use crate::region::shape::{self, Shape};
 use crate::region::step::ConvShape;
 
@@ -82,9 +81,9 @@ pub(super) fn kernel<T: Float>(
     let text = |e: kinglet_kernels::KernelError| e.to_string();
     let first = inputs[0];
     let (channels, pixels) = layout(first);
-    let plain = |kernel: FloatKernel<T>, name| Built {
+    let plain = |kernel: FloatKernel<T>, name: &str| Built {
         kernel: T::wrap(kernel),
-        name,
+        name: name.into(),
         macs: 0,
         parameters: 0,
     };
@@ -157,7 +156,7 @@ fn linear<T: Float>(
     let k = float::Linear::new(isa, in_features, bias.len(), values, bias, activation);
     let k = k.map_err(|e| e.to_string())?;
     Ok(Built {
-        name: k.kernel(),
+        name: k.kernel().into(),
         macs: (in_features * bias.len()) as u64,
         parameters: parameters::<T>(values, bias),
         kernel: T::wrap(wrap(k)),
@@ -203,7 +202,7 @@ fn conv<T: Float>(
     let pixels = (geometry.out_h * geometry.out_w) as u64;
     Ok(Built {
         kernel: T::wrap(kernel),
-        name,
+        name: name.into(),
         macs: pixels * (shape.out_c * shape.group_c * taps) as u64,
         parameters: parameters::<T>(values, bias),
     })
@@ -229,7 +228,7 @@ impl<T: Float> FloatKernel<T> {
             Self::ToCodes(k) => k.run(bytemuck::cast_slice(a), out),
             Self::Conv(k, out_c) => {
                 let (a, b) = (T::read(a), T::read(b));
-                split(workers, k.pixels(), T::write(out), scratches, |range, part, scratch| {
+                workers.share(k.pixels(), T::write(out), scratches, |range, part, scratch| {
                     let pixels = range.start * out_c..range.end * out_c;
                     let residual = (!b.is_empty()).then(|| &b[pixels]);
                     k.run(a, residual, range, part, scratch);
@@ -237,20 +236,20 @@ impl<T: Float> FloatKernel<T> {
             }
             Self::Depthwise(k) => {
                 let a = T::read(a);
-                split(workers, k.rows(), T::write(out), scratches, |range, part, scratch| {
+                workers.share(k.rows(), T::write(out), scratches, |range, part, scratch| {
                     k.run(a, range, part, scratch);
                 });
             }
             Self::Linear(k) => {
                 let a = T::read(a);
                 let units = k.out_features();
-                split(workers, units, T::write(out), scratches, |range, part, _| {
+                workers.share(units, T::write(out), scratches, |range, part, _| {
                     k.run(a, range, part);
                 });
             }
             Self::LinearF32(k) => {
                 let (a, out) = (T::read(a), bytemuck::cast_slice_mut::<u8, f32>(out));
-                split(workers, k.out_features(), out, scratches, |range, part, _| {
+                workers.share(k.out_features(), out, scratches, |range, part, _| {
                     k.run_f32(a, range, part);
                 });
             }
