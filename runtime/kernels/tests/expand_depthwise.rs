@@ -245,7 +245,9 @@ fn inverted_residuals_of_all_sizes() {
 fn tables_after_either_layer() {
     let mut seed = 7000;
     for (kernel, stride) in [(3, 1), (3, 2), (5, 1), (5, 2)] {
-        for (h, w) in [(1, 1), (2, 3), (5, 4), (8, 13), (1, 20), (3, 24), (4, 29), (9, 28), (6, 112)] {
+        for (h, w) in
+            [(1, 1), (2, 3), (5, 4), (8, 13), (1, 20), (3, 24), (4, 29), (9, 28), (6, 112)]
+        {
             for (in_c, out_c) in [(4, 32), (24, 144), (7, 40), (40, 17)] {
                 for which in 1..4 {
                     seed += 1;

@@ -63,12 +63,8 @@ pub(super) fn kernel(
     let codes = codes.as_slice();
     let text = |e: kinglet_kernels::KernelError| e.to_string();
     let first = inputs[0];
-    let plain = |kernel: Kernel, name: &str| Built {
-        kernel,
-        name: name.into(),
-        macs: 0,
-        parameters: 0,
-    };
+    let plain =
+        |kernel: Kernel, name: &str| Built { kernel, name: name.into(), macs: 0, parameters: 0 };
     Ok(match &step.kind {
         StepKind::Quantize(q) => {
             let (channels, pixels) = layout(first);
@@ -142,10 +138,7 @@ fn multiplier(input: Quantization, weight_scale: f32, output: &QuantizedOutput) 
 }
 
 /// The parameters of a product.
-pub(super) fn mul_params(
-    [a, b]: &[Quantization; 2],
-    output: &QuantizedOutput,
-) -> mul::MulParams {
+pub(super) fn mul_params([a, b]: &[Quantization; 2], output: &QuantizedOutput) -> mul::MulParams {
     mul::MulParams {
         a_zero_point: a.zero_point,
         b_zero_point: b.zero_point,
@@ -156,11 +149,7 @@ pub(super) fn mul_params(
     }
 }
 
-fn pool_params(
-    input: Quantization,
-    output: &QuantizedOutput,
-    pixels: usize,
-) -> pool::PoolParams {
+fn pool_params(input: Quantization, output: &QuantizedOutput, pixels: usize) -> pool::PoolParams {
     let whole = f64::from(output.quantization.scale) * pixels as f64;
     pool::PoolParams {
         input_zero_point: input.zero_point,

@@ -227,7 +227,8 @@ impl<'a> Graph<'a> {
         let reduce = small(pool)?;
         let excite = small(reduce.last())?;
         let product = self.reader(excite.last())?;
-        let (image, gates) = (&self.region.steps[pool].inputs[0], &self.region.steps[excite.last()]);
+        let (image, gates) =
+            (&self.region.steps[pool].inputs[0], &self.region.steps[excite.last()]);
         let inputs = &self.region.steps[product].inputs;
         let multiplies = matches!(self.kind(product), StepKind::Mul { .. })
             && matches!(inputs.as_slice(), [a, b] if a == image && *b == gates.output);

@@ -394,20 +394,19 @@ impl Ready {
     ) -> PlannedStep {
         let at = self.at();
         let own = |name: &str| self.steps.iter().any(|&step| region.steps[step].output == name);
-        // What comes from other kernels, each once.
         let mut steps = self.steps.clone();
         steps.sort_unstable();
-        let mut inputs: Vec<&str> = Vec::new();
-        for name in steps.iter().flat_map(|&step| &region.steps[step].inputs) {
-            if !own(name) && (steps.len() == 1 || !inputs.contains(&name.as_str())) {
-                inputs.push(name);
-            }
-        }
+        // What the first step reads, and of several what the last one adds to that.
+        let first = steps.first().map_or(&[][..], |&step| &region.steps[step].inputs);
+        let added = region.steps[at].inputs.iter().skip(1).filter(|_| steps.len() > 1);
+        let inputs: Vec<&str> =
+            first.iter().chain(added).map(String::as_str).filter(|name| !own(name)).collect();
         let bytes = |name: &str| {
             let value = &values[name];
             let elements: usize = value.shape.iter().skip(1).product();
             elements * Element::of(value.held, region).bytes()
         };
+        let (name, operation) = names_of(region, &steps);
         let last = &region.steps[at];
         let shape = values[last.output.as_str()].shape.clone();
         PlannedStep {
@@ -417,8 +416,8 @@ impl Ready {
             output_bytes: bytes(&last.output),
             between: between.clone(),
             about: StepInfo {
-                name: name_of(region, &steps),
-                operation: operation_of(region, &steps),
+                name,
+                operation,
                 data_type: match (&last.kind, context.element) {
                     (StepKind::Float(_), Element::F16) => "f16",
                     (StepKind::Float(_), _) => "f32",
@@ -435,28 +434,29 @@ impl Ready {
     }
 }
 
-/// Of several steps: the first's name, and the last parts of the other large layers' names.
-fn name_of(region: &Region, steps: &[usize]) -> String {
+/// Of several steps: the first's name and the last parts of the others' names; and their operations.
+/// Tables belong to the layer before them, and what squeezes and excites is one.
+fn names_of(region: &Region, steps: &[usize]) -> (String, String) {
+    let squeezes = |at: usize| {
+        let pools = matches!(region.steps[at].kind, StepKind::GlobalAveragePool { .. });
+        let multiplies = |&at: &usize| matches!(region.steps[at].kind, StepKind::Mul { .. });
+        steps.iter().copied().find(multiplies).filter(|_| pools && steps.len() > 1)
+    };
     let last_part = |name: &str| name.rsplit(['.', '/']).next().unwrap_or(name).to_owned();
-    let mut names = Vec::new();
-    for step in steps.iter().map(|&at| &region.steps[at]) {
-        match step.kind {
-            _ if names.is_empty() => names.push(step.name.clone()),
-            StepKind::Lookup { .. } => {}
-            _ => names.push(last_part(&step.name)),
+    let (mut names, mut operations, mut next) = (Vec::new(), Vec::new(), 0);
+    for &at in steps {
+        let step = &region.steps[at];
+        let table = matches!(step.kind, StepKind::Lookup { .. }) && !names.is_empty();
+        if at < next || table {
+            continue;
         }
+        let squeeze = squeezes(at);
+        next = squeeze.map_or(0, |product| product + 1);
+        operations.push(squeeze.map_or(step.kind.operation(), |_| "squeeze_excite"));
+        names.push(match names.is_empty() {
+            true => step.name.clone(),
+            false => squeeze.map_or(last_part(&step.name), |_| "squeeze_excite".to_owned()),
+        });
     }
-    names.join(" + ")
-}
-
-/// Of several steps: their operations in the order of work; tables are part of the layer before them.
-fn operation_of(region: &Region, steps: &[usize]) -> String {
-    let mut operations: Vec<&str> = Vec::new();
-    for step in steps.iter().map(|&at| &region.steps[at]) {
-        match step.kind {
-            StepKind::Lookup { .. } if !operations.is_empty() => {}
-            _ => operations.push(step.kind.operation()),
-        }
-    }
-    operations.join(" + ")
+    (names.join(" + "), operations.join(" + "))
 }

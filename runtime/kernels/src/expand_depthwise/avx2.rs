@@ -5,6 +5,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::{Band, Tables, restore};
 use crate::conv::avx2::bytes::{self, Bytes};
 use crate::conv::avx2::panel::{Depth, Multiply, Panel};
 use crate::conv::avx2::tile::even_tiles;
@@ -13,7 +14,6 @@ use crate::conv::avx2::{cheap, fits_seven_bits, origin};
 use crate::conv::{self, BLOCK_CHANNELS};
 use crate::depthwise;
 use crate::depthwise::avx2::{COL, LANES, RING_BYTES, Rows, Target};
-use super::{Band, Tables, restore};
 use crate::isa::Avx2;
 use crate::lookup::avx2::run_wide;
 use crate::requantize::Reach;

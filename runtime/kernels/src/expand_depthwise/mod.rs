@@ -26,8 +26,8 @@ use crate::depthwise;
 use crate::isa::{Avx2, Avx512Vnni};
 #[cfg(target_arch = "aarch64")]
 use crate::isa::{Neon, NeonDot};
-use crate::requantize::Reach;
 use crate::lookup::Lookup;
+use crate::requantize::Reach;
 use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
 
 /// One of the two convolutions; fields as the arguments of [`crate::conv::Conv::new`] and

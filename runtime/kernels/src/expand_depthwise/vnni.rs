@@ -4,11 +4,11 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::{Band, Tables, restore};
 use crate::conv::vnni::panel::{Depth, LANES, Panel, STEP};
 use crate::conv::vnni::store::Finish;
 use crate::conv::vnni::tile::accumulate;
 use crate::depthwise::vnni::{CHANNELS, COLUMN, Rows, Target};
-use super::{Band, Tables, restore};
 use crate::isa::Avx512Vnni;
 use crate::requantize::Reach;
 use crate::{ConvGeometry, Scratch, conv, depthwise};
@@ -125,8 +125,7 @@ impl Kernel {
         let row_len = self.rows.geometry().out_w * CHANNELS;
         let lens = [self.band_len(), self.rows.ring_len(), 2 * row_len];
         let ([band, ring, output], inner) = scratch.pieces_and_inner(lens);
-        let mut target =
-            Target::new(output, row_len, CHANNELS, CHANNELS).from_row(rows.start);
+        let mut target = Target::new(output, row_len, CHANNELS, CHANNELS).from_row(rows.start);
         let fill = |pair: [Option<usize>; 2], to: &mut [u8]| self.fill(input, 0, pair, band, to);
         self.rows.run(0, rows, ring, fill, &mut target, |rows, target| {
             let codes = target.rows(&rows);

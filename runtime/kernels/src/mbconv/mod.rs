@@ -189,7 +189,14 @@ impl MbConv {
             let options = ConvOptions { residual, blocked_input };
             Conv::with_options(isa, g, part.weights, part.input, part.output, options)
         });
-        Ok(MbConv { squeeze, project: project.transpose()?, order, out: [h, w, out_c], between, first })
+        Ok(MbConv {
+            squeeze,
+            project: project.transpose()?,
+            order,
+            out: [h, w, out_c],
+            between,
+            first,
+        })
     }
 
     /// The names of the kernels of the first layer and of the projection.
@@ -313,7 +320,8 @@ impl MbConv {
     ) {
         let [_, w, c] = self.out;
         let at = |row: usize| row * w * c;
-        let residual_of = |rows: &Range<usize>| residual.map(|all| &all[at(rows.start)..at(rows.end)]);
+        let residual_of =
+            |rows: &Range<usize>| residual.map(|all| &all[at(rows.start)..at(rows.end)]);
         let Order::DepthFirst { rows: step, .. } = self.order else { return };
         let Some(project) = &self.project else {
             for (first, out) in rows.step_by(step).zip(output.chunks_mut(at(step))) {
@@ -324,7 +332,8 @@ impl MbConv {
         };
         if let First::Pair(pair) = &self.first {
             return pair.run_by_bands(input, unit, scratch, |band, inner| {
-                let out = &mut output[at(band.rows.start - rows.start)..at(band.rows.end - rows.start)];
+                let out =
+                    &mut output[at(band.rows.start - rows.start)..at(band.rows.end - rows.start)];
                 project.run_pixels(band.codes, residual_of(&band.rows), out, inner);
             });
         }

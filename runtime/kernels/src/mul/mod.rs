@@ -8,10 +8,10 @@ mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
-#[cfg(target_arch = "x86_64")]
-use crate::isa::{Avx2, Avx512Vnni};
 #[cfg(target_arch = "aarch64")]
 use crate::isa::Neon;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{Avx2, Avx512Vnni};
 use crate::requantize::{check_multiplier, check_range, converts_exactly};
 use crate::{Isa, KernelError};
 

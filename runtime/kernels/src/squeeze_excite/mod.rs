@@ -171,6 +171,9 @@ impl SqueezeExcite {
         assert_eq!(gates.len(), self.gates_len(), "factors length");
         assert_eq!(out.len(), stride * self.image.whole_channels(), "output length");
         assert!(range.len() <= stride);
+        if range.is_empty() {
+            return;
+        }
         let images = image.chunks_exact(pixels * block);
         let outs = out.chunks_exact_mut(stride * block);
         for ((image, out), gates) in images.zip(outs).zip(gates.chunks_exact(block)) {

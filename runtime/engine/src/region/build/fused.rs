@@ -130,8 +130,7 @@ impl Steps<'_> {
         let residual = projection.as_ref().and_then(|part| part.residual);
         projection.iter().for_each(&mut count);
         let projection = projection.as_ref();
-        let projection =
-            projection.map(|part| Projection { part: as_part(part, None), residual });
+        let projection = projection.map(|part| Projection { part: as_part(part, None), residual });
         let block = MbConv::new(isa, threads, first, squeeze, projection).map_err(text)?;
         let (first, project) = block.kernels();
         let name = project.map_or(first.to_owned(), |project| format!("{first} + {project}"));
