@@ -97,11 +97,26 @@ impl Scratch {
 
     /// `len` floats with arbitrary (initialised) content, aligned to 64.
     pub(crate) fn floats<E: Element>(&mut self, len: usize) -> &mut [E] {
-        let bytes = self.bytes(len * size_of::<E>());
-        // SAFETY: as in `i16s`; any bit pattern is a valid `f32` and a valid `f16`, and there are
-        // no other elements.
-        unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<E>(), len) }
+        as_floats_mut(self.bytes(len * size_of::<E>()))
     }
+
+    /// [`Scratch::floats`], and working memory for kernels that run meanwhile.
+    pub(crate) fn floats_and_inner<E: Element>(&mut self, len: usize) -> (&mut [E], &mut Scratch) {
+        let ([bytes], inner) = self.pieces_and_inner([len * size_of::<E>()]);
+        (as_floats_mut(bytes), inner)
+    }
+}
+
+/// Floats in scratch bytes.
+///
+/// # Panics
+/// If the bytes are not aligned, or not a whole number of values.
+fn as_floats_mut<E: Element>(bytes: &mut [u8]) -> &mut [E] {
+    // SAFETY: the bytes are initialised; any bit pattern is a valid `f32` and a valid `f16`, and there
+    // are no other elements.
+    let (head, values, tail) = unsafe { bytes.align_to_mut::<E>() };
+    assert!(head.is_empty() && tail.is_empty());
+    values
 }
 
 /// The bytes of some lines.

@@ -10,6 +10,7 @@ use kinglet_kernels::{
 
 mod float;
 mod fused;
+mod fused_float;
 
 pub(super) use float::FloatKernel;
 pub(super) use fused::fused;

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::float::FloatKind;
 use super::step::{ConvShape, Region, StepKind};
 
 /// A convolution and the table that alone reads it, by position.
@@ -149,16 +150,28 @@ impl<'a> Graph<'a> {
     /// The shape of a convolution without residual.
     fn conv(&self, step: usize) -> Option<&ConvShape> {
         match self.kind(step) {
-            StepKind::Conv { shape, residual: None, .. } => Some(shape),
+            StepKind::Conv { shape, residual: None, .. }
+            | StepKind::Float(FloatKind::Conv { shape, residual: false, .. }) => Some(shape),
             _ => None,
         }
+    }
+
+    fn is_pool(&self, step: usize) -> bool {
+        let kind = self.kind(step);
+        matches!(
+            kind,
+            StepKind::GlobalAveragePool { .. }
+                | StepKind::Float(FloatKind::GlobalAveragePool { .. })
+        )
     }
 
     /// A pointwise convolution, perhaps with a residual, that reads `from` in the first place.
     fn pointwise(&self, step: usize, from: usize) -> bool {
         let reads = self.region.steps[step].inputs.first() == Some(&self.region.steps[from].output);
         match self.kind(step) {
-            StepKind::Conv { shape, .. } => reads && shape.groups == 1 && shape.is_pointwise(),
+            StepKind::Conv { shape, .. } | StepKind::Float(FloatKind::Conv { shape, .. }) => {
+                reads && shape.groups == 1 && shape.is_pointwise()
+            }
             _ => false,
         }
     }
@@ -189,7 +202,7 @@ impl<'a> Graph<'a> {
                 let project = Some(next);
                 return Some(Pattern::Block { expand: None, first, squeeze: None, project });
             }
-            if pointwise && matches!(self.kind(next), StepKind::GlobalAveragePool { .. }) {
+            if pointwise && self.is_pool(next) {
                 return Some(Pattern::Head { conv: first, pool: next });
             }
         }
@@ -212,14 +225,17 @@ impl<'a> Graph<'a> {
     /// The squeeze-and-excitation of what a step writes, if nothing else reads it.
     fn squeeze_of(&self, step: usize) -> Option<Squeeze> {
         let &[a, b] = self.readers(step) else { return None };
-        let is_pool = |&at: &usize| matches!(self.kind(at), StepKind::GlobalAveragePool { .. });
-        let squeeze = self.squeeze_of_pool([a, b].into_iter().find(is_pool)?)?;
+        let squeeze = self.squeeze_of_pool([a, b].into_iter().find(|&at| self.is_pool(at))?)?;
         [a, b].contains(&squeeze.product).then_some(squeeze)
     }
 
     /// The squeeze-and-excitation that starts with this pooling.
     fn squeeze_of_pool(&self, pool: usize) -> Option<Squeeze> {
-        let StepKind::GlobalAveragePool { flat: false, .. } = self.kind(pool) else { return None };
+        let (StepKind::GlobalAveragePool { flat: false, .. }
+        | StepKind::Float(FloatKind::GlobalAveragePool { flat: false })) = self.kind(pool)
+        else {
+            return None;
+        };
         let small = |from: usize| {
             let at = self.reader(from).filter(|&at| self.pointwise(at, from))?;
             self.conv(at).map(|_| self.tabled(at))
@@ -230,8 +246,9 @@ impl<'a> Graph<'a> {
         let (image, gates) =
             (&self.region.steps[pool].inputs[0], &self.region.steps[excite.last()]);
         let inputs = &self.region.steps[product].inputs;
-        let multiplies = matches!(self.kind(product), StepKind::Mul { .. })
-            && matches!(inputs.as_slice(), [a, b] if a == image && *b == gates.output);
+        let multiplies =
+            matches!(self.kind(product), StepKind::Mul { .. } | StepKind::Float(FloatKind::Mul))
+                && matches!(inputs.as_slice(), [a, b] if a == image && *b == gates.output);
         multiplies.then_some(Squeeze { pool, reduce, excite, product })
     }
 }

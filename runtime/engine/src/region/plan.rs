@@ -84,6 +84,8 @@ impl Kernel {
         match self {
             Self::MbConv(kernel) => kernel.between_len(),
             Self::SqueezeExcite(kernel) => kernel.gates_len(),
+            Self::F32(kernel) => kernel.between_len(),
+            Self::F16(kernel) => kernel.between_len(),
             _ => 0,
         }
     }
@@ -438,8 +440,8 @@ impl Ready {
 /// Tables belong to the layer before them, and what squeezes and excites is one.
 fn names_of(region: &Region, steps: &[usize]) -> (String, String) {
     let squeezes = |at: usize| {
-        let pools = matches!(region.steps[at].kind, StepKind::GlobalAveragePool { .. });
-        let multiplies = |&at: &usize| matches!(region.steps[at].kind, StepKind::Mul { .. });
+        let pools = region.steps[at].kind.operation() == "global_average_pool";
+        let multiplies = |&at: &usize| region.steps[at].kind.operation() == "mul";
         steps.iter().copied().find(multiplies).filter(|_| pools && steps.len() > 1)
     };
     let last_part = |name: &str| name.rsplit(['.', '/']).next().unwrap_or(name).to_owned();

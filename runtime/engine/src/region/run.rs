@@ -200,8 +200,8 @@ impl PlannedStep {
             Kernel::Lookup(k) => k.run(a, out),
             Kernel::Quantize(k) => k.run(bytemuck::cast_slice(a), out),
             Kernel::Dequantize(k) => k.run(a, bytemuck::cast_slice_mut(out)),
-            Kernel::F32(k) => k.run(workers, scratches, [a, b], out),
-            Kernel::F16(k) => k.run(workers, scratches, [a, b], out),
+            Kernel::F32(k) => k.run(workers, scratches, [a, b], between, out),
+            Kernel::F16(k) => k.run(workers, scratches, [a, b], between, out),
         }
     }
 }

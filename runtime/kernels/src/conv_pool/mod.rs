@@ -19,6 +19,12 @@ const MAX_CHANNELS: usize = 192;
 /// Pieces of work a thread where possible.
 const PIECES: usize = 5;
 
+/// How many of `channels` are computed together on this many threads.
+pub(crate) fn slice_width(channels: usize, threads: usize) -> usize {
+    let width = channels / (PIECES * threads.max(1));
+    width.next_multiple_of(PANEL).clamp(PANEL, MAX_CHANNELS)
+}
+
 /// A pointwise convolution and the mean of its result.
 pub struct ConvPool {
     slices: Vec<Slice>,
@@ -55,8 +61,7 @@ impl ConvPool {
         // Whatever is wrong with the layer as a whole is found in one of its slices, lengths excepted.
         check_len("weights", g.out_c * g.in_c, conv.weights.len())?;
         conv.output.check(g.out_c)?;
-        let width = (g.out_c / (PIECES * threads.max(1))).next_multiple_of(PANEL);
-        let width = width.clamp(PANEL, MAX_CHANNELS);
+        let width = slice_width(g.out_c, threads);
         let slice = |first: usize| {
             let count = width.min(g.out_c - first);
             let channels = first..first + count;

@@ -3,7 +3,9 @@
 use half::f16;
 use half::slice::HalfBitsSliceExt;
 use kinglet_kernels::float::{self, Activation};
-use kinglet_kernels::{Isa, Scratch, Workers, quantize};
+use kinglet_kernels::{ConvGeometry, Isa, Scratch, Workers, quantize};
+
+use std::borrow::Cow;
 
 use super::{Built, layout, transpose};
 use crate::region::float::FloatKind;
@@ -69,6 +71,8 @@ pub(in crate::region) enum FloatKernel<T: float::Element> {
     Pool(float::GlobalAveragePool<T>),
     Activate(float::Activate<T>),
     Copy,
+    MbConv(float::mbconv::MbConv<T>),
+    ConvPool(float::ConvPool<T>),
 }
 
 /// Builds the kernel of a float step for inputs of these shapes (NHWC). `values` are its weights.
@@ -174,51 +178,71 @@ fn conv<T: Float>(
     let [_, h, w, c] = shape::map(input)?;
     let geometry = shape::conv_geometry(shape, [h, w, c])?;
     let text = |e: kinglet_kernels::KernelError| e.to_string();
-    let taps = shape.kernel[0] * shape.kernel[1];
     let (kernel, name) = if shape.groups > 1 {
-        // [channel][tap] to [tap][channel]
-        let mut moved = Vec::with_capacity(values.len());
-        transpose(values, shape.out_c, taps, &mut moved);
-        let k = float::Depthwise::new(isa, geometry, &moved, bias, activation).map_err(text)?;
+        let values = ordered(shape, values);
+        let k = float::Depthwise::new(isa, geometry, &values, bias, activation).map_err(text)?;
         let name = k.kernel();
         (FloatKernel::Depthwise(k), name)
     } else if geometry.is_pointwise() && h * w == 1 && !residual {
         // The gates of squeeze-and-excite: a matrix times one vector.
         return linear::<T>(c, (values, bias), activation, isa, FloatKernel::Linear);
     } else {
-        // [out][in][tap] to [out][tap][in]
-        let mut moved = Vec::new();
-        if taps > 1 {
-            moved.reserve_exact(values.len());
-            for filter in values.chunks_exact(shape.group_c * taps) {
-                transpose(filter, shape.group_c, taps, &mut moved);
-            }
-        }
-        let values = if taps > 1 { &moved } else { values };
-        let k = float::Conv::new(isa, geometry, values, bias, activation).map_err(text)?;
+        let values = ordered(shape, values);
+        let k = float::Conv::new(isa, geometry, &values, bias, activation).map_err(text)?;
         let name = k.kernel();
         (FloatKernel::Conv(k, shape.out_c), name)
     };
-    let pixels = (geometry.out_h * geometry.out_w) as u64;
     Ok(Built {
         kernel: T::wrap(kernel),
         name: name.into(),
-        macs: pixels * (shape.out_c * shape.group_c * taps) as u64,
+        macs: macs(shape, &geometry),
         parameters: parameters::<T>(values, bias),
     })
 }
 
-fn parameters<T>(values: &[f32], bias: &[f32]) -> u64 {
+/// Weights as kernels take them: `[out][tap][in]`, or `[tap][channel]`.
+pub(super) fn ordered<'a>(shape: &ConvShape, values: &'a [f32]) -> Cow<'a, [f32]> {
+    let taps = shape.kernel[0] * shape.kernel[1];
+    let mut moved = Vec::new();
+    if shape.groups > 1 {
+        transpose(values, shape.out_c, taps, &mut moved);
+    } else if taps > 1 {
+        moved.reserve_exact(values.len());
+        for filter in values.chunks_exact(shape.group_c * taps) {
+            transpose(filter, shape.group_c, taps, &mut moved);
+        }
+    } else {
+        return Cow::Borrowed(values);
+    }
+    Cow::Owned(moved)
+}
+
+pub(super) fn macs(shape: &ConvShape, geometry: &ConvGeometry) -> u64 {
+    let taps = shape.kernel[0] * shape.kernel[1];
+    let pixels = (geometry.out_h * geometry.out_w) as u64;
+    pixels * (shape.out_c * shape.group_c * taps) as u64
+}
+
+pub(super) fn parameters<T>(values: &[f32], bias: &[f32]) -> u64 {
     (size_of_val(values) / size_of::<f32>() * size_of::<T>() + size_of_val(bias)) as u64
 }
 
 impl<T: Float> FloatKernel<T> {
-    /// Runs one image: the bytes of up to two inputs, and of the output.
+    /// Bytes that it needs between its parts.
+    pub(in crate::region) fn between_len(&self) -> usize {
+        match self {
+            Self::MbConv(k) => k.between_len() * size_of::<T>(),
+            _ => 0,
+        }
+    }
+
+    /// Runs one image: the bytes of up to two inputs, of what lies between, and of the output.
     pub(in crate::region) fn run(
         &self,
         workers: &Workers,
         scratches: &mut [Scratch],
         [a, b]: [&[u8]; 2],
+        between: &mut [u8],
         out: &mut [u8],
     ) {
         match self {
@@ -259,6 +283,11 @@ impl<T: Float> FloatKernel<T> {
             Self::Pool(k) => k.run(T::read(a), T::write(out), &mut scratches[0]),
             Self::Activate(k) => k.run(T::read(a), T::write(out)),
             Self::Copy => out.copy_from_slice(a),
+            Self::MbConv(k) => {
+                let (a, added) = (T::read(a), k.adds().then(|| T::read(b)));
+                k.run(workers, a, added, T::write(between), T::write(out), scratches);
+            }
+            Self::ConvPool(k) => k.run(workers, T::read(a), T::write(out), scratches),
         }
     }
 }

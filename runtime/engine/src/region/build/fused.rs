@@ -1,5 +1,8 @@
 //! From a pattern of steps to the kernel that runs them all.
 
+use std::collections::HashMap;
+
+use half::f16;
 use kinglet_kernels::conv::{Conv, ConvOptions};
 use kinglet_kernels::conv_pool::ConvPool;
 use kinglet_kernels::depthwise::Depthwise;
@@ -9,11 +12,10 @@ use kinglet_kernels::mbconv::{First, MbConv, Projection};
 use kinglet_kernels::squeeze_excite::{ImageLayout, SqueezeExcite, SqueezeParts};
 use kinglet_kernels::{Isa, KernelError};
 
-use super::{Built, Context, ConvPart, conv_part, layout, mul_params, pool_params};
+use super::{Built, Context, ConvPart, conv_part, fused_float, layout, mul_params, pool_params};
 use crate::region::pattern::{Pattern, Squeeze, Tabled};
-use crate::region::plan::{Kernel, Value};
+use crate::region::plan::{Element, Kernel, Value};
 use crate::region::step::{Payload, Region, StepKind};
-use std::collections::HashMap;
 
 /// What a pattern's steps are, and their weights.
 struct Steps<'a> {
@@ -33,6 +35,12 @@ pub(in crate::region) fn fused(
     context: &Context<'_>,
 ) -> Result<Option<Built>, String> {
     let at = pattern.steps();
+    if matches!(region.steps[at[0]].kind, StepKind::Float(_)) {
+        return match context.element {
+            Element::F16 => fused_float::fused::<f16>(pattern, region, payloads, values, context),
+            _ => fused_float::fused::<f32>(pattern, region, payloads, values, context),
+        };
+    }
     let codes = |&at: &usize| Some((at, payloads[at].codes()?.widened()));
     let steps = Steps { region, values, context, codes: at.iter().filter_map(codes).collect() };
     let built = match *pattern {
