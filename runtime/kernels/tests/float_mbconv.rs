@@ -136,9 +136,9 @@ fn check<T: Element>(
 #[test]
 fn blocks_with_and_without_excitation() {
     let mut seed = 0;
-    for size in [(1, 1), (5, 4), (7, 7), (14, 29), (31, 28)] {
+    for size in [(1, 1), (5, 4), (7, 7), (14, 29)] {
         for window in [(3, 1), (3, 2), (5, 1)] {
-            for channels in [[8, 96, 24], [5, 33, 7], [3, 144, 48], [16, 640, 17]] {
+            for channels in [[8, 96, 24], [5, 33, 7], [3, 320, 17]] {
                 for kind in [(true, false), (true, true), (false, false), (false, true)] {
                     seed += 1;
                     check::<f32>(seed, size, window, channels, kind);

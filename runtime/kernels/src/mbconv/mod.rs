@@ -30,9 +30,9 @@ use crate::{ConvGeometry, Isa, KernelError, Residual, Scratch, Workers};
 
 /// Most bytes between the first layer and the projection, depth first: they stay in the cache.
 const BAND_BYTES: usize = 32 << 10;
-/// Bytes of a band that factors have multiplied: it stays in the first-level cache.
-const GATED_BYTES: usize = 16 << 10;
-/// Fewest pixels of such a band: whole tiles of every width.
+/// Bytes of a band that factors have multiplied: it stays in the cache.
+const GATED_BYTES: usize = 64 << 10;
+/// Pixels of such a band are a multiple of this: whole tiles of every width.
 const GATED_PIXELS: usize = 24;
 
 /// The layer that makes the many channels.
@@ -166,10 +166,9 @@ impl MbConv {
         let order = if squeeze.is_none() && (project.is_none() || first.goes_depth_first()) {
             Order::depth_first(&first, out_c, threads)
         } else {
-            let least = (GATED_BYTES / between.whole_channels()).max(GATED_PIXELS);
-            let bands = between.pixels.div_ceil(least);
+            let tiles = GATED_BYTES / between.whole_channels() / GATED_PIXELS * GATED_PIXELS;
             // With nothing to multiply, the projection itself knows best.
-            let band = squeeze.is_some().then(|| between.pixels.div_ceil(bands));
+            let band = squeeze.as_ref().map(|_| tiles.max(GATED_PIXELS).min(between.pixels));
             Order::Whole { band: band.unwrap_or(between.pixels) }
         };
         let project = project.map(|Projection { part, residual }| {

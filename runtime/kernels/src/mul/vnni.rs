@@ -16,6 +16,18 @@ pub(super) fn run(_token: Avx512Vnni, p: &MulParams, a: &[u8], factors: &[u8], o
     let channels = factors.len();
     assert!(a.len() == out.len() && channels > 0 && a.len().is_multiple_of(channels));
     assert!(channels.is_multiple_of(2 * LANES));
+    if let Ok(factors) = <[u8; 2 * LANES]>::try_from(factors) {
+        // Two pixels side by side are as many channels as fill the vectors.
+        let twice: [u8; 4 * LANES] = std::array::from_fn(|c| factors[c % (2 * LANES)]);
+        let (a, last) = a.split_at(a.len() / (4 * LANES) * (4 * LANES));
+        let (out, last_out) = out.split_at_mut(a.len());
+        // SAFETY: the token proves the instruction set; whole pairs of pixels, and the last one.
+        unsafe {
+            run_step::<4>(p, a, &twice, 0, out);
+            run_step::<2>(p, last, &factors, 0, last_out);
+        }
+        return;
+    }
     // SAFETY: the token proves the instruction set; the sizes were just checked.
     unsafe {
         let mut first = 0;

@@ -15,6 +15,11 @@ use crate::region::plan::Value;
 use crate::region::shape;
 use crate::region::step::{ConvShape, Payload, Region, StepKind};
 
+/// Fewest bytes between the first layer and the projection for which they run as one: what a small
+/// board's caches do not hold. Smaller blocks gain nothing, and their bands are too few pixels for the
+/// tiles.
+const MIN_BETWEEN: usize = 1 << 20;
+
 /// A convolution's parameters.
 struct Part<'a> {
     shape: &'a ConvShape,
@@ -42,6 +47,12 @@ pub(super) fn fused<T: Float>(
     values: &HashMap<&str, Value>,
     context: &Context<'_>,
 ) -> Result<Option<Built>, String> {
+    if let Pattern::Block { first, .. } = *pattern {
+        let between = &values[region.steps[first.conv].output.as_str()].shape;
+        if between.iter().skip(1).product::<usize>() * size_of::<T>() < MIN_BETWEEN {
+            return Ok(None);
+        }
+    }
     let mut parts = Parts { region, payloads, values, macs: 0, parameters: 0 };
     let isa = context.isa;
     let (kernel, name) = match *pattern {
