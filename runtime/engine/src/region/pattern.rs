@@ -94,20 +94,19 @@ impl Pattern {
 pub(super) fn patterns(region: &Region) -> Vec<Pattern> {
     let graph = Graph::new(region);
     let mut taken = vec![false; region.steps.len()];
-    let mut found = Vec::new();
-    // Blocks first: what they leave of a squeeze-and-excitation is whole or nothing.
     let all = 0..region.steps.len();
-    let blocks = all.clone().map(|at| (at, graph.block(at)));
-    let squeezes = all.map(|at| (at, graph.squeeze_of_pool(at).map(Pattern::Squeeze)));
-    for (at, pattern) in blocks.chain(squeezes) {
-        let Some(pattern) = pattern.filter(|_| !taken[at]) else { continue };
+    let blocks = all.clone().filter_map(|at| graph.block(at));
+    let squeezes = all.filter_map(|at| graph.squeeze_of_pool(at)).map(Pattern::Squeeze);
+    let mut candidates: Vec<Pattern> = blocks.chain(squeezes).collect();
+    // The largest first, of equal ones the earliest.
+    candidates.sort_by_key(|pattern| std::cmp::Reverse(pattern.steps().len()));
+    candidates.retain(|pattern| {
         let steps = pattern.steps();
-        if steps.iter().all(|&step| !taken[step]) {
-            steps.iter().for_each(|&step| taken[step] = true);
-            found.push(pattern);
-        }
-    }
-    found
+        let free = steps.iter().all(|&step| !taken[step]);
+        steps.iter().filter(|_| free).for_each(|&step| taken[step] = true);
+        free
+    });
+    candidates
 }
 
 /// Who reads what.
@@ -250,5 +249,108 @@ impl<'a> Graph<'a> {
             matches!(self.kind(product), StepKind::Mul { .. } | StepKind::Float(FloatKind::Mul))
                 && matches!(inputs.as_slice(), [a, b] if a == image && *b == gates.output);
         multiplies.then_some(Squeeze { pool, reduce, excite, product })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fuse;
+    use super::super::step::{Padding, Quantization, QuantizedOutput, Step, Weights};
+    use super::*;
+
+    const UNIT: Quantization = Quantization { scale: 0.5, zero_point: 3 };
+    const OUTPUT: QuantizedOutput = QuantizedOutput { quantization: UNIT, min: 0, max: 255 };
+
+    fn step(kind: StepKind, inputs: &[&str], output: &str) -> Step {
+        let inputs = inputs.iter().map(|&input| input.to_owned()).collect();
+        Step { name: output.to_owned(), kind, inputs, output: output.to_owned() }
+    }
+
+    fn conv(kernel: usize, groups: usize, from: &str, to: &str) -> Step {
+        let shape = ConvShape {
+            out_c: 8,
+            group_c: 8 / groups,
+            groups,
+            kernel: [kernel; 2],
+            stride: [1; 2],
+            dilation: [1; 2],
+            padding: Padding::Explicit([kernel / 2; 4]),
+        };
+        let weights = Weights { codes: Default::default(), scale: vec![1.0; 8], bias: vec![0; 8] };
+        let (input, output, residual) = (UNIT, OUTPUT, None);
+        step(StepKind::Conv { shape, weights, input, output, residual }, &[from], to)
+    }
+
+    fn table(from: &str, to: &str) -> Step {
+        let table = Box::new(std::array::from_fn(|code| 255 - code as u8));
+        step(StepKind::Lookup { table, flat: false }, &[from], to)
+    }
+
+    fn region(steps: Vec<Step>, outputs: &[&str]) -> Region {
+        let outputs = outputs.iter().map(|&output| output.to_owned()).collect();
+        Region { half: false, steps, inputs: vec!["x".to_owned()], outputs }
+    }
+
+    fn mbconv() -> Vec<Step> {
+        let pool = StepKind::GlobalAveragePool { input: UNIT, output: OUTPUT, flat: false };
+        let product = StepKind::Mul { inputs: [UNIT; 2], output: OUTPUT };
+        vec![
+            conv(1, 1, "x", "expand"),
+            table("expand", "expand.swish"),
+            conv(3, 8, "expand.swish", "depthwise"),
+            table("depthwise", "swish"),
+            step(pool, &["swish"], "pool"),
+            conv(1, 1, "pool", "reduce"),
+            table("reduce", "reduce.swish"),
+            conv(1, 1, "reduce.swish", "excite"),
+            table("excite", "gate"),
+            step(product, &["swish", "gate"], "scale"),
+            conv(1, 1, "scale", "project"),
+        ]
+    }
+
+    #[test]
+    fn a_block_is_one_pattern_and_its_parts_have_all_it_can_lose() {
+        let found = patterns(&region(mbconv(), &["project"]));
+        let [whole] = found[..] else { panic!("{found:?}") };
+        let mut steps = whole.steps();
+        steps.sort_unstable();
+        assert_eq!(steps, (0..11).collect::<Vec<_>>());
+        // Without the pair the expansion has its table, and the rest stays together.
+        let parts: Vec<usize> = whole.parts().iter().map(|part| part.steps().len()).collect();
+        assert_eq!(parts, [2, 9]);
+    }
+
+    #[test]
+    fn what_leaves_the_region_is_stored() {
+        for name in ["swish", "scale"] {
+            let found = patterns(&region(mbconv(), &["project", name]));
+            let sizes: Vec<usize> = found.iter().map(|pattern| pattern.steps().len()).collect();
+            // The squeeze-and-excitation, and two layers with their tables.
+            assert_eq!(sizes, [6, 2, 2], "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_times_a_function_of_it_is_one_table() {
+        let product = StepKind::Mul { inputs: [UNIT, UNIT], output: OUTPUT };
+        let steps = vec![
+            conv(1, 1, "x", "conv"),
+            table("conv", "sigmoid"),
+            step(product, &["conv", "sigmoid"], "swish"),
+            table("swish", "last"),
+        ];
+        let mut region = region(steps, &["last"]);
+        fuse::tables(&mut region);
+        let [_, Step { kind: StepKind::Lookup { table, .. }, inputs, .. }] = &region.steps[..]
+        else {
+            panic!("{:?}", region.steps)
+        };
+        assert_eq!(inputs, &["conv"]);
+        for code in 0..=255_u8 {
+            let product = (f32::from(code) - 3.0) * (f32::from(255 - code) - 3.0) * 0.5;
+            let swish = (product.round_ties_even() + 3.0).clamp(0.0, 255.0) as u8;
+            assert_eq!(table[usize::from(code)], 255 - swish, "code {code}");
+        }
     }
 }
