@@ -15,16 +15,16 @@ use kinglet_kernels::expand_depthwise::Offer;
 pub struct Choices {
     /// For all layers that are not named.
     pub others: Choice,
-    /// By name: of a convolution, for a pair of its expansion.
+    /// By name: of a step, for steps that one kernel runs that of the first.
     pub layers: BTreeMap<String, Choice>,
 }
 
 /// What is chosen for a layer; `None` leaves it to the kernels' rules.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Choice {
-    /// Whether an expansion and the depthwise convolution that reads it run as one.
+    /// Whether an expansion and the depthwise convolution that reads it run as one, with what follows.
     pub fused: Option<bool>,
-    /// How a convolution is computed.
+    /// How a convolution is computed; of several that one kernel runs, those that may have forms.
     pub form: Option<Form>,
 }
 

@@ -3,7 +3,8 @@
 //! For what: the operations where a quantized classifier spends its time, for Raspberry Pi class
 //! boards (aarch64) and for PCs (x86-64). Not for: graphs, files. This crate knows no model; a
 //! caller splits an image by the `range` argument of `run` to use several threads ([`Workers`]),
-//! and no kernel starts any.
+//! no kernel starts any, and only operations that join
+//! several layers ([`mbconv`], [`conv_pool`]) use them.
 //!
 //! Every operation is built once, from checked parameters and an [`Isa`], and then run many
 //! times; running allocates nothing once the [`Scratch`] it borrows has grown. The same operations
@@ -19,6 +20,9 @@
 //! | dense convolution, pointwise included | [`conv::Conv`] |
 //! | depthwise convolution | [`depthwise::Depthwise`] |
 //! | a dense and a depthwise convolution in one | [`expand_depthwise::ExpandDepthwise`] |
+//! | a whole block: inverted residual, MBConv, fused MBConv | [`mbconv::MbConv`] |
+//! | squeeze-and-excitation | [`squeeze_excite::SqueezeExcite`] |
+//! | a pointwise convolution and its mean | [`conv_pool::ConvPool`] |
 //! | fully connected | [`linear::Linear`] |
 //! | addition, product of two tensors | [`add::Add`], [`mul::Mul`] |
 //! | any function of one activation | [`lookup::Lookup`] |
@@ -35,6 +39,7 @@ mod arm;
 mod arm_end;
 pub mod catalogue;
 pub mod conv;
+pub mod conv_pool;
 pub mod depthwise;
 mod error;
 pub mod expand_depthwise;
@@ -45,6 +50,7 @@ mod isa;
 pub mod jpeg;
 pub mod linear;
 pub mod lookup;
+pub mod mbconv;
 pub mod mul;
 pub mod peak;
 pub mod pool;
@@ -52,6 +58,7 @@ pub mod quantize;
 mod requantize;
 pub mod resample;
 mod scratch;
+pub mod squeeze_excite;
 mod workers;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -14,6 +14,8 @@ struct Line([u8; 64]);
 #[derive(Default)]
 pub struct Scratch {
     lines: Vec<Line>,
+    /// For kernels that run inside another one.
+    inner: Option<Box<Scratch>>,
 }
 
 impl Scratch {
@@ -25,12 +27,16 @@ impl Scratch {
     /// Bytes held now.
     pub fn capacity_bytes(&self) -> usize {
         self.lines.len() * size_of::<Line>()
+            + self.inner.as_ref().map_or(0, |inner| inner.capacity_bytes())
     }
 
-    /// Makes it as large as one that holds `bytes`, so that what ran with that one runs with this one
+    /// Makes it at least as large as another one, so that what ran with that one runs with this one
     /// without allocating.
-    pub fn reserve(&mut self, bytes: usize) {
-        self.bytes(bytes);
+    pub fn reserve_like(&mut self, other: &Scratch) {
+        self.bytes(other.lines.len() * size_of::<Line>());
+        if let Some(other) = &other.inner {
+            self.inner.get_or_insert_default().reserve_like(other);
+        }
     }
 
     /// `len` bytes with arbitrary (initialised) content, aligned to 64.
@@ -39,36 +45,29 @@ impl Scratch {
         if self.lines.len() < lines {
             self.lines.resize(lines, Line([0; 64]));
         }
-        // SAFETY: `Line` is 64 plain bytes without padding, so the vector's elements are
-        // initialised bytes; the view is as long as the lines just made sure of.
-        let all = unsafe {
-            std::slice::from_raw_parts_mut(
-                self.lines.as_mut_ptr().cast::<u8>(),
-                lines * size_of::<Line>(),
-            )
-        };
-        &mut all[..len]
-    }
-
-    /// Two pieces of bytes with arbitrary (initialised) content, both aligned to 64.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-    pub(crate) fn two(&mut self, first: usize, second: usize) -> (&mut [u8], &mut [u8]) {
-        let offset = first.next_multiple_of(size_of::<Line>());
-        let (a, b) = self.bytes(offset + second).split_at_mut(offset);
-        (&mut a[..first], b)
+        &mut as_bytes_of(&mut self.lines)[..len]
     }
 
     /// Pieces of bytes with arbitrary (initialised) content, all aligned to 64.
     #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
     pub(crate) fn pieces<const N: usize>(&mut self, lens: [usize; N]) -> [&mut [u8]; N] {
-        let mut all =
-            self.bytes(lens.map(|len| len.next_multiple_of(size_of::<Line>())).iter().sum());
-        lens.map(|len| {
-            let whole = std::mem::take(&mut all);
-            let (piece, rest) = whole.split_at_mut(len.next_multiple_of(size_of::<Line>()));
+        self.pieces_and_inner(lens).0
+    }
+
+    /// [`Scratch::pieces`], and working memory for kernels that run meanwhile.
+    pub(crate) fn pieces_and_inner<const N: usize>(
+        &mut self,
+        lens: [usize; N],
+    ) -> ([&mut [u8]; N], &mut Scratch) {
+        let whole = |len: usize| len.next_multiple_of(size_of::<Line>());
+        self.bytes(lens.map(whole).iter().sum());
+        let mut all = as_bytes_of(&mut self.lines);
+        let pieces = lens.map(|len| {
+            let (piece, rest) = std::mem::take(&mut all).split_at_mut(whole(len));
             all = rest;
             &mut piece[..len]
-        })
+        });
+        (pieces, self.inner.get_or_insert_default())
     }
 
     /// `len` values of 16 bits with arbitrary (initialised) content, aligned to 64.
@@ -98,11 +97,33 @@ impl Scratch {
 
     /// `len` floats with arbitrary (initialised) content, aligned to 64.
     pub(crate) fn floats<E: Element>(&mut self, len: usize) -> &mut [E] {
-        let bytes = self.bytes(len * size_of::<E>());
-        // SAFETY: as in `i16s`; any bit pattern is a valid `f32` and a valid `f16`, and there are
-        // no other elements.
-        unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<E>(), len) }
+        as_floats_mut(self.bytes(len * size_of::<E>()))
     }
+
+    /// [`Scratch::floats`], and working memory for kernels that run meanwhile.
+    pub(crate) fn floats_and_inner<E: Element>(&mut self, len: usize) -> (&mut [E], &mut Scratch) {
+        let ([bytes], inner) = self.pieces_and_inner([len * size_of::<E>()]);
+        (as_floats_mut(bytes), inner)
+    }
+}
+
+/// Floats in scratch bytes.
+///
+/// # Panics
+/// If the bytes are not aligned, or not a whole number of values.
+fn as_floats_mut<E: Element>(bytes: &mut [u8]) -> &mut [E] {
+    // SAFETY: the bytes are initialised; any bit pattern is a valid `f32` and a valid `f16`, and there
+    // are no other elements.
+    let (head, values, tail) = unsafe { bytes.align_to_mut::<E>() };
+    assert!(head.is_empty() && tail.is_empty());
+    values
+}
+
+/// The bytes of some lines.
+fn as_bytes_of(lines: &mut [Line]) -> &mut [u8] {
+    let len = size_of_val(lines);
+    // SAFETY: `Line` is 64 plain bytes without padding, so the lines are initialised bytes.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<u8>(), len) }
 }
 
 /// Packed weights: floats that stay as they are, aligned to 64.
@@ -196,6 +217,18 @@ pub(crate) fn as_bytes_mut(values: &mut [i16]) -> &mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), len) }
 }
 
+/// 16-bit values in scratch bytes.
+///
+/// # Panics
+/// If the bytes are not aligned, or not a whole number of values.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+pub(crate) fn as_i16s_mut(bytes: &mut [u8]) -> &mut [i16] {
+    // SAFETY: the bytes are initialised, and any bit pattern is a valid i16.
+    let (head, values, tail) = unsafe { bytes.align_to_mut::<i16>() };
+    assert!(head.is_empty() && tail.is_empty());
+    values
+}
+
 /// 32-bit values in scratch bytes.
 ///
 /// # Panics
@@ -229,7 +262,20 @@ mod tests {
         assert_eq!(scratch.i32s(32).len(), 32);
         assert_eq!(scratch.capacity_bytes(), 128, "large enough already");
         let mut other = Scratch::new();
-        other.reserve(scratch.capacity_bytes());
+        other.reserve_like(&scratch);
         assert_eq!(other.capacity_bytes(), 128);
+    }
+
+    #[test]
+    fn pieces_are_apart_and_what_runs_inside_has_its_own() {
+        let mut scratch = Scratch::new();
+        let ([a, b], inner) = scratch.pieces_and_inner([70, 3]);
+        (a[69], b[0]) = (1, 2);
+        inner.bytes(65).fill(3);
+        assert_eq!((a.len(), b.len(), a[69], b[0]), (70, 3, 1, 2));
+        assert_eq!(scratch.capacity_bytes(), 192 + 128);
+        let mut other = Scratch::new();
+        other.reserve_like(&scratch);
+        assert_eq!(other.capacity_bytes(), 192 + 128);
     }
 }

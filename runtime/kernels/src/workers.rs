@@ -20,6 +20,14 @@ use std::time::{Duration, Instant};
 /// short against the time between two pictures.
 const SPIN: Duration = Duration::from_micros(50);
 
+/// Outputs smaller than this are not worth waking other threads for, bytes.
+const MIN_PARALLEL: usize = 8 << 10;
+/// Pieces a thread at most: with more than one, a thread that came late or lost its core holds up
+/// less.
+const PIECES: usize = 2;
+/// Outputs of a piece, bytes, below which a thread gets one piece only: each costs about 2 us.
+const MIN_PIECE: usize = 32 << 10;
+
 /// Work on piece `.0` by thread `.1`.
 type Work<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
@@ -206,6 +214,39 @@ impl Workers {
         // SAFETY: pieces of whole `piece_len` from 0 on, the last one cut at the end: they lie in
         // the output and share nothing.
         unsafe { self.split_at(output, pieces, piece_at, states, work) }
+    }
+
+    /// Divides `units` of work, the same number of outputs each, among the threads as it suits their
+    /// size: small outputs are not worth waking another thread for, and of large ones a thread gets
+    /// several pieces, so that one which came late or lost its core holds up less.
+    ///
+    /// # Panics
+    /// As [`Workers::split`]; also if the output's length is not a multiple of `units`.
+    pub fn share<T: Send, S: Send>(
+        &self,
+        units: usize,
+        output: &mut [T],
+        states: &mut [S],
+        work: impl Fn(Range<usize>, &mut [T], &mut S) + Sync,
+    ) {
+        assert!(output.len().is_multiple_of(units.max(1)));
+        let unit_len = output.len() / units.max(1);
+        let share = Workers::share_of(units, size_of_val(output), self.threads());
+        if share >= units {
+            return work(0..units, output, &mut states[0]);
+        }
+        self.split(output, share * unit_len, states, |piece, part, state| {
+            let start = piece * share;
+            work(start..start + part.len() / unit_len, part, state);
+        });
+    }
+
+    /// How many of `units`, which give `bytes` together, one piece of work gets.
+    pub(crate) fn share_of(units: usize, bytes: usize, threads: usize) -> usize {
+        if threads == 1 || bytes < MIN_PARALLEL || units < 2 {
+            return units.max(1);
+        }
+        units.div_ceil((bytes / MIN_PIECE).clamp(threads, threads * PIECES))
     }
 
     /// [`Workers::split`] into pieces of different lengths: piece `i` ends at `ends[i]`, where the

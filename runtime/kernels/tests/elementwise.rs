@@ -8,7 +8,7 @@ use common::{Guarded, Random, ZERO_POINTS, assert_same, finish, is_of};
 use kinglet_kernels::add::{Add, AddParams};
 use kinglet_kernels::lookup::Lookup;
 use kinglet_kernels::mul::{Mul, MulParams};
-use kinglet_kernels::pool::GlobalAveragePool;
+use kinglet_kernels::pool::{GlobalAveragePool, PoolParams};
 use kinglet_kernels::quantize::{Dequantize, Quantize};
 use kinglet_kernels::{Isa, Scratch};
 
@@ -160,6 +160,10 @@ fn lookup_at_all_lengths() {
             lookup.run(Guarded::of(&input, 1).get(), out.get_mut());
             out.check(lookup.kernel());
             assert_same(out.get(), &expected, lookup.kernel());
+            let mut codes = Guarded::of(&input, 3);
+            lookup.run_in_place(codes.get_mut());
+            codes.check(lookup.kernel());
+            assert_same(codes.get(), &expected, lookup.kernel());
         }
     }
 }
@@ -169,7 +173,7 @@ fn pool_at_all_widths_and_zero_points() {
     // One for all: each run finds what the one before left.
     let mut scratch = Scratch::new();
     for channels in (1..=70).chain([96, 320]) {
-        for pixels in [1, 2, 3, 15, 49, 300] {
+        for pixels in [1, 2, 3, 15, 49, 257, 600] {
             let mut random = Random::new((channels * 512 + pixels) as u64);
             for extreme in [None, Some(0u8), Some(255)] {
                 let input = match extreme {
@@ -187,10 +191,14 @@ fn pool_at_all_widths_and_zero_points() {
                     })
                     .collect();
                 for isa in Isa::available() {
-                    let pool = GlobalAveragePool::new(
-                        isa, pixels, channels, zero_in, multiplier, zero_out, 2, 253,
-                    )
-                    .unwrap();
+                    let params = PoolParams {
+                        input_zero_point: zero_in,
+                        multiplier,
+                        zero_point: zero_out,
+                        min: 2,
+                        max: 253,
+                    };
+                    let pool = GlobalAveragePool::new(isa, pixels, channels, params).unwrap();
                     assert!(is_of(pool.kernel(), isa));
                     let mut out = Guarded::zeros(channels, 1);
                     let input = Guarded::of(&input, 3);
@@ -263,6 +271,8 @@ fn scales_must_be_positive_numbers() {
         assert!(Dequantize::new(Isa::Scalar, 3, 4, scale, 0).is_err());
     }
     assert!(Quantize::new(Isa::Scalar, 0, 4, 1.0, 0).is_err());
-    assert!(GlobalAveragePool::new(Isa::Scalar, 1 << 24, 1, 0, 1.0, 0, 0, 255).is_err());
-    assert!(GlobalAveragePool::new(Isa::Scalar, 4, 0, 0, 1.0, 0, 0, 255).is_err());
+    let params =
+        PoolParams { input_zero_point: 0, multiplier: 1.0, zero_point: 0, min: 0, max: 255 };
+    assert!(GlobalAveragePool::new(Isa::Scalar, 1 << 24, 1, params).is_err());
+    assert!(GlobalAveragePool::new(Isa::Scalar, 4, 0, params).is_err());
 }

@@ -8,6 +8,7 @@ use common::{Guarded, Random, SYMMETRIC, WEIGHT_RANGES, ZERO_POINTS, assert_same
 use kinglet_kernels::conv::{BLOCK_CHANNELS, Conv, ConvOptions};
 use kinglet_kernels::depthwise::Depthwise;
 use kinglet_kernels::expand_depthwise::{ExpandDepthwise, Offer, Part};
+use kinglet_kernels::lookup::Lookup;
 use kinglet_kernels::{ConvGeometry, InputCodes, Isa, Requantize, Residual, Scratch};
 
 struct Pair {
@@ -16,6 +17,7 @@ struct Pair {
     weights: [Vec<i16>; 2],
     codes: [InputCodes; 2],
     outputs: [Requantize; 2],
+    tables: [Option<[u8; 256]>; 2],
     input: Vec<u8>,
 }
 
@@ -60,8 +62,29 @@ impl Pair {
             ],
             codes: [random.pick(&ZERO_POINTS), outputs[0].zero_point].map(InputCodes::any),
             outputs,
+            tables: [None; 2],
             input: random.bytes(expand.input_len()),
         }
+    }
+
+    /// The same with a table after either layer, or both, of any codes; the depthwise convolution
+    /// reads what the first gives, or a padding that it never gives.
+    fn with_tables(mut self, which: usize, seed: u64) -> Pair {
+        let mut random = Random::new(seed);
+        for (i, table) in self.tables.iter_mut().enumerate() {
+            if which >> i & 1 == 1 {
+                *table = random.bytes(256).try_into().ok();
+            }
+        }
+        if let Some(table) = self.tables[0] {
+            self.outputs[0].zero_point = random.pick(&ZERO_POINTS);
+            let zero_point = random.pick(&ZERO_POINTS);
+            let codes = self.outputs[0].min..=self.outputs[0].max;
+            let given = || codes.clone().map(|code| table[usize::from(code)]);
+            let (min, max) = (given().min().unwrap(), given().max().unwrap());
+            self.codes[1] = InputCodes { zero_point, min, max };
+        }
+        self
     }
 
     /// The same with an input of a narrow range, and weights of `bits` bits.
@@ -94,7 +117,15 @@ impl Pair {
             weights: &self.weights[which],
             input: self.codes[which],
             output: self.outputs[which].clone(),
+            table: self.tables[which].as_ref(),
         }
+    }
+
+    fn look_up(&self, which: usize, codes: Vec<u8>) -> Vec<u8> {
+        let Some(table) = self.tables[which] else { return codes };
+        let mut out = vec![0; codes.len()];
+        Lookup::new(Isa::Scalar, table).unwrap().run(&codes, &mut out);
+        out
     }
 
     /// One layer after the other, NHWC.
@@ -104,9 +135,25 @@ impl Pair {
         let conv = Conv::new(Isa::Scalar, a.geometry, a.weights, a.input, a.output).unwrap();
         let mut between = vec![0; self.expand.output_len()];
         conv.run(&self.input, 0..conv.pixels(), &mut between, &mut scratch);
+        let between = self.look_up(0, between);
         let conv = Depthwise::new(Isa::Scalar, b.geometry, b.weights, b.input, b.output).unwrap();
         let mut out = vec![0; self.depthwise.output_len()];
         conv.run(&between, 0..conv.rows(), &mut out, &mut scratch);
+        self.look_up(1, out)
+    }
+
+    /// The result of a pair with one block of channels, some rows at a time.
+    fn by_bands(&self, fused: &ExpandDepthwise, input: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for unit in 0..fused.units() {
+            let mut next = fused.unit_rows(unit).start;
+            fused.run_by_bands(input, unit, &mut Scratch::new(), |band, _| {
+                assert_eq!(band.rows.start, next);
+                next = band.rows.end;
+                out.extend_from_slice(&from_blocks(band.codes, self.depthwise.out_c));
+            });
+            assert_eq!(next, fused.unit_rows(unit).end);
+        }
         out
     }
 
@@ -133,6 +180,9 @@ impl Pair {
             }
             assert_eq!((start, fused.units()), (out.len(), fused.unit_ends().len()));
             assert_same(&from_blocks(&out, self.depthwise.out_c), &expected, &what);
+            if fused.has_bands() {
+                assert_same(&self.by_bands(&fused, input.get()), &expected, &what);
+            }
         }
         found
     }
@@ -189,6 +239,35 @@ fn inverted_residuals_of_all_sizes() {
                 pair.end_in_all_ways(seed);
                 assert_eq!(pair.check(), fused_sets(&pair.expand), "{:?}", pair.depthwise);
             }
+        }
+    }
+}
+
+#[test]
+fn tables_after_either_layer() {
+    let mut seed = 7000;
+    for (kernel, stride) in [(3, 1), (3, 2), (5, 1), (5, 2)] {
+        for (h, w) in
+            [(1, 1), (2, 3), (5, 4), (8, 13), (1, 20), (3, 24), (4, 29), (9, 28), (6, 112)]
+        {
+            for (in_c, out_c) in [(4, 32), (24, 144), (7, 40), (40, 17)] {
+                for which in 1..4 {
+                    seed += 1;
+                    let expand = ConvGeometry::pointwise(h, w, in_c, out_c);
+                    let mut pair = Pair::random(expand, kernel, stride, seed);
+                    pair.end_in_all_ways(seed);
+                    let pair = pair.with_tables(which, seed);
+                    assert_eq!(pair.check(), fused_sets(&pair.expand), "{:?}", pair.depthwise);
+                }
+            }
+        }
+    }
+    for (h, w) in [(6, 6), (11, 9), (24, 31), (5, 64)] {
+        for which in 1..4 {
+            seed += 1;
+            let pair = Pair::random(square((h, w), 3, 2, (3, 32)), 3, 1, seed);
+            let pair = pair.with_tables(which, seed);
+            assert_eq!(pair.check(), fused_sets(&pair.expand), "{:?}", pair.expand);
         }
     }
 }

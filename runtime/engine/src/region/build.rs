@@ -1,16 +1,19 @@
 //! From a step and its shapes to a kernel.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use kinglet_kernels::{
-    ConvGeometry, InputCodes, Isa, Requantize, Residual, add, conv, depthwise, expand_depthwise,
-    linear, lookup, mul, pool, quantize,
+    ConvGeometry, InputCodes, Isa, Requantize, Residual, add, conv, depthwise, linear, lookup, mul,
+    pool, quantize,
 };
 
 mod float;
+mod fused;
+mod fused_float;
 
 pub(super) use float::FloatKernel;
+pub(super) use fused::fused;
 
 use super::plan::{Element, Kernel};
 use super::shape::{self, Shape};
@@ -20,7 +23,7 @@ use crate::choices::Choices;
 /// A kernel and what the report says of it.
 pub(super) struct Built {
     pub kernel: Kernel,
-    pub name: &'static str,
+    pub name: String,
     pub macs: u64,
     pub parameters: u64,
 }
@@ -33,8 +36,6 @@ pub(super) struct Context<'a> {
     pub element: Element,
     /// Smallest and largest code of each value that a step writes.
     pub ranges: HashMap<&'a str, (u8, u8)>,
-    /// Values that lie in blocks of channels.
-    pub blocked: HashSet<&'a str>,
     /// What was chosen for steps, by name.
     pub choices: &'a Choices,
 }
@@ -66,7 +67,8 @@ pub(super) fn kernel(
     let codes = codes.as_slice();
     let text = |e: kinglet_kernels::KernelError| e.to_string();
     let first = inputs[0];
-    let plain = |kernel: Kernel, name| Built { kernel, name, macs: 0, parameters: 0 };
+    let plain =
+        |kernel: Kernel, name: &str| Built { kernel, name: name.into(), macs: 0, parameters: 0 };
     Ok(match &step.kind {
         StepKind::Quantize(q) => {
             let (channels, pixels) = layout(first);
@@ -101,37 +103,16 @@ pub(super) fn kernel(
             let name = k.kernel();
             plain(Kernel::Add(k), name)
         }
-        StepKind::Mul { inputs: [a, b], output } => {
-            let params = mul::MulParams {
-                a_zero_point: a.zero_point,
-                b_zero_point: b.zero_point,
-                multiplier: multiplier(*a, b.scale, output),
-                zero_point: output.quantization.zero_point,
-                min: output.min,
-                max: output.max,
-            };
-            let k = mul::Mul::new(isa, params).map_err(text)?;
+        StepKind::Mul { inputs: factors, output } => {
+            let k = mul::Mul::new(isa, mul_params(factors, output)).map_err(text)?;
             let name = k.kernel();
             let whole = inputs[0] == inputs[1];
             plain(if whole { Kernel::Mul(k) } else { Kernel::MulChannels(k) }, name)
         }
         StepKind::GlobalAveragePool { input, output, .. } => {
             let (channels, pixels) = layout(first);
-            let mean = (f64::from(input.scale)
-                / (f64::from(output.quantization.scale) * pixels as f64))
-                as f32;
-            let zero = output.quantization.zero_point;
-            let k = pool::GlobalAveragePool::new(
-                isa,
-                pixels,
-                channels,
-                input.zero_point,
-                mean,
-                zero,
-                output.min,
-                output.max,
-            );
-            let k = k.map_err(text)?;
+            let params = pool_params(*input, output, pixels);
+            let k = pool::GlobalAveragePool::new(isa, pixels, channels, params).map_err(text)?;
             let name = k.kernel();
             plain(Kernel::Pool(k), name)
         }
@@ -158,6 +139,29 @@ fn layout(shape: &Shape) -> (usize, usize) {
 fn multiplier(input: Quantization, weight_scale: f32, output: &QuantizedOutput) -> f32 {
     let unit = f64::from(input.scale) * f64::from(weight_scale);
     (unit / f64::from(output.quantization.scale)) as f32
+}
+
+/// The parameters of a product.
+pub(super) fn mul_params([a, b]: &[Quantization; 2], output: &QuantizedOutput) -> mul::MulParams {
+    mul::MulParams {
+        a_zero_point: a.zero_point,
+        b_zero_point: b.zero_point,
+        multiplier: multiplier(*a, b.scale, output),
+        zero_point: output.quantization.zero_point,
+        min: output.min,
+        max: output.max,
+    }
+}
+
+fn pool_params(input: Quantization, output: &QuantizedOutput, pixels: usize) -> pool::PoolParams {
+    let whole = f64::from(output.quantization.scale) * pixels as f64;
+    pool::PoolParams {
+        input_zero_point: input.zero_point,
+        multiplier: (f64::from(input.scale) / whole) as f32,
+        zero_point: output.quantization.zero_point,
+        min: output.min,
+        max: output.max,
+    }
 }
 
 fn requantize(weights: &Weights, input: Quantization, output: &QuantizedOutput) -> Requantize {
@@ -190,7 +194,7 @@ fn linear_kernel(
     let kernel = linear::Linear::new(isa, in_features, out_features, codes, read, result)
         .map_err(|e| e.to_string())?;
     Ok(Built {
-        name: kernel.kernel(),
+        name: kernel.kernel().into(),
         macs: (in_features * out_features) as u64,
         parameters: (codes.len() + 4 * out_features) as u64,
         kernel: match output {
@@ -208,20 +212,11 @@ struct ConvPart<'a> {
     codes: Cow<'a, [i16]>,
     input: InputCodes,
     output: Requantize,
-    options: conv::ConvOptions,
+    residual: Option<Residual>,
+    /// How it is computed where it runs alone.
+    form: conv::Form,
     macs: u64,
     parameters: u64,
-}
-
-impl ConvPart<'_> {
-    fn as_part(&self) -> expand_depthwise::Part<'_> {
-        expand_depthwise::Part {
-            geometry: self.geometry,
-            weights: &self.codes,
-            input: self.input,
-            output: self.output.clone(),
-        }
-    }
 }
 
 fn conv_part<'a>(
@@ -262,18 +257,15 @@ fn conv_part<'a>(
         codes: if depthwise || taps > 1 { Cow::Owned(moved) } else { Cow::Borrowed(codes) },
         input: context.codes_of(&step.inputs[0], *input),
         output: requantize(weights, *input, output),
-        options: conv::ConvOptions {
-            residual,
-            blocked_input: context.blocked.contains(step.inputs[0].as_str()),
-            form: context.choices.form(&step.name),
-        },
+        residual,
+        form: context.choices.form(&step.name),
         macs: pixels * (shape.out_c * shape.group_c * taps) as u64,
         parameters: (codes.len() + 4 * shape.out_c) as u64,
     })
 }
 
 fn conv_kernel(part: &ConvPart<'_>, context: &Context<'_>) -> Result<Built, String> {
-    let &ConvPart { geometry, input, options, macs, parameters, .. } = part;
+    let &ConvPart { geometry, input, residual, form, macs, parameters, .. } = part;
     let (isa, output) = (context.isa, part.output.clone());
     let text = |e: kinglet_kernels::KernelError| e.to_string();
     let (kernel, name) = if part.depthwise {
@@ -282,33 +274,13 @@ fn conv_kernel(part: &ConvPart<'_>, context: &Context<'_>) -> Result<Built, Stri
         let name = k.kernel();
         (Kernel::Depthwise(k), name)
     } else {
+        let options = conv::ConvOptions { residual, form, ..Default::default() };
         let k = conv::Conv::with_options(isa, geometry, &part.codes, input, output, options);
         let k = k.map_err(text)?;
         let name = k.kernel();
         (Kernel::Conv(k), name)
     };
-    Ok(Built { kernel, name, macs, parameters })
-}
-
-/// Builds the kernel of a dense and a depthwise convolution in one; `None` where there is none.
-pub(super) fn pair(
-    steps: [&Step; 2],
-    codes: [&[i16]; 2],
-    inputs: [&Shape; 2],
-    context: &Context<'_>,
-) -> Result<Option<Built>, String> {
-    let Some(offer) = context.choices.offer(&steps[0].name) else { return Ok(None) };
-    let first = conv_part(steps[0], codes[0], inputs[0], context)?;
-    let second = conv_part(steps[1], codes[1], inputs[1], context)?;
-    let (isa, threads) = (context.isa, context.threads);
-    let (a, b) = (first.as_part(), second.as_part());
-    let kernel = expand_depthwise::ExpandDepthwise::new(isa, threads, offer, a, b);
-    Ok(kernel.map_err(|e| e.to_string())?.map(|kernel| Built {
-        name: kernel.kernel(),
-        macs: first.macs + second.macs,
-        parameters: first.parameters + second.parameters,
-        kernel: Kernel::ExpandDepthwise(kernel),
-    }))
+    Ok(Built { kernel, name: name.into(), macs, parameters })
 }
 
 /// Appends `matrix[rows][columns]` as `[columns][rows]`; nothing where their number is another.

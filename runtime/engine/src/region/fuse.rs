@@ -1,12 +1,14 @@
-//! Steps that run as one: a projection and the sum that only it feeds; an expansion and the depthwise
-//! convolution that only it feeds.
+//! Steps that become one step: a projection and the sum that only it feeds; functions of one code.
 //!
 //! The first kind changes numbers, for the better: the sum is rounded once, from real numbers,
 //! instead of once before and once after it. It is therefore done whatever the instruction set. The
-//! second kind changes nothing but time, and is done where there are kernels for it.
+//! second kind changes nothing: what is computed of a code is the same for each of its 256 values.
 
 use std::collections::HashMap;
 
+use kinglet_kernels::{Isa, mul};
+
+use super::build::mul_params;
 use super::step::{Region, Step, StepKind};
 
 /// How often each value is read, by a step or from outside.
@@ -66,41 +68,65 @@ fn merge(region: &mut Region, conv: usize, add: usize, operand: usize) {
     region.steps.insert(add - 1, step);
 }
 
-/// Steps that may run as one, by position.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Triple {
-    pub expand: usize,
-    pub depthwise: usize,
-    /// Reads what the two write, in blocks of channels.
-    pub project: usize,
+/// Turns products of a value and a function of it (a swish that was quantized in two steps) into one
+/// table, and a table of a table that nothing else reads too.
+pub(super) fn tables(region: &mut Region) {
+    for at in 0..region.steps.len() {
+        if let Some(step) = product_table(region, at).or_else(|| double_table(region, at)) {
+            region.steps[at] = step;
+        }
+    }
+    // Tables that nobody reads any more.
+    loop {
+        let readers = readers(region);
+        let unread = |s: &Step| {
+            matches!(s.kind, StepKind::Lookup { .. }) && !readers.contains_key(s.output.as_str())
+        };
+        let Some(at) = region.steps.iter().position(unread) else { break };
+        region.steps.remove(at);
+    }
 }
 
-/// Dense convolutions that feed a depthwise one alone, which feeds a pointwise one alone.
-pub(super) fn triples(region: &Region) -> Vec<Triple> {
-    let readers = readers(region);
-    let reader_of = |name: &str| {
-        let alone = readers.get(name) == Some(&1);
-        let reader = region.steps.iter().position(|s| s.inputs.iter().any(|i| i == name));
-        reader.filter(|_| alone)
-    };
-    let groups = |step: &Step| match &step.kind {
-        StepKind::Conv { shape, .. } => Some(shape.groups),
+/// The table that gives value `name`, and what it reads.
+fn table_of<'a>(region: &'a Region, name: &str) -> Option<(&'a [u8; 256], bool, &'a String)> {
+    let step = region.steps.iter().find(|s| s.output == name)?;
+    match &step.kind {
+        StepKind::Lookup { table, flat } => Some((table, *flat, step.inputs.first()?)),
         _ => None,
+    }
+}
+
+fn product_table(region: &Region, at: usize) -> Option<Step> {
+    let step = &region.steps[at];
+    let StepKind::Mul { inputs, output } = &step.kind else { return None };
+    let codes: [u8; 256] = std::array::from_fn(|code| code as u8);
+    let [a, b] = step.inputs.as_slice() else { return None };
+    let of = |source: &String, function: &String| {
+        let (table, flat, input) = table_of(region, function)?;
+        (!flat && input == source).then_some((source.clone(), *table))
     };
-    let triple = |(expand, step): (usize, &Step)| {
-        if groups(step) != Some(1) || step.inputs.len() > 1 {
-            return None;
-        }
-        let depthwise = reader_of(&step.output)?;
-        let second = &region.steps[depthwise];
-        let project = reader_of(&second.output)?;
-        let third = &region.steps[project];
-        let StepKind::Conv { shape, .. } = &third.kind else { return None };
-        let wanted = groups(second)? > 1
-            && third.inputs.first() == Some(&second.output)
-            && shape.groups == 1
-            && shape.is_pointwise();
-        wanted.then_some(Triple { expand, depthwise, project })
+    let ((source, table), first) = match (of(a, b), of(b, a)) {
+        (Some(found), _) => (found, true),
+        (None, Some(found)) => (found, false),
+        (None, None) => return None,
     };
-    region.steps.iter().enumerate().filter_map(triple).collect()
+    let product = mul::Mul::new(Isa::Scalar, mul_params(inputs, output)).ok()?;
+    let (a, b) = if first { (&codes, &table) } else { (&table, &codes) };
+    let mut both = Box::new([0; 256]);
+    product.run(a, b, both.as_mut_slice());
+    let kind = StepKind::Lookup { table: both, flat: false };
+    Some(Step { kind, inputs: vec![source], ..step.clone() })
+}
+
+fn double_table(region: &Region, at: usize) -> Option<Step> {
+    let step = &region.steps[at];
+    let StepKind::Lookup { table: second, flat } = &step.kind else { return None };
+    let name = step.inputs.first()?;
+    let (first, inner_flat, source) = table_of(region, name)?;
+    if readers(region).get(name.as_str()) != Some(&1) {
+        return None;
+    }
+    let table = Box::new(first.map(|code| second[usize::from(code)]));
+    let kind = StepKind::Lookup { table, flat: *flat || inner_flat };
+    Some(Step { kind, inputs: vec![source.clone()], ..step.clone() })
 }

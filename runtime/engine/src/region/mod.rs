@@ -10,7 +10,7 @@ mod codes;
 mod float;
 mod fuse;
 mod op;
-mod pair;
+mod pattern;
 mod plan;
 mod run;
 pub(crate) mod shape;

@@ -39,6 +39,7 @@ impl RegionOp {
         workers: Arc<Workers>,
         choices: Arc<Choices>,
     ) -> Self {
+        fuse::tables(&mut region);
         fuse::residuals(&mut region);
         let payloads = region.steps.iter_mut().map(|s| s.kind.take_payload()).collect();
         let (region, payloads) = (Arc::new(region), Arc::new(Mutex::new(payloads)));

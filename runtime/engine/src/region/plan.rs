@@ -1,18 +1,20 @@
 //! A region made ready for one input shape: kernels built, values placed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::mem::take;
 use std::ops::Range;
 
 use half::f16;
 use kinglet_kernels::{
-    Isa, add, conv, depthwise, expand_depthwise, linear, lookup, mul, pool, quantize,
+    Isa, add, conv, conv_pool, depthwise, linear, lookup, mbconv, mul, pool, quantize,
+    squeeze_excite,
 };
 
 use super::arena::{self, Life};
-use super::build::{self, Context, FloatKernel};
-use super::pair::{self, Pair};
+use super::build::{self, Built, Context, FloatKernel};
+use super::pattern::{self, Pattern};
 use super::shape::{self, Shape};
-use super::step::{Held, Payload, Region, Step, StepKind};
+use super::step::{Held, Payload, Region, StepKind};
 use crate::choices::Choices;
 
 /// Largest arena, bytes: 1 GiB.
@@ -64,7 +66,9 @@ pub(super) enum Kernel {
     LinearF32(linear::Linear),
     Conv(conv::Conv),
     Depthwise(depthwise::Depthwise),
-    ExpandDepthwise(expand_depthwise::ExpandDepthwise),
+    MbConv(mbconv::MbConv),
+    SqueezeExcite(squeeze_excite::SqueezeExcite),
+    ConvPool(conv_pool::ConvPool),
     Linear(linear::Linear),
     Add(add::Add),
     Mul(mul::Mul),
@@ -75,11 +79,26 @@ pub(super) enum Kernel {
     F16(FloatKernel<f16>),
 }
 
-/// A step made ready.
+impl Kernel {
+    /// Bytes that it needs between its parts, in the arena.
+    fn between_len(&self) -> usize {
+        match self {
+            Self::MbConv(kernel) => kernel.between_len(),
+            Self::SqueezeExcite(kernel) => kernel.gates_len(),
+            Self::F32(kernel) => kernel.between_len(),
+            Self::F16(kernel) => kernel.between_len(),
+            _ => 0,
+        }
+    }
+}
+
+/// A step made ready, or several that run as one.
 pub(super) struct PlannedStep {
     pub kernel: Kernel,
     pub inputs: Vec<Place>,
     pub output: Place,
+    /// What lies between the parts of several steps, in the arena.
+    pub between: Range<usize>,
     /// Bytes of one image, for each input and for the output.
     pub input_bytes: Vec<usize>,
     pub output_bytes: usize,
@@ -94,11 +113,11 @@ pub(crate) struct StepInfo {
     /// Names of the model's nodes, where it runs several.
     pub fused: Vec<String>,
     /// Operation.
-    pub operation: &'static str,
+    pub operation: String,
     /// Type it computes in.
     pub data_type: &'static str,
     /// Kernel that runs it.
-    pub kernel: &'static str,
+    pub kernel: String,
     /// Shape of the result, NHWC.
     pub shape: Shape,
     /// Smallest and largest code of the result, if it has codes.
@@ -200,35 +219,21 @@ impl Plan {
             return Err("values of different batch sizes in one region".into());
         }
         payloads.resize_with(region.steps.len(), Payload::default);
-        let mut context = Context {
+        let context = Context {
             isa,
             threads,
             element: Element::of(Held::Float, region),
             ranges: build::ranges(region),
-            blocked: HashSet::new(),
             choices,
         };
-        let mut pairs = pair::pairs(region, &mut payloads, &values, &mut context)?;
-        let places = places(region, &values, &pairs)?;
-        // The largest first: its weights lie in memory three times for a moment, and then the other
-        // layers' are not yet packed.
-        let mut order: Vec<usize> = (0..region.steps.len()).collect();
-        order.sort_by_key(|&at| std::cmp::Reverse(payloads[at].bytes()));
-        let mut steps: Vec<Option<PlannedStep>> = Vec::new();
-        steps.resize_with(order.len(), || None);
-        for at in order {
-            if pairs.iter().any(|pair| pair.at.expand == at) {
-                continue;
-            }
-            steps[at] = Some(match pairs.iter_mut().find(|pair| pair.at.depthwise == at) {
-                Some(pair) => pair.planned(region, &values, &places.by_name)?,
-                None => {
-                    let payload = std::mem::take(&mut payloads[at]);
-                    planned(&region.steps[at], payload, region, &values, &places.by_name, &context)?
-                }
-            });
-        }
-        let steps = steps.into_iter().flatten().collect();
+        let mut ready = build_all(region, &mut payloads, &values, &context)?;
+        ready.sort_by_key(Ready::at);
+        let places = places(region, &values, &ready)?;
+        let between = places.between.iter();
+        let planned = ready.into_iter().zip(between);
+        let steps = planned
+            .map(|(ready, between)| ready.planned(region, &values, &places, between, &context))
+            .collect();
         let exports = region
             .outputs
             .iter()
@@ -257,110 +262,212 @@ impl Plan {
     }
 }
 
+/// Steps that one kernel runs, and the kernel.
+struct Ready {
+    /// The greatest writes the result; the others' results are values of this kernel alone.
+    steps: Vec<usize>,
+    built: Built,
+}
+
+/// What is to be built: one kernel for several steps if there is one, or for one step.
+enum Task {
+    Fused(Pattern),
+    One(usize),
+}
+
+impl Task {
+    fn steps(&self) -> Vec<usize> {
+        match self {
+            Self::Fused(pattern) => pattern.steps(),
+            Self::One(at) => vec![*at],
+        }
+    }
+}
+
+/// Builds all kernels. Those of the largest weights first: they lie in memory three times for a moment,
+/// and then the other layers' are not yet packed.
+fn build_all(
+    region: &Region,
+    payloads: &mut [Payload],
+    values: &HashMap<&str, Value>,
+    context: &Context<'_>,
+) -> Result<Vec<Ready>, String> {
+    let mut tasks: Vec<Task> = pattern::patterns(region).into_iter().map(Task::Fused).collect();
+    let fused: Vec<usize> = tasks.iter().flat_map(Task::steps).collect();
+    let alone = (0..region.steps.len()).filter(|at| !fused.contains(at));
+    tasks.extend(alone.map(Task::One));
+    let bytes = |task: &Task| task.steps().iter().map(|&at| payloads[at].bytes()).sum::<usize>();
+    tasks.sort_by_key(|task| bytes(task));
+    let mut ready = Vec::new();
+    while let Some(task) = tasks.pop() {
+        let steps = task.steps();
+        match task {
+            Task::One(at) => {
+                let step = &region.steps[at];
+                let shapes: Vec<&Shape> =
+                    step.inputs.iter().map(|input| &values[input.as_str()].shape).collect();
+                let built = build::kernel(step, take(&mut payloads[at]), &shapes, context);
+                let built = built.map_err(|why| {
+                    format!("step '{}' ({}): {why}", step.name, step.kind.operation())
+                })?;
+                ready.push(Ready { steps, built });
+            }
+            Task::Fused(pattern) => {
+                match build::fused(&pattern, region, payloads, values, context)? {
+                    Some(built) => ready.push(Ready { steps, built }),
+                    None => {
+                        let parts = pattern.parts();
+                        let rest = steps.into_iter();
+                        let rest = rest.filter(|at| parts.iter().all(|p| !p.steps().contains(at)));
+                        tasks.extend(rest.map(Task::One));
+                        tasks.extend(parts.into_iter().map(Task::Fused));
+                    }
+                }
+            }
+        }
+    }
+    Ok(ready)
+}
+
 struct Places<'a> {
     by_name: HashMap<&'a str, Place>,
+    /// Of what lies between the parts of each kernel.
+    between: Vec<Range<usize>>,
     bytes: usize,
 }
 
+/// Places all values that leave their kernel; `ready` are all kernels in the order in which they run.
 fn places<'a>(
     region: &'a Region,
     values: &HashMap<&str, Value>,
-    pairs: &[Pair],
+    ready: &[Ready],
 ) -> Result<Places<'a>, String> {
     let mut by_name: HashMap<&str, Place> = HashMap::new();
     for (at, name) in region.inputs.iter().enumerate() {
         by_name.insert(name, Place::Input(at));
     }
     let mut last: HashMap<&str, usize> = HashMap::new();
-    for (at, step) in region.steps.iter().enumerate() {
-        // What an expansion reads is read when the depthwise convolution runs.
-        let pair = pairs.iter().find(|pair| pair.at.expand == at);
-        let at = pair.map_or(at, |pair| pair.at.depthwise);
-        for input in &step.inputs {
-            let last = last.entry(input).or_default();
-            *last = at.max(*last);
+    for (at, ready) in ready.iter().enumerate() {
+        for input in ready.steps.iter().flat_map(|&step| &region.steps[step].inputs) {
+            last.insert(input, at);
         }
     }
     for name in &region.outputs {
-        last.insert(name, region.steps.len());
+        last.insert(name, ready.len());
     }
     let mut names = Vec::new();
     let mut lives = Vec::new();
-    for (at, step) in region.steps.iter().enumerate() {
-        let name = step.output.as_str();
-        if pairs.iter().any(|pair| pair.at.expand == at) {
-            // Never a whole value.
-            continue;
-        }
+    for (at, ready) in ready.iter().enumerate() {
+        let name = region.steps[ready.at()].output.as_str();
         let value = &values[name];
         if value.held == Held::Outside {
             let position = region.outputs.iter().position(|o| o == name);
             by_name.insert(name, Place::Output(position.unwrap_or(usize::MAX)));
         } else {
             names.push(name);
-            let blocks = pairs.iter().find(|pair| pair.at.depthwise == at).map(|p| p.output_bytes);
-            let bytes = match blocks {
-                Some(one) => one * value.shape.first().copied().unwrap_or(1),
-                None => {
-                    let elements: usize = value.shape.iter().product();
-                    elements * Element::of(value.held, region).bytes()
-                }
-            };
+            let elements: usize = value.shape.iter().product();
+            let bytes = elements * Element::of(value.held, region).bytes();
             lives.push(Life { bytes, first: at, last: last.get(name).copied().unwrap_or(at) });
         }
     }
-    let (ranges, bytes) = arena::place(&lives);
+    let between = ready.iter().enumerate();
+    lives.extend(between.map(|(at, ready)| Life {
+        bytes: ready.built.kernel.between_len(),
+        first: at,
+        last: at,
+    }));
+    let (mut ranges, bytes) = arena::place(&lives);
     if bytes > MAX_ARENA {
         return Err(format!("its values need {bytes} bytes at once, over {MAX_ARENA}"));
     }
+    let between = ranges.split_off(names.len());
     by_name.extend(names.into_iter().zip(ranges.into_iter().map(Place::Arena)));
-    Ok(Places { by_name, bytes })
+    Ok(Places { by_name, between, bytes })
 }
 
-fn planned(
-    step: &Step,
-    payload: Payload,
-    region: &Region,
-    values: &HashMap<&str, Value>,
-    places: &HashMap<&str, Place>,
-    context: &Context<'_>,
-) -> Result<PlannedStep, String> {
-    let inputs: Vec<&Value> = step.inputs.iter().map(|i| &values[i.as_str()]).collect();
-    let shapes: Vec<&Shape> = inputs.iter().map(|v| &v.shape).collect();
-    let output = &values[step.output.as_str()];
-    let built = build::kernel(step, payload, &shapes, context)
-        .map_err(|why| format!("step '{}' ({}): {why}", step.name, step.kind.operation()))?;
-    let bytes = |v: &Value| {
-        let elements: usize = v.shape.iter().skip(1).product();
-        elements * Element::of(v.held, region).bytes()
-    };
-    Ok(PlannedStep {
-        inputs: step.inputs.iter().map(|i| places[i.as_str()].clone()).collect(),
-        output: places[step.output.as_str()].clone(),
-        input_bytes: match &built.kernel {
-            // Blocks of channels take more than the value's shape says.
-            Kernel::Conv(k) => {
-                let first = std::iter::once(k.input_len());
-                first.chain(inputs.iter().skip(1).map(|v| bytes(v))).collect()
-            }
-            _ => inputs.iter().map(|v| bytes(v)).collect(),
-        },
-        output_bytes: bytes(output),
-        about: StepInfo {
-            name: step.name.clone(),
-            fused: Vec::new(),
-            operation: step.kind.operation(),
-            data_type: match (&step.kind, context.element) {
-                (StepKind::Float(_), Element::F16) => "f16",
-                (StepKind::Float(_), _) => "f32",
-                _ => "int8",
+impl Ready {
+    /// The step that writes the result.
+    fn at(&self) -> usize {
+        self.steps.iter().copied().max().unwrap_or_default()
+    }
+
+    fn planned(
+        self,
+        region: &Region,
+        values: &HashMap<&str, Value>,
+        places: &Places<'_>,
+        between: &Range<usize>,
+        context: &Context<'_>,
+    ) -> PlannedStep {
+        let at = self.at();
+        let own = |name: &str| self.steps.iter().any(|&step| region.steps[step].output == name);
+        let mut steps = self.steps.clone();
+        steps.sort_unstable();
+        // What the first step reads, and of several what the last one adds to that.
+        let first = steps.first().map_or(&[][..], |&step| &region.steps[step].inputs);
+        let added = region.steps[at].inputs.iter().skip(1).filter(|_| steps.len() > 1);
+        let inputs: Vec<&str> =
+            first.iter().chain(added).map(String::as_str).filter(|name| !own(name)).collect();
+        let bytes = |name: &str| {
+            let value = &values[name];
+            let elements: usize = value.shape.iter().skip(1).product();
+            elements * Element::of(value.held, region).bytes()
+        };
+        let (name, operation) = names_of(region, &steps);
+        let last = &region.steps[at];
+        let shape = values[last.output.as_str()].shape.clone();
+        PlannedStep {
+            inputs: inputs.iter().map(|&name| places.by_name[name].clone()).collect(),
+            input_bytes: inputs.iter().map(|&name| bytes(name)).collect(),
+            output: places.by_name[last.output.as_str()].clone(),
+            output_bytes: bytes(&last.output),
+            between: between.clone(),
+            about: StepInfo {
+                name,
+                fused: match steps.len() {
+                    1 => Vec::new(),
+                    _ => steps.iter().map(|&step| region.steps[step].name.clone()).collect(),
+                },
+                operation,
+                data_type: match (&last.kind, context.element) {
+                    (StepKind::Float(_), Element::F16) => "f16",
+                    (StepKind::Float(_), _) => "f32",
+                    _ => "int8",
+                },
+                kernel: self.built.name,
+                codes: last.kind.codes(),
+                macs: self.built.macs * shape.first().map_or(1, |&batch| batch as u64),
+                parameters: self.built.parameters,
+                shape,
             },
-            kernel: built.name,
-            shape: output.shape.clone(),
-            codes: step.kind.codes(),
-            macs: built.macs * output.shape[0] as u64,
-            parameters: built.parameters,
-        },
-        kernel: built.kernel,
-    })
+            kernel: self.built.kernel,
+        }
+    }
+}
+
+/// Of several steps: the first's name and the last parts of the others' names; and their operations.
+/// Tables belong to the layer before them, and what squeezes and excites is one.
+fn names_of(region: &Region, steps: &[usize]) -> (String, String) {
+    let squeezes = |at: usize| {
+        let pools = region.steps[at].kind.operation() == "global_average_pool";
+        let multiplies = |&at: &usize| region.steps[at].kind.operation() == "mul";
+        steps.iter().copied().find(multiplies).filter(|_| pools && steps.len() > 1)
+    };
+    let last_part = |name: &str| name.rsplit(['.', '/']).next().unwrap_or(name).to_owned();
+    let (mut names, mut operations, mut next) = (Vec::new(), Vec::new(), 0);
+    for &at in steps {
+        let step = &region.steps[at];
+        let table = matches!(step.kind, StepKind::Lookup { .. }) && !names.is_empty();
+        if at < next || table {
+            continue;
+        }
+        let squeeze = squeezes(at);
+        next = squeeze.map_or(0, |product| product + 1);
+        operations.push(squeeze.map_or(step.kind.operation(), |_| "squeeze_excite"));
+        names.push(match names.is_empty() {
+            true => step.name.clone(),
+            false => squeeze.map_or(last_part(&step.name), |_| "squeeze_excite".to_owned()),
+        });
+    }
+    (names.join(" + "), operations.join(" + "))
 }

@@ -10,34 +10,6 @@ use super::plan::{Kernel, Place, Plan, PlannedStep};
 /// The arena starts at a multiple of this, bytes.
 const ALIGN: usize = 64;
 
-/// Outputs smaller than this are not worth waking other threads for, bytes.
-const MIN_PARALLEL: usize = 8 << 10;
-/// Pieces a thread at most: with more than one, a thread that came late or lost its core holds up
-/// less.
-const PIECES: usize = 2;
-/// Outputs of a piece, bytes, below which a thread gets one piece only: each costs about 2 us.
-const MIN_PIECE: usize = 32 << 10;
-
-/// Divides `units` of work, the same number of outputs each, among the threads.
-pub(super) fn split<T: Send>(
-    workers: &Workers,
-    units: usize,
-    output: &mut [T],
-    scratches: &mut [Scratch],
-    work: impl Fn(Range<usize>, &mut [T], &mut Scratch) + Sync,
-) {
-    if workers.threads() == 1 || size_of_val(output) < MIN_PARALLEL || units < 2 {
-        return work(0..units, output, &mut scratches[0]);
-    }
-    let unit_len = output.len() / units;
-    let threads = workers.threads();
-    let share = units.div_ceil((output.len() / MIN_PIECE).clamp(threads, threads * PIECES));
-    workers.split(output, share * unit_len, scratches, |piece, part, scratch| {
-        let start = piece * share;
-        work(start..start + part.len() / unit_len, part, scratch);
-    });
-}
-
 /// Buffers of one running region, kept between runs.
 #[derive(Default)]
 pub(crate) struct RunState {
@@ -99,8 +71,10 @@ impl Plan {
             }
         }
         // Which thread gets which piece differs from run to run: all are ready for all of them now.
-        let largest = scratches.iter().map(Scratch::capacity_bytes).max().unwrap_or(0);
-        scratches.iter_mut().for_each(|s| s.reserve(largest));
+        if let Some((first, others)) = scratches.split_first_mut() {
+            others.iter().for_each(|other| first.reserve_like(other));
+            others.iter_mut().for_each(|other| other.reserve_like(first));
+        }
     }
 }
 
@@ -158,9 +132,10 @@ impl PlannedStep {
         };
         let (a, b) = (source(0), source(1));
         let mut unread = Vec::new();
-        let (a, b, out) = match &self.output {
+        let (a, b, between, out) = match &self.output {
             Place::Arena(range) => {
-                slices(arena, a, b, of_image(range.start, self.output_bytes, image))
+                let output = of_image(range.start, self.output_bytes, image);
+                slices(arena, a, b, self.between.clone(), output)
             }
             Place::Output(at) => {
                 let out = match outputs.get_mut(*at) {
@@ -173,36 +148,44 @@ impl PlannedStep {
                         bytemuck::cast_slice_mut(&mut unread)
                     }
                 };
-                (a.read(arena), b.read(arena), out)
+                (a.read(arena), b.read(arena), &mut [][..], out)
             }
             Place::Input(_) => unreachable!("a step writes no input"),
         };
-        self.run_kernel(workers, scratches, a, b, out);
+        self.run_kernel(workers, scratches, [a, b], between, out);
     }
 
     fn run_kernel(
         &self,
         workers: &Workers,
         scratches: &mut [Scratch],
-        a: &[u8],
-        b: &[u8],
+        [a, b]: [&[u8]; 2],
+        between: &mut [u8],
         out: &mut [u8],
     ) {
         match &self.kernel {
             Kernel::Conv(k) => {
                 let out_c = k.geometry().out_c;
-                split(workers, k.pixels(), out, scratches, |range, part, scratch| {
+                workers.share(k.pixels(), out, scratches, |range, part, scratch| {
                     let added = k.adds().then(|| &b[range.start * out_c..range.end * out_c]);
                     k.run_adding(a, added, range, part, scratch);
                 });
             }
-            Kernel::ExpandDepthwise(k) => {
-                workers.split_uneven(out, k.unit_ends(), scratches, |unit, part, scratch| {
-                    k.run(a, unit, part, scratch);
+            Kernel::MbConv(k) => {
+                let added = k.adds().then_some(b);
+                k.run(workers, a, added, between, out, scratches);
+            }
+            Kernel::SqueezeExcite(k) => {
+                k.gates(a, between, &mut scratches[0]);
+                let (gates, pixels) = (&*between, k.image().pixels);
+                workers.share(pixels, out, scratches, |range, part, _| {
+                    let count = range.len();
+                    k.multiply(a, gates, range, count, part);
                 });
             }
+            Kernel::ConvPool(k) => k.run(workers, a, out, scratches),
             Kernel::Depthwise(k) => {
-                split(workers, k.rows(), out, scratches, |range, part, scratch| {
+                workers.share(k.rows(), out, scratches, |range, part, scratch| {
                     k.run(a, range, part, scratch);
                 });
             }
@@ -217,38 +200,33 @@ impl PlannedStep {
             Kernel::Lookup(k) => k.run(a, out),
             Kernel::Quantize(k) => k.run(bytemuck::cast_slice(a), out),
             Kernel::Dequantize(k) => k.run(a, bytemuck::cast_slice_mut(out)),
-            Kernel::F32(k) => k.run(workers, scratches, [a, b], out),
-            Kernel::F16(k) => k.run(workers, scratches, [a, b], out),
+            Kernel::F32(k) => k.run(workers, scratches, [a, b], between, out),
+            Kernel::F16(k) => k.run(workers, scratches, [a, b], between, out),
         }
     }
 }
 
-/// The input slices and the output slice, which lies in the arena.
+/// The input slices, and those that are written, which lie in the arena.
 fn slices<'a>(
     arena: &'a mut [u8],
     a: Source<'a>,
     b: Source<'a>,
+    between: Range<usize>,
     output: Range<usize>,
-) -> (&'a [u8], &'a [u8], &'a mut [u8]) {
-    use Source::{Arena, Outside};
+) -> (&'a [u8], &'a [u8], &'a mut [u8], &'a mut [u8]) {
+    // What lies outside takes no bytes of the arena, and one input may be read twice.
+    let same = matches!((&a, &b), (Source::Arena(a), Source::Arena(b)) if a == b);
+    let range = |source: &Source<'_>| match source {
+        Source::Arena(range) => range.clone(),
+        Source::Outside(_) => 0..0,
+    };
+    let ranges = [range(&a), if same { 0..0 } else { range(&b) }, between, output];
     let disjoint = "values alive together do not share bytes";
-    match (a, b) {
-        (Arena(a), Arena(b)) if a == b => {
-            let [a, out] = arena.get_disjoint_mut([a, output]).expect(disjoint);
-            (&*a, &*a, out)
-        }
-        (Arena(a), Arena(b)) => {
-            let [a, b, out] = arena.get_disjoint_mut([a, b, output]).expect(disjoint);
-            (&*a, &*b, out)
-        }
-        (Arena(a), Outside(b)) => {
-            let [a, out] = arena.get_disjoint_mut([a, output]).expect(disjoint);
-            (&*a, b, out)
-        }
-        (Outside(a), Arena(b)) => {
-            let [b, out] = arena.get_disjoint_mut([b, output]).expect(disjoint);
-            (a, &*b, out)
-        }
-        (Outside(a), Outside(b)) => (a, b, &mut arena[output]),
-    }
+    let [first, second, between, out] = arena.get_disjoint_mut(ranges).expect(disjoint);
+    let (first, second): (&[u8], &[u8]) = (first, second);
+    let pick = |source, inside| match source {
+        Source::Arena(_) => inside,
+        Source::Outside(bytes) => bytes,
+    };
+    (pick(a, first), pick(b, if same { first } else { second }), between, out)
 }

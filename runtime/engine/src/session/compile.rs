@@ -333,9 +333,9 @@ fn region_layers(region: &PlannedRegion) -> Vec<Layer> {
     let layer = |(at, info): (usize, &crate::region::StepInfo)| Layer {
         name: info.name.clone(),
         fused: info.fused.clone(),
-        operation: info.operation.to_owned(),
+        operation: info.operation.clone(),
         data_type: info.data_type,
-        kernel: info.kernel.to_owned(),
+        kernel: info.kernel.clone(),
         shape: info.shape.clone(),
         codes: info.codes,
         macs: info.macs,

@@ -151,77 +151,60 @@ pub fn search(
     Ok(chosen)
 }
 
-/// What each layer's times say.
+/// What each line's times say. A line that runs an expansion and a depthwise layer as one stands for
+/// several where they run apart.
 fn choose(ways: &[Way], usual: &Report, margin: f64) -> BTreeMap<String, (Choice, f64)> {
     let mut chosen = BTreeMap::new();
-    let is_fused = |name: &str| usual.layers.iter().any(|l| l.fused.iter().any(|f| f == name));
-    // Layers that a pair may stand for, or that read one.
-    let mut of_pairs = Vec::new();
-    for pair in pairs(ways) {
-        let [expand, depthwise] = &pair.layer.fused[..] else { continue };
-        let reader = pair.reader.map(|layer| layer.name.as_str());
-        let fused = {
-            let reader = reader.and_then(|name| best_form(ways, Some(true), name, margin));
-            let own = least(ways, Some(true), |_| true, &pair.layer.name);
-            (own, reader)
-        };
-        let apart = {
-            let layers = [Some(expand.as_str()), reader];
-            let [expand, reader] =
-                layers.map(|name| name.and_then(|name| best_form(ways, Some(false), name, margin)));
-            let depthwise = least(ways, Some(false), |_| true, depthwise);
-            (expand, depthwise, reader)
-        };
-        of_pairs.extend([expand.as_str()].into_iter().chain(reader));
-        let (Some(own), (Some(first), Some(second), _)) = (fused.0, apart) else { continue };
-        let time = |best: Option<Best>| best.map_or([0.0; 2], |best| best.time);
-        let together = sum(&[own, time(fused.1)]);
-        let separate = sum(&[first.time, second, time(apart.2)]);
-        let fuses = is_fused(expand);
-        let gain =
-            if fuses { won(together, separate, margin) } else { won(separate, together, margin) };
-        let now_fused = fuses != gain.is_some();
-        let form = (!now_fused).then_some(first).filter(|best| best.form != Form::Usual);
-        if gain.is_some() || form.is_some() {
-            let fused = gain.map(|_| now_fused);
-            let choice = Choice { fused, form: form.map(|best| best.form) };
-            let won = gain.or(form.map(|best| best.won)).unwrap_or_default();
-            chosen.insert(expand.clone(), (choice, won));
+    let mut choose = |line: &Layer, fused: Option<bool>, gain: Option<f64>, best: Best| {
+        let form = (best.form != Form::Usual).then_some(best.form);
+        if fused.is_some() || form.is_some() {
+            let choice = Choice { fused, form };
+            let won = gain.filter(|_| fused.is_some()).unwrap_or(best.won);
+            chosen.insert(names(line)[0].to_owned(), (choice, won));
         }
-        let reader_form = if now_fused { fused.1 } else { apart.2 };
-        if let (Some(name), Some(best)) = (reader, reader_form)
-            && best.form != Form::Usual
-        {
-            let choice = Choice { fused: None, form: Some(best.form) };
-            chosen.insert(name.to_owned(), (choice, best.won));
-        }
-    }
-    for layer in usual.layers.iter().filter(|layer| layer.fused.is_empty()) {
-        if of_pairs.contains(&layer.name.as_str()) {
+    };
+    let lines = |fused| {
+        let way = ways.iter().find(|way| way.fused == fused);
+        way.map_or(&[][..], |way| way.report.layers.as_slice())
+    };
+    for line in lines(true) {
+        let own = names(line);
+        let within = |part: &&Layer| names(part).iter().all(|name| own.contains(name));
+        let parts: Vec<&Layer> = lines(false).iter().filter(within).collect();
+        if parts.len() < 2 {
+            if let Some(best) = best_form(ways, None, &line.name, margin) {
+                choose(line, None, None, best);
+            }
             continue;
         }
-        if let Some(best) = best_form(ways, None, &layer.name, margin)
-            && best.form != Form::Usual
-        {
-            let choice = Choice { fused: None, form: Some(best.form) };
-            chosen.insert(layer.name.clone(), (choice, best.won));
+        let Some(whole) = best_form(ways, Some(true), &line.name, margin) else { continue };
+        let apart = parts.iter().map(|part| best_form(ways, Some(false), &part.name, margin));
+        let Some(apart) = apart.collect::<Option<Vec<Best>>>() else { continue };
+        let separate = sum(&apart.iter().map(|best| best.time).collect::<Vec<_>>());
+        let fuses = usual.layers.iter().any(|layer| names(layer) == own);
+        let gain = match fuses {
+            true => won(whole.time, separate, margin),
+            false => won(separate, whole.time, margin),
+        };
+        let now_fused = fuses != gain.is_some();
+        let change = gain.map(|_| now_fused);
+        if now_fused {
+            choose(line, change, gain, whole);
+        } else {
+            for (at, (part, best)) in parts.iter().zip(apart).enumerate() {
+                choose(part, change.filter(|_| at == 0), gain, best);
+            }
         }
     }
     chosen
 }
 
-/// A pair, and the layer that follows it: what reads it.
-struct Pair<'a> {
-    layer: &'a Layer,
-    reader: Option<&'a Layer>,
-}
-
-/// All pairs that a kernel can run.
-fn pairs(ways: &[Way]) -> Vec<Pair<'_>> {
-    let Some(way) = ways.iter().find(|way| way.fused) else { return Vec::new() };
-    let layers = &way.report.layers;
-    let pair = |(at, layer)| Pair { layer, reader: layers.get(at + 1) };
-    layers.iter().enumerate().filter(|(_, layer)| !layer.fused.is_empty()).map(pair).collect()
+/// The model's nodes that a line runs.
+fn names(line: &Layer) -> Vec<&str> {
+    match line.fused.is_empty() {
+        true => vec![&line.name],
+        false => line.fused.iter().map(String::as_str).collect(),
+    }
 }
 
 /// The least times of a layer in some ways.
@@ -270,7 +253,7 @@ fn best_form(ways: &[Way], fused: Option<bool>, name: &str, margin: f64) -> Opti
 mod tests {
     use super::*;
 
-    /// Layers as name, kernel, and times of the even and the odd rounds; `a+b` is a pair.
+    /// Lines as name, kernel, and times of the even and the odd rounds; `a+b` runs two layers.
     fn way(fused: bool, form: Form, layers: &[(&str, &str, Least)]) -> Way {
         let layer = |&(name, kernel, _): &(&str, &str, Least)| Layer {
             name: name.into(),
@@ -295,25 +278,24 @@ mod tests {
         Way { fused, form, report, least: layers.iter().map(|layer| layer.2).collect() }
     }
 
-    fn fused(pair: Least, project: Least) -> Way {
-        way(true, Form::Usual, &[("e+d", "p", pair), ("x", "k", project)])
+    fn fused(block: Least) -> Way {
+        way(true, Form::Usual, &[("e+d+p", "k", block), ("f", "k", [9.0; 2])])
     }
 
-    fn apart(expand: Least, depthwise: Least, project: Least) -> Way {
-        let layers = [("e", "k", expand), ("d", "k", depthwise), ("x", "k", project)];
-        way(false, Form::Usual, &layers)
+    fn apart(expand: Least, rest: Least) -> Way {
+        way(false, Form::Usual, &[("e", "k", expand), ("d+p", "k", rest), ("f", "k", [9.0; 2])])
     }
 
     #[test]
-    fn a_pair_is_judged_with_the_layer_that_reads_it() {
-        let two = || apart([30.0; 2], [20.0; 2], [40.0; 2]);
-        // The pair itself is faster than its layers, but what reads it is slower.
-        let ways = [fused([48.0; 2], [50.0; 2]), two()];
+    fn a_block_is_judged_with_all_that_it_stands_for() {
+        let two = || apart([30.0; 2], [60.0; 2]);
+        let ways = [fused([98.0; 2]), two()];
         let chosen = choose(&ways, &ways[0].report, 0.02);
         let expected = Choice { fused: Some(false), form: None };
-        assert_eq!(chosen.get("e").map(|(choice, _)| *choice), Some(expected));
-        assert!(choose(&ways, &ways[1].report, 0.02).is_empty(), "two layers are usual already");
-        let ways = [fused([40.0; 2], [40.0; 2]), two()];
+        assert_eq!(chosen.keys().collect::<Vec<_>>(), ["e"]);
+        assert_eq!(chosen["e"].0, expected);
+        assert!(choose(&ways, &ways[1].report, 0.02).is_empty(), "they run apart already");
+        let ways = [fused([80.0; 2]), two()];
         assert!(choose(&ways, &ways[0].report, 0.02).is_empty());
         let chosen = choose(&ways, &ways[1].report, 0.02);
         assert_eq!(chosen["e"].0, Choice { fused: Some(true), form: None });
@@ -322,8 +304,22 @@ mod tests {
     }
 
     #[test]
+    fn parts_have_forms_of_their_own() {
+        let wide = way(
+            false,
+            Form::Wide,
+            &[("e", "wide", [30.0; 2]), ("d+p", "wide", [40.0; 2]), ("f", "k", [9.0; 2])],
+        );
+        let ways = [fused([80.0; 2]), apart([30.0; 2], [60.0; 2]), wide];
+        let chosen = choose(&ways, &ways[0].report, 0.02);
+        assert_eq!(chosen.keys().collect::<Vec<_>>(), ["d", "e"]);
+        assert_eq!(chosen["e"].0, Choice { fused: Some(false), form: None });
+        assert_eq!(chosen["d"].0, Choice { fused: None, form: Some(Form::Wide) });
+    }
+
+    #[test]
     fn what_wins_must_win_in_both_halves() {
-        let ways = [fused([40.0, 50.5], [40.0; 2]), apart([30.0; 2], [20.0; 2], [40.0; 2])];
+        let ways = [fused([80.0, 90.5]), apart([30.0; 2], [60.0; 2])];
         assert!(choose(&ways, &ways[1].report, 0.02).is_empty());
     }
 

@@ -8,7 +8,7 @@ use crate::conv::{Conv, ConvOptions};
 use crate::depthwise::Depthwise;
 use crate::expand_depthwise::{ExpandDepthwise, Offer, Part};
 use crate::linear::{Linear, LinearOutput};
-use crate::pool::GlobalAveragePool;
+use crate::pool::{GlobalAveragePool, PoolParams};
 use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Residual, Scratch};
 
 const ADD: AddParams = AddParams {
@@ -108,7 +108,14 @@ impl Layer<u8> {
             }
             Op::Pool => {
                 let pixels = g.in_h * g.in_w;
-                let pool = GlobalAveragePool::new(isa, pixels, g.in_c, 3, 0.02, 3, 0, 255)?;
+                let params = PoolParams {
+                    input_zero_point: 3,
+                    multiplier: 0.02,
+                    zero_point: 3,
+                    min: 0,
+                    max: 255,
+                };
+                let pool = GlobalAveragePool::new(isa, pixels, g.in_c, params)?;
                 (pool.kernel(), Box::new(move |[i, _], o, scratch| pool.run(i, o, scratch)))
             }
         };
@@ -160,7 +167,7 @@ impl Layer<u8> {
         let weights = [weights(g.taps() * g.in_c * g.out_c), weights(d.taps() * d.out_c)];
         let part = |geometry: ConvGeometry, weights, input| {
             let output = requantize(geometry.out_c);
-            Part { geometry, weights, input, output }
+            Part { geometry, weights, input, output, table: None }
         };
         let first = part(g, &weights[0], codes);
         let between = InputCodes { zero_point: 3, min: first.output.min, max: first.output.max };

@@ -271,6 +271,42 @@ impl Conv {
         assert_eq!(output.len(), range.len() * self.geometry.out_c, "output length");
         assert_eq!(residual.is_some(), self.options.residual.is_some(), "residual");
         assert!(residual.is_none_or(|r| r.len() == output.len()), "residual length");
+        self.dispatch(input, residual, range, output, scratch);
+    }
+
+    /// [`Conv::run_adding`] of a pointwise layer on as many pixels as there are, at most
+    /// [`Conv::pixels`]: `input` is `[pixels][in_c]`, `output` (and the residual) `[pixels][out_c]`.
+    ///
+    /// # Panics
+    /// If the lengths do not agree, the layer is not pointwise or reads blocks of channels, or there
+    /// is a residual and should not be, or the reverse.
+    pub fn run_pixels(
+        &self,
+        input: &[u8],
+        residual: Option<&[u8]>,
+        output: &mut [u8],
+        scratch: &mut Scratch,
+    ) {
+        let g = &self.geometry;
+        assert!(g.is_pointwise() && !self.options.blocked_input, "a pointwise layer");
+        let pixels = output.len() / g.out_c;
+        assert!(pixels <= self.pixels(), "{pixels} pixels");
+        assert_eq!(output.len(), pixels * g.out_c, "output length");
+        assert_eq!(input.len(), pixels * g.in_c, "input length");
+        assert_eq!(residual.is_some(), self.options.residual.is_some(), "residual");
+        assert!(residual.is_none_or(|r| r.len() == output.len()), "residual length");
+        self.dispatch(input, residual, 0..pixels, output, scratch);
+    }
+
+    /// Lengths are checked.
+    fn dispatch(
+        &self,
+        input: &[u8],
+        residual: Option<&[u8]>,
+        range: Range<usize>,
+        output: &mut [u8],
+        scratch: &mut Scratch,
+    ) {
         if range.is_empty() {
             return;
         }

@@ -92,7 +92,8 @@ impl Rows {
     ///
     /// `fill` writes a pair of image rows (`None` in the padding) to a slot of the ring,
     /// `[vector][column][COL]`, padding included; each pair is asked for once, in order, unless
-    /// rows are dilated. The first row of `target` is `rows.start`, its first column column 0.
+    /// rows are dilated. `done` is told which rows are complete, in order, each once. The first
+    /// column of `target` is column 0.
     ///
     /// # Panics
     /// If `ring` is not as long as its pairs, vectors and columns, or `target` too small.
@@ -104,6 +105,7 @@ impl Rows {
         ring: &mut [i16],
         mut fill: impl FnMut([Option<usize>; 2], &mut [i16]),
         target: &mut Target<'_>,
+        mut done: impl FnMut(Range<usize>, &mut Target<'_>),
     ) {
         let g = &self.geometry;
         let cols = self.ring_columns(xs.len());
@@ -111,7 +113,7 @@ impl Rows {
         assert_eq!(ring.len(), self.pairs * slot_len);
         let image_row = |padded: usize| padded.checked_sub(g.pad_top).filter(|&row| row < g.in_h);
         let mut next = 0;
-        for (index, y) in rows.enumerate() {
+        for y in rows {
             let start = y * g.stride_h;
             // With dilation the pairs of each output row are its own.
             let (shift, first) = if g.dilation_h > 1 { (0, 0) } else { (start % 2, start / 2) };
@@ -134,9 +136,10 @@ impl Rows {
                     first_slot: first % self.pairs,
                     pairs: self.pairs,
                 };
-                let target = target.row(index, vector.first, &xs);
+                let target = target.row(y, vector.first, &xs);
                 avx2_tile::run(self.token, &sources, g, shift, vector, &self.clamp, target);
             }
+            done(y..y + 1, target);
         }
     }
 }
@@ -186,7 +189,7 @@ impl Kernel {
         // A narrow remainder is not worth a tile of its own.
         let tiles = g.out_w.div_ceil(width.max(8));
         let width = g.out_w.div_ceil(tiles);
-        let mut target = Target::new(output, g.out_w * g.out_c, g.out_c, 0);
+        let mut target = Target::new(output, g.out_w * g.out_c, g.out_c, 0).from_row(rows.start);
         let count = self.rows.vectors();
         for first in (0..count).step_by(self.block) {
             let vectors = first..(first + self.block).min(count);
@@ -198,7 +201,8 @@ impl Kernel {
                     self.fill(input, lines, &xs, &vectors, slot);
                 };
                 let xs = xs.clone();
-                self.rows.run(vectors.clone(), rows.clone(), xs, ring, fill, &mut target);
+                let rows = rows.clone();
+                self.rows.run(vectors.clone(), rows, xs, ring, fill, &mut target, |_, _| {});
             }
         }
     }

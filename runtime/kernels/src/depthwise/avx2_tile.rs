@@ -42,15 +42,34 @@ pub(crate) struct Target<'a> {
     column: usize,
     /// The channel that comes first.
     origin: usize,
+    /// The output row that comes first.
+    first_row: usize,
 }
 
 impl<'a> Target<'a> {
     pub(crate) fn new(out: &'a mut [u8], row: usize, column: usize, origin: usize) -> Target<'a> {
-        Target { out, row, column, origin }
+        Target { out, row, column, origin, first_row: 0 }
+    }
+
+    /// The same with another output row in front.
+    pub(crate) fn from_row(self, first_row: usize) -> Target<'a> {
+        Target { first_row, ..self }
+    }
+
+    /// Lets another output row come first.
+    pub(crate) fn restart(&mut self, first_row: usize) {
+        self.first_row = first_row;
+    }
+
+    /// The bytes of some rows.
+    pub(crate) fn rows(&mut self, rows: &Range<usize>) -> &mut [u8] {
+        let at = |row: usize| (row - self.first_row) * self.row;
+        &mut self.out[at(rows.start)..at(rows.end)]
     }
 
     /// The columns `xs` of one row, from channel `first` on.
     pub(super) fn row(&mut self, row: usize, first: usize, xs: &Range<usize>) -> Line<'_> {
+        let row = row - self.first_row;
         let at = row * self.row + xs.start * self.column + first - self.origin;
         Line { out: &mut self.out[at..], columns: xs.len(), step: self.column }
     }

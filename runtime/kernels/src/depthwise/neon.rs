@@ -107,10 +107,11 @@ impl Rows {
     /// Computes output rows `rows` of some groups. `fill` writes an image row of a group, each value
     /// less the middle of the range, to the columns [`Rows::inside`], `[column][channel]`: the groups
     /// of one row, then those of the next. `out` tells which part of the output a row of a group
-    /// goes to, `[columns][channels]`.
+    /// goes to, `[columns][channels]`; `done` is told when all groups of a row are there.
     ///
     /// # Panics
     /// If `ring` is not what [`Rows::ring_len`] says, or what `out` gives is not a whole row.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn run(
         &self,
         groups: Range<usize>,
@@ -120,6 +121,7 @@ impl Rows {
         channels: usize,
         output: &mut [u8],
         out: impl Fn(usize, usize) -> Range<usize>,
+        done: impl Fn(usize, &mut [u8]),
     ) {
         let g = &self.geometry;
         let (size, row_len) = (g.kernel_h, self.cols * GROUP);
@@ -152,6 +154,7 @@ impl Rows {
                 let rows = std::array::from_fn(row);
                 self.row(&self.groups[group], rows, channels, &mut output[out(y, group)]);
             }
+            done(y, output);
         }
     }
 
@@ -231,7 +234,7 @@ impl Kernel {
                 tile::copy_columns(self.rows.token, source, g.in_c, self.rows.middle, to);
             };
             let out = |y: usize, _| (y - rows.start) * row_len..(y - rows.start + 1) * row_len;
-            self.rows.run(groups, rows.clone(), ring, fill, g.out_c, output, out);
+            self.rows.run(groups, rows.clone(), ring, fill, g.out_c, output, out, |_, _| {});
         }
     }
 }

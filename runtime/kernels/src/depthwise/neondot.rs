@@ -135,10 +135,12 @@ impl Rows {
     /// Computes output rows from `first_row` on of some groups: `out` is whole rows of
     /// `[columns][channels]`. `fill` writes two image rows of a group, of which at least one exists,
     /// to the columns [`Rows::inside`]: `[column][channel][row]`, each value less 128. It gets the
-    /// number of the pair and its rows, and each once, in order.
+    /// number of the pair and its rows, and each once, in order. `done` gets rows of `out` that all
+    /// groups have written.
     ///
     /// # Panics
     /// If the working memory is not what [`Rows::working`] says, or `out` has no whole rows.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn run(
         &self,
         groups: Range<usize>,
@@ -147,6 +149,7 @@ impl Rows {
         mut fill: impl FnMut(usize, [Option<usize>; 2], usize, &mut [u8]),
         out: &mut [u8],
         channels: usize,
+        done: impl Fn(&mut [u8]),
     ) {
         let (slots, pair_bytes) = (self.slots(), self.pair_bytes());
         let slot_len = groups.len() * pair_bytes;
@@ -176,6 +179,7 @@ impl Rows {
                 let pairs = [pair(0), pair(1), pair(slots - 1)];
                 self.step(group, pairs, planes, out, channels);
             }
+            done(out);
         }
     }
 
@@ -259,7 +263,7 @@ impl Kernel {
             let groups = first..(first + self.block).min(count);
             let fill = |_, rows, group, to: &mut [u8]| self.fill(input, rows, group, to);
             let working = working.each_mut().map(|piece| &mut **piece);
-            self.rows.run(groups, rows.start, working, fill, output, channels);
+            self.rows.run(groups, rows.start, working, fill, output, channels, |_| {});
         }
     }
 

@@ -5,6 +5,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::{Band, Tables, restore};
 use crate::conv::avx2::bytes::{self, Bytes};
 use crate::conv::avx2::panel::{Depth, Multiply, Panel};
 use crate::conv::avx2::tile::even_tiles;
@@ -14,7 +15,9 @@ use crate::conv::{self, BLOCK_CHANNELS};
 use crate::depthwise;
 use crate::depthwise::avx2::{COL, LANES, RING_BYTES, Rows, Target};
 use crate::isa::Avx2;
+use crate::lookup::avx2::run_wide;
 use crate::requantize::Reach;
+use crate::scratch::as_i16s_mut;
 use crate::x86::widen;
 use crate::{ConvGeometry, Requantize, Scratch};
 
@@ -36,6 +39,7 @@ pub(super) struct Kernel {
     group: usize,
     /// What the padding of the depthwise convolution holds, as the ring does.
     outside: i16,
+    tables: Tables,
 }
 
 enum Body {
@@ -61,9 +65,12 @@ impl Kernel {
         token: Avx2,
         (expand, reach): (&conv::Layer<'_>, Reach),
         second: &depthwise::Layer<'_>,
+        tables: Tables,
     ) -> Kernel {
         let g = expand.geometry;
-        let rows = Rows::new(token, second, (0..g.out_c).step_by(LANES), expand.output.zero_point);
+        // A table gives codes as they are.
+        let origin = if tables.first.is_some() { 0 } else { expand.output.zero_point };
+        let rows = Rows::new(token, second, (0..g.out_c).step_by(LANES), origin);
         let run = g.kernel_w * g.in_c;
         // A last step may reach beyond the last column.
         let band_row = (g.out_w - 1) * g.stride_w * g.in_c + run.next_multiple_of(bytes::STEP);
@@ -79,7 +86,8 @@ impl Kernel {
             finish: Finish::new(&expand.output),
             rows,
             group: (RING_BYTES / ring).clamp(1, BLOCK_VECTORS),
-            outside: i16::from(second.input.zero_point) - i16::from(expand.output.zero_point),
+            outside: i16::from(second.input.zero_point) - i16::from(origin),
+            tables,
         }
     }
 
@@ -117,28 +125,86 @@ impl Kernel {
         output: &mut [u8],
         scratch: &mut Scratch,
     ) {
-        let out_w = self.rows.geometry().out_w;
-        let band_len = self.band_row * (self.expand.kernel_h + self.expand.stride_h);
-        let wide_len = match self.body {
-            Body::Wide(_) => band_len.next_multiple_of(COL),
-            Body::Bytes(..) => 0,
-        };
-        let slot_len = self.rows.ring_columns(out_w) * COL;
-        let ring_len = self.rows.pairs() * slot_len * self.group;
-        let (band, values) = scratch.bytes_and_i16s(band_len, wide_len + ring_len);
-        let (wide, ring) = values.split_at_mut(wide_len);
-        let mut target =
-            Target::new(output, out_w * BLOCK_CHANNELS, BLOCK_CHANNELS, block * BLOCK_CHANNELS);
+        let row_len = self.rows.geometry().out_w * BLOCK_CHANNELS;
+        let ([band, values], _) = scratch.pieces_and_inner(self.working(self.group));
+        let mut target = Target::new(output, row_len, BLOCK_CHANNELS, block * BLOCK_CHANNELS)
+            .from_row(rows.start);
         let end = ((block + 1) * BLOCK_VECTORS).min(self.rows.vectors());
         for first in (block * BLOCK_VECTORS..end).step_by(self.group) {
             let vectors = first..(first + self.group).min(end);
-            let ring = &mut ring[..self.rows.pairs() * slot_len * vectors.len()];
-            let fill = |pair: [Option<usize>; 2], slot: &mut [i16]| {
-                let buffers = (&mut *band, &mut *wide);
-                self.fill(input, &vectors, pair, buffers, slot);
+            let last = vectors.end == end;
+            let done = |rows: Range<usize>, target: &mut Target<'_>| {
+                if last {
+                    self.tables.finish(target.rows(&rows));
+                }
             };
-            self.rows.run(vectors.clone(), rows.clone(), 0..out_w, ring, fill, &mut target);
+            self.run_vectors(input, vectors, rows.clone(), [band, values], &mut target, done);
         }
+    }
+
+    /// Computes the rows `rows` of the first block of channels, and gives `each` one at a time.
+    pub(super) fn run_by_bands(
+        &self,
+        input: &[u8],
+        rows: Range<usize>,
+        scratch: &mut Scratch,
+        mut each: impl FnMut(Band<'_>, &mut Scratch),
+    ) {
+        let row_len = self.rows.geometry().out_w * BLOCK_CHANNELS;
+        let vectors = 0..self.rows.vectors();
+        let [band_len, values_len] = self.working(vectors.len());
+        let ([band, values, output], inner) =
+            scratch.pieces_and_inner([band_len, values_len, row_len]);
+        let mut target = Target::new(output, row_len, BLOCK_CHANNELS, 0).from_row(rows.start);
+        let done = |rows: Range<usize>, target: &mut Target<'_>| {
+            let codes = target.rows(&rows);
+            self.tables.finish(codes);
+            each(Band { rows: rows.clone(), codes }, inner);
+            target.restart(rows.end);
+        };
+        self.run_vectors(input, vectors, rows, [band, values], &mut target, done);
+    }
+
+    /// Bytes of working memory: of the band, and of its values and the ring of some vectors, 16 bits
+    /// wide.
+    fn working(&self, vectors: usize) -> [usize; 2] {
+        let ring_len = self.rows.pairs() * self.slot_len() * vectors;
+        [self.band_len(), (self.wide_len() + ring_len) * size_of::<i16>()]
+    }
+
+    fn band_len(&self) -> usize {
+        self.band_row * (self.expand.kernel_h + self.expand.stride_h)
+    }
+
+    fn wide_len(&self) -> usize {
+        match self.body {
+            Body::Wide(_) => self.band_len().next_multiple_of(COL),
+            Body::Bytes(..) => 0,
+        }
+    }
+
+    /// Values of one row pair of one vector.
+    fn slot_len(&self) -> usize {
+        self.rows.ring_columns(self.rows.geometry().out_w) * COL
+    }
+
+    fn run_vectors(
+        &self,
+        input: &[u8],
+        vectors: Range<usize>,
+        rows: Range<usize>,
+        [band, values]: [&mut [u8]; 2],
+        target: &mut Target<'_>,
+        done: impl FnMut(Range<usize>, &mut Target<'_>),
+    ) {
+        let (wide, ring) = as_i16s_mut(values).split_at_mut(self.wide_len());
+        let ring = &mut ring[..self.rows.pairs() * self.slot_len() * vectors.len()];
+        let fill = |pair: [Option<usize>; 2], slot: &mut [i16]| {
+            let buffers = (&mut *band, &mut *wide);
+            self.fill(input, &vectors, pair, buffers, slot);
+        };
+        let out_w = self.rows.geometry().out_w;
+        self.rows.run(vectors.clone(), rows, 0..out_w, ring, fill, target, done);
     }
 
     /// Expands a pair of rows into a slot of the ring, padding included.
@@ -200,6 +266,10 @@ impl Kernel {
                 [Some(_), None] => run::<W, 1, 0>(self.token, &tiles, to),
                 [None, _] => run::<W, 1, 1>(self.token, &tiles, to),
             }
+            if let Some(table) = &self.tables.first {
+                run_wide(self.token, table.table(), self.finish.zero_point, to);
+                restore(place.pair, outside, to);
+            }
         }
     }
 
@@ -251,6 +321,7 @@ fn panels<W: Multiply>(
 
 /// From accumulators to activations less their zero point, 16 bits wide.
 struct Finish {
+    zero_point: u8,
     min: i16,
     max: i16,
 }
@@ -259,7 +330,7 @@ impl Finish {
     fn new(output: &Requantize) -> Finish {
         let [min, max] =
             [output.min, output.max].map(|bound| i16::from(bound) - i16::from(output.zero_point));
-        Finish { min, max }
+        Finish { zero_point: output.zero_point, min, max }
     }
 
     /// 16 channels in their order. Narrowing saturates towards a bound that clamping reaches

@@ -26,6 +26,7 @@ use crate::depthwise;
 use crate::isa::{Avx2, Avx512Vnni};
 #[cfg(target_arch = "aarch64")]
 use crate::isa::{Neon, NeonDot};
+use crate::lookup::Lookup;
 use crate::requantize::Reach;
 use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
 
@@ -55,6 +56,45 @@ pub struct Part<'a> {
     pub input: InputCodes,
     /// Of the output.
     pub output: Requantize,
+    /// Any function of the output's codes that follows: the result of each.
+    pub table: Option<&'a [u8; 256]>,
+}
+
+/// What follows the two convolutions, applied while the codes lie in the first-level cache.
+struct Tables {
+    /// From what the expansion gives to what the depthwise convolution reads.
+    first: Option<Lookup>,
+    second: Option<Lookup>,
+}
+
+impl Tables {
+    fn new(isa: Isa, tables: [Option<&[u8; 256]>; 2]) -> Result<Tables, KernelError> {
+        let [first, second] = tables.map(|t| t.map(|t| Lookup::new(isa, *t)).transpose());
+        Ok(Tables { first: first?, second: second? })
+    }
+
+    /// What the depthwise convolution gave becomes what the pair gives.
+    fn finish(&self, codes: &mut [u8]) {
+        if let Some(table) = &self.second {
+            table.run_in_place(codes);
+        }
+    }
+}
+
+/// Of a slot that holds one row beside the padding, `[...][row]`: writes the padding again.
+#[cfg(target_arch = "x86_64")]
+fn restore<T: Copy>(pair: [Option<usize>; 2], outside: T, slot: &mut [T]) {
+    for (i, _) in pair.iter().enumerate().filter(|(_, row)| row.is_none()) {
+        slot.iter_mut().skip(i).step_by(2).for_each(|value| *value = outside);
+    }
+}
+
+/// Complete output rows of a pair with one block of channels.
+pub struct Band<'a> {
+    /// Which rows.
+    pub rows: Range<usize>,
+    /// `[rows][out_w][BLOCK_CHANNELS]`
+    pub codes: &'a [u8],
 }
 
 /// The two convolutions, packed for one instruction set.
@@ -96,30 +136,31 @@ impl Body {
         offer: Offer,
         expand: (&conv::Layer<'_>, Reach),
         second: (&depthwise::Layer<'_>, Reach),
+        tables: Tables,
     ) -> Option<Body> {
         #[cfg(target_arch = "aarch64")]
         let offered =
             offer == Offer::Everywhere || threads == 1 && expand.0.geometry.out_w >= MIN_COLUMNS;
         match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni if vnni::Kernel::takes(expand, second) => {
+            Isa::Avx512Vnni if vnni::Kernel::takes(expand, second, &tables) => {
                 let token = Avx512Vnni::detect()?;
-                Some(Body::Vnni(vnni::Kernel::new(token, expand.0, second.0)))
+                Some(Body::Vnni(vnni::Kernel::new(token, expand.0, second.0, tables)))
             }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 if avx2::Kernel::takes(expand, second) => {
                 let token = Avx2::detect()?;
-                Some(Body::Avx2(avx2::Kernel::new(token, expand, second.0)))
+                Some(Body::Avx2(avx2::Kernel::new(token, expand, second.0, tables)))
             }
             #[cfg(target_arch = "aarch64")]
             Isa::NeonDot if offered && neondot::Kernel::takes(expand, second) => {
                 let token = NeonDot::detect()?;
-                Some(Body::NeonDot(neondot::Kernel::new(token, expand, second)))
+                Some(Body::NeonDot(neondot::Kernel::new(token, expand, second, tables)))
             }
             #[cfg(target_arch = "aarch64")]
             Isa::Neon if offered && neon::Kernel::takes(expand, second) => {
                 let token = Neon::detect()?;
-                Some(Body::Neon(neon::Kernel::new(token, expand, second)))
+                Some(Body::Neon(neon::Kernel::new(token, expand, second, tables)))
             }
             _ => None,
         }
@@ -168,7 +209,9 @@ impl ExpandDepthwise {
         )?;
         let (second, second_reach) =
             depthwise::Layer::new(d, depthwise.weights, depthwise.input, depthwise.output)?;
-        let body = Body::new(isa, threads, offer, (&first, first_reach), (&second, second_reach));
+        let tables = Tables::new(isa, [expand.table, depthwise.table])?;
+        let parts = ((&first, first_reach), (&second, second_reach));
+        let body = Body::new(isa, threads, offer, parts.0, parts.1, tables);
         Ok(body.map(|body| {
             let units = if body.is_whole() { vec![whole(&d)] } else { units(&d, threads) };
             let row = d.out_w * BLOCK_CHANNELS;
@@ -244,6 +287,46 @@ impl ExpandDepthwise {
             #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
             Body::Never(never) => match *never {},
         }
+    }
+}
+
+impl ExpandDepthwise {
+    /// Whether [`ExpandDepthwise::run_by_bands`] can run it: all channels are one block.
+    pub fn has_bands(&self) -> bool {
+        self.depthwise.out_c <= BLOCK_CHANNELS && !self.body.is_whole()
+    }
+
+    /// Computes a unit of a pair that [`ExpandDepthwise::has_bands`] some rows at a time and calls
+    /// `each` with them, in order, and with working memory.
+    ///
+    /// # Panics
+    /// If `input` has another length, there is no such unit, or the pair has no bands.
+    #[allow(unused_mut, unused_variables)]
+    pub fn run_by_bands(
+        &self,
+        input: &[u8],
+        unit: usize,
+        scratch: &mut Scratch,
+        mut each: impl FnMut(Band<'_>, &mut Scratch),
+    ) {
+        assert_eq!(input.len(), self.expand.input_len(), "input length");
+        assert!(self.has_bands(), "a pair without bands");
+        let rows = self.unit_rows(unit);
+        match &self.body {
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(kernel) => kernel.run_by_bands(input, rows, scratch, each),
+            #[cfg(target_arch = "x86_64")]
+            Body::Vnni(kernel) => kernel.run_by_bands(input, rows, scratch, each),
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(_) | Body::NeonDot(_) => unreachable!("pairs without bands"),
+            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+            Body::Never(never) => match *never {},
+        }
+    }
+
+    /// The output rows of a unit.
+    pub fn unit_rows(&self, unit: usize) -> Range<usize> {
+        self.units[unit].rows.clone()
     }
 }
 

@@ -4,6 +4,7 @@
 //! Row after row, since packed rows are four times as large as the image's: packed once, a row is
 //! expanded for all channels, whose rings lie side by side.
 
+use super::Tables;
 use crate::arm::Ending;
 use crate::arm_end::MAX_COLS;
 use crate::conv::BLOCK_CHANNELS;
@@ -12,6 +13,7 @@ use crate::conv::neon_pixels::Pixels;
 use crate::conv::neon_tile::{STEP, padded, run_signed, tiles_bytes};
 use crate::depthwise::neon::Rows;
 use crate::isa::Neon;
+use crate::lookup::Lookup;
 use crate::requantize::Reach;
 use crate::{ConvGeometry, Scratch, conv, depthwise};
 
@@ -29,6 +31,9 @@ pub(super) struct Kernel {
     panels: Vec<Panel>,
     ending: u8,
     rows: Rows,
+    tables: Tables,
+    /// The first table, for values of the ring.
+    in_ring: Option<Lookup>,
 }
 
 impl Kernel {
@@ -51,11 +56,15 @@ impl Kernel {
         token: Neon,
         (expand, expand_reach): (&conv::Layer<'_>, Reach),
         (second, second_reach): (&depthwise::Layer<'_>, Reach),
+        tables: Tables,
     ) -> Kernel {
         let groups = expand.geometry.out_c.div_ceil(GROUP);
         let places = (0..groups).map(|v| (v * GROUP, v % BLOCK_GROUPS * GROUP));
         let rows = Rows::new(token, second, second_reach, places);
-        let panel = |v: usize| Panel::new(expand, v * GROUP, GROUP / 4, rows.middle());
+        // A table reads codes less 128 and gives what the ring holds.
+        let in_ring = tables.first.as_ref().map(|table| table.less(128, rows.middle()));
+        let middle = if in_ring.is_some() { 128 } else { rows.middle() };
+        let panel = |v: usize| Panel::new(expand, v * GROUP, GROUP / 4, middle);
         Kernel {
             token,
             expand: expand.geometry,
@@ -63,6 +72,8 @@ impl Kernel {
             panels: (0..groups).map(panel).collect(),
             ending: Ending::of(&expand.output, expand_reach),
             rows,
+            tables,
+            in_ring,
         }
     }
 
@@ -97,12 +108,20 @@ impl Kernel {
                 }
                 _ => run_signed::<{ Ending::SATURATING }>(self.token, packed, steps, &parts, to),
             }
+            if let Some(table) = &self.in_ring {
+                table.run_in_place(to);
+            }
         };
         let row_len = d.out_w * BLOCK_CHANNELS;
         let out = |y: usize, group: usize| {
             let start = (group / BLOCK_GROUPS * d.out_h + y) * row_len;
             start..start + row_len
         };
-        self.rows.run(0..groups, 0..d.out_h, ring, fill, BLOCK_CHANNELS, output, out);
+        let done = |y: usize, output: &mut [u8]| {
+            for block in output.chunks_exact_mut(d.out_h * row_len) {
+                self.tables.finish(&mut block[y * row_len..][..row_len]);
+            }
+        };
+        self.rows.run(0..groups, 0..d.out_h, ring, fill, BLOCK_CHANNELS, output, out, done);
     }
 }

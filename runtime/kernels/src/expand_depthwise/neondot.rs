@@ -8,6 +8,7 @@
 //! several threads would have to pack again or expand common rows twice, which costs more than is
 //! saved; so do the ends of short rows.
 
+use super::Tables;
 use crate::arm::Ending;
 use crate::conv::BLOCK_CHANNELS;
 use crate::conv::neon_pixels::Pixels;
@@ -18,6 +19,7 @@ use crate::conv::neondot_tile::{
 use crate::depthwise::neondot::Rows;
 use crate::depthwise::neondot_tile::{COL, GROUP, interleave};
 use crate::isa::NeonDot;
+use crate::lookup::Lookup;
 use crate::requantize::Reach;
 use crate::{ConvGeometry, Scratch, conv, depthwise};
 
@@ -35,6 +37,9 @@ pub(super) struct Kernel {
     /// What the padding of the depthwise convolution holds.
     outside: u8,
     rows: Rows,
+    tables: Tables,
+    /// The first table, for values of the ring: codes less 128.
+    in_ring: Option<Lookup>,
 }
 
 impl Kernel {
@@ -53,6 +58,7 @@ impl Kernel {
         token: NeonDot,
         (expand, expand_reach): (&conv::Layer<'_>, Reach),
         (second, second_reach): (&depthwise::Layer<'_>, Reach),
+        tables: Tables,
     ) -> Kernel {
         let g = expand.geometry;
         let groups = g.out_c.div_ceil(GROUP);
@@ -65,6 +71,8 @@ impl Kernel {
             ending: Ending::of(&expand.output, expand_reach),
             outside: second.input.zero_point,
             rows: Rows::new(token, second, second_reach, places),
+            in_ring: tables.first.as_ref().map(|table| table.less(128, 128)),
+            tables,
         }
     }
 
@@ -97,7 +105,8 @@ impl Kernel {
                 let tiles = &packed[pair * pair_bytes..][..pair_bytes];
                 self.fill(tiles, lines, &self.panels[group], line, to);
             };
-            self.rows.run(groups, 0, [planes, ring], fill, out, BLOCK_CHANNELS);
+            let done = |rows: &mut [u8]| self.tables.finish(rows);
+            self.rows.run(groups, 0, [planes, ring], fill, out, BLOCK_CHANNELS, done);
         }
     }
 
@@ -154,6 +163,9 @@ impl Kernel {
         let columns = to.len() / COL;
         if lines.iter().all(Option::is_some) {
             run_columns::<END>(self.token, tiles, self.steps, columns, &panel.parts(), to);
+            if let Some(table) = &self.in_ring {
+                table.run_in_place(to);
+            }
             return;
         }
         // Tiles of an even number of pixels take no more than these, the last of one as much as two.
@@ -162,6 +174,9 @@ impl Kernel {
         let start = line.as_mut_ptr();
         // SAFETY: the panel has 16 channels, and `line` room for them in each column.
         unsafe { run::<END>(self.token, tiles, self.steps, columns, &panel.parts(), start, GROUP) };
+        if let Some(table) = &self.tables.first {
+            table.run_in_place(line);
+        }
         let outside = [self.outside; GROUP];
         let [line, outside]: [(&[u8], usize); 2] = [(line, GROUP), (&outside, 0)];
         match lines[0] {

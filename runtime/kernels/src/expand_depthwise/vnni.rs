@@ -4,6 +4,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::{Band, Tables, restore};
 use crate::conv::vnni::panel::{Depth, LANES, Panel, STEP};
 use crate::conv::vnni::store::Finish;
 use crate::conv::vnni::tile::accumulate;
@@ -27,6 +28,7 @@ pub(super) struct Kernel {
     panels: Vec<Panel>,
     finish: Finish,
     rows: Rows,
+    tables: Tables,
     /// What the padding of the depthwise convolution holds.
     outside: u8,
 }
@@ -36,13 +38,15 @@ impl Kernel {
     pub(super) fn takes(
         (expand, expand_reach): (&conv::Layer<'_>, Reach),
         (second, second_reach): (&depthwise::Layer<'_>, Reach),
+        tables: &Tables,
     ) -> bool {
         let outside = second.input.zero_point;
         let g = &expand.geometry;
         expand_reach.converts_exactly
             && expand_reach.weights_fit_i8
             && (g.dilation_h, g.dilation_w) == (1, 1)
-            && (expand.output.min..=expand.output.max).contains(&outside)
+            && (tables.first.is_some()
+                || (expand.output.min..=expand.output.max).contains(&outside))
             && Rows::takes(second, second_reach)
     }
 
@@ -50,6 +54,7 @@ impl Kernel {
         token: Avx512Vnni,
         expand: &conv::Layer<'_>,
         second: &depthwise::Layer<'_>,
+        tables: Tables,
     ) -> Kernel {
         let g = expand.geometry;
         let rows = Rows::new(token, second);
@@ -74,6 +79,7 @@ impl Kernel {
                 .collect(),
             finish: Finish::new(&expand.output, None),
             rows,
+            tables,
             outside: second.input.zero_point,
         }
     }
@@ -97,13 +103,41 @@ impl Kernel {
         output: &mut [u8],
         scratch: &mut Scratch,
     ) {
+        let ([band, ring], _) = scratch.pieces_and_inner([self.band_len(), self.rows.ring_len()]);
         let out_w = self.rows.geometry().out_w;
-        let band_len = self.band_row * (self.expand.kernel_h + self.expand.stride_h);
-        let (band, ring) = scratch.two(band_len, self.rows.ring_len());
-        let mut target = Target::new(output, out_w * CHANNELS, CHANNELS, CHANNELS);
+        let mut target =
+            Target::new(output, out_w * CHANNELS, CHANNELS, CHANNELS).from_row(rows.start);
         let fill =
             |pair: [Option<usize>; 2], to: &mut [u8]| self.fill(input, block, pair, band, to);
-        self.rows.run(block, rows, ring, fill, &mut target);
+        self.rows.run(block, rows, ring, fill, &mut target, |rows, target| {
+            self.tables.finish(target.rows(&rows));
+        });
+    }
+
+    /// Computes the rows `rows` of the first block of channels, and gives `band` one or two at a time.
+    pub(super) fn run_by_bands(
+        &self,
+        input: &[u8],
+        rows: Range<usize>,
+        scratch: &mut Scratch,
+        mut each: impl FnMut(Band<'_>, &mut Scratch),
+    ) {
+        let row_len = self.rows.geometry().out_w * CHANNELS;
+        let lens = [self.band_len(), self.rows.ring_len(), 2 * row_len];
+        let ([band, ring, output], inner) = scratch.pieces_and_inner(lens);
+        let mut target = Target::new(output, row_len, CHANNELS, CHANNELS).from_row(rows.start);
+        let fill = |pair: [Option<usize>; 2], to: &mut [u8]| self.fill(input, 0, pair, band, to);
+        self.rows.run(0, rows, ring, fill, &mut target, |rows, target| {
+            let codes = target.rows(&rows);
+            self.tables.finish(codes);
+            each(Band { rows: rows.clone(), codes }, inner);
+            target.restart(rows.end);
+        });
+    }
+
+    /// Bytes of the band.
+    fn band_len(&self) -> usize {
+        self.band_row * (self.expand.kernel_h + self.expand.stride_h)
     }
 
     /// Expands a pair of rows into a row of the ring.
@@ -139,6 +173,10 @@ impl Kernel {
             [Some(_), Some(_)] => run::<2, 0>(self.token, &tiles, to),
             [Some(_), None] => run::<1, 0>(self.token, &tiles, to),
             [None, _] => run::<1, 1>(self.token, &tiles, to),
+        }
+        if let Some(table) = &self.tables.first {
+            table.run_in_place(to);
+            restore(pair, self.outside, to);
         }
     }
 

@@ -2,7 +2,7 @@
 //! scale).
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(crate) mod avx2;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -21,6 +21,7 @@ pub struct Lookup {
     body: Body,
 }
 
+#[derive(Clone, Copy)]
 enum Body {
     Scalar,
     #[cfg(target_arch = "x86_64")]
@@ -52,6 +53,19 @@ impl Lookup {
         Ok(Lookup { table, body })
     }
 
+    /// For codes less `input`, giving results less `output`, both modulo 256.
+    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
+    pub(crate) fn less(&self, input: u8, output: u8) -> Lookup {
+        let at = |code: usize| self.table[usize::from((code as u8).wrapping_add(input))];
+        Lookup { table: std::array::from_fn(|code| at(code).wrapping_sub(output)), body: self.body }
+    }
+
+    /// The result of each code.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    pub(crate) fn table(&self) -> &[u8; 256] {
+        &self.table
+    }
+
     /// The kernel's name, `lookup_{types}_{isa}_{tile}`.
     pub fn kernel(&self) -> &'static str {
         match self.body {
@@ -71,14 +85,32 @@ impl Lookup {
     /// If the slices differ in length.
     pub fn run(&self, input: &[u8], output: &mut [u8]) {
         assert_eq!(input.len(), output.len(), "input length");
-        match self.body {
-            Body::Scalar => scalar::run(&self.table, input, output),
-            #[cfg(target_arch = "x86_64")]
-            Body::Avx2(token) => avx2::run(token, &self.table, input, output),
-            #[cfg(target_arch = "x86_64")]
-            Body::Vbmi(token) => vbmi::run(token, &self.table, input, output),
-            #[cfg(target_arch = "aarch64")]
-            Body::Neon(token) => neon::run(token, &self.table, input, output),
+        // SAFETY: both slices are that long, and disjoint.
+        unsafe { self.run_at(input.as_ptr(), output.as_mut_ptr(), output.len()) }
+    }
+
+    /// Replaces each element by what the table says.
+    pub fn run_in_place(&self, codes: &mut [u8]) {
+        let at = codes.as_mut_ptr();
+        // SAFETY: the slice is that long; input and output are the same.
+        unsafe { self.run_at(at, at, codes.len()) }
+    }
+
+    /// # Safety
+    /// `len` bytes at `from` can be read and as many at `to` written; the two are the same or
+    /// disjoint.
+    unsafe fn run_at(&self, from: *const u8, to: *mut u8, len: usize) {
+        // SAFETY: passed on.
+        unsafe {
+            match self.body {
+                Body::Scalar => scalar::run(&self.table, from, to, len),
+                #[cfg(target_arch = "x86_64")]
+                Body::Avx2(token) => avx2::run(token, &self.table, from, to, len),
+                #[cfg(target_arch = "x86_64")]
+                Body::Vbmi(token) => vbmi::run(token, &self.table, from, to, len),
+                #[cfg(target_arch = "aarch64")]
+                Body::Neon(token) => neon::run(token, &self.table, from, to, len),
+            }
         }
     }
 }

@@ -5,11 +5,13 @@ mod avx2;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
-
 #[cfg(target_arch = "x86_64")]
-use crate::isa::Avx2;
+mod vnni;
+
 #[cfg(target_arch = "aarch64")]
 use crate::isa::Neon;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{Avx2, Avx512Vnni};
 use crate::requantize::{check_multiplier, check_range, converts_exactly};
 use crate::{Isa, KernelError};
 
@@ -45,6 +47,9 @@ enum Body {
     Scalar,
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// Where each pixel is multiplied by factors per channel; else as AVX2.
+    #[cfg(target_arch = "x86_64")]
+    Vnni(Avx2, Avx512Vnni),
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
 }
@@ -62,7 +67,10 @@ impl Mul {
         let exact = converts_exactly(255.0 * 255.0 * f64::from(params.multiplier));
         let body = match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512Vnni if exact => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
+            Isa::Avx2 | Isa::Avx512Vnni if exact => match (Avx2::detect(), Avx512Vnni::detect()) {
+                (Some(avx2), Some(vnni)) if isa == Isa::Avx512Vnni => Body::Vnni(avx2, vnni),
+                (avx2, _) => avx2.map_or(Body::Scalar, Body::Avx2),
+            },
             #[cfg(target_arch = "aarch64")]
             Isa::Neon | Isa::NeonDot if exact => Neon::detect().map_or(Body::Scalar, Body::Neon),
             _ => Body::Scalar,
@@ -76,6 +84,8 @@ impl Mul {
             Body::Scalar => "mul_u8_scalar",
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(_) => "mul_u8_avx2_32",
+            #[cfg(target_arch = "x86_64")]
+            Body::Vnni(..) => "mul_u8_vnni_64",
             #[cfg(target_arch = "aarch64")]
             Body::Neon(_) => "mul_u8_neon_16",
         }
@@ -91,7 +101,9 @@ impl Mul {
         match self.body {
             Body::Scalar => scalar::run(&self.params, a, b, out),
             #[cfg(target_arch = "x86_64")]
-            Body::Avx2(token) => avx2::run(token, &self.params, a, b, out),
+            Body::Avx2(token) | Body::Vnni(token, _) => {
+                avx2::run(token, &self.params, a, b, out);
+            }
             #[cfg(target_arch = "aarch64")]
             Body::Neon(token) => neon::run(token, &self.params, a, b, out),
         }
@@ -104,8 +116,33 @@ impl Mul {
     pub fn run_channels(&self, a: &[u8], b: &[u8], out: &mut [u8]) {
         assert_eq!(a.len(), out.len(), "length of a");
         assert!(!b.is_empty() && a.len().is_multiple_of(b.len()), "length of b");
-        for (a, out) in a.chunks_exact(b.len()).zip(out.chunks_exact_mut(b.len())) {
-            self.run(a, b, out);
+        let whole = match self.body {
+            Body::Scalar => 0,
+            #[cfg(target_arch = "x86_64")]
+            Body::Vnni(_, token) if b.len().is_multiple_of(avx2::STEP) => {
+                return vnni::run(token, &self.params, a, b, out);
+            }
+            #[cfg(target_arch = "x86_64")]
+            Body::Avx2(token) | Body::Vnni(token, _) => {
+                let whole = b.len() / avx2::STEP * avx2::STEP;
+                for first in (0..whole).step_by(avx2::STEP) {
+                    avx2::run_step(token, &self.params, a, b, first, out);
+                }
+                whole
+            }
+            #[cfg(target_arch = "aarch64")]
+            Body::Neon(token) => {
+                let whole = b.len() / neon::STEP * neon::STEP;
+                for first in (0..whole).step_by(neon::STEP) {
+                    neon::run_step(token, &self.params, a, b, first, out);
+                }
+                whole
+            }
+        };
+        if whole < b.len() {
+            for (a, out) in a.chunks_exact(b.len()).zip(out.chunks_exact_mut(b.len())) {
+                self.run(&a[whole..], &b[whole..], &mut out[whole..]);
+            }
         }
     }
 }

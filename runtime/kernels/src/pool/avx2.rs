@@ -23,18 +23,33 @@ pub(super) fn run(_token: Avx2, input: &[u8], sums: &mut [i32]) {
 unsafe fn run_avx2(input: &[u8], sums: &mut [i32]) {
     let channels = sums.len();
     let whole = channels / STEP * STEP;
+    sums[..whole].fill(0);
+    let zero = _mm256_setzero_si256();
     for c in (0..whole).step_by(STEP) {
-        let mut acc = [_mm256_setzero_si256(); STEP / 8];
-        for pixel in input.chunks_exact(channels) {
-            for (i, acc) in acc.iter_mut().enumerate() {
+        // So many bytes add up to no more than 16 bits.
+        for pixels in input.chunks(257 * channels) {
+            let (mut low, mut high) = (zero, zero);
+            for at in (c..pixels.len()).step_by(channels) {
                 // SAFETY: `c + STEP <= channels`, the length of a pixel.
-                let x = unsafe { _mm_loadl_epi64(pixel.as_ptr().add(c + i * 8).cast()) };
-                *acc = _mm256_add_epi32(*acc, _mm256_cvtepu8_epi32(x));
+                let x = unsafe { _mm256_loadu_si256(pixels.as_ptr().add(at).cast()) };
+                low = _mm256_add_epi16(low, _mm256_unpacklo_epi8(x, zero));
+                high = _mm256_add_epi16(high, _mm256_unpackhi_epi8(x, zero));
             }
-        }
-        for (sums, acc) in sums[c..c + STEP].chunks_exact_mut(8).zip(acc) {
-            // SAFETY: the chunk is eight values.
-            unsafe { _mm256_storeu_si256(sums.as_mut_ptr().cast(), acc) };
+            // Unpacking went by halves of 128 bits: channels 0..8 and 16..24, then the others.
+            let parts = [
+                _mm256_castsi256_si128(low),
+                _mm256_castsi256_si128(high),
+                _mm256_extracti128_si256::<1>(low),
+                _mm256_extracti128_si256::<1>(high),
+            ];
+            for (sums, part) in sums[c..c + STEP].chunks_exact_mut(8).zip(parts) {
+                let to = sums.as_mut_ptr().cast();
+                // SAFETY: the chunk is eight values.
+                unsafe {
+                    let sum = _mm256_add_epi32(_mm256_loadu_si256(to), _mm256_cvtepu16_epi32(part));
+                    _mm256_storeu_si256(to, sum);
+                }
+            }
         }
     }
     sums[whole..].fill(0);

@@ -22,12 +22,23 @@ use crate::{ConvGeometry, Isa, KernelError, Scratch};
 pub struct GlobalAveragePool {
     pixels: usize,
     channels: usize,
-    input_zero_point: u8,
-    multiplier: f32,
-    zero_point: u8,
-    min: u8,
-    max: u8,
+    params: PoolParams,
     body: Body,
+}
+
+/// Parameters of a quantized mean.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct PoolParams {
+    /// Zero point of the input.
+    pub input_zero_point: u8,
+    /// `s_in / (s_out * pixels)`, finite, not negative.
+    pub multiplier: f32,
+    /// The output's zero point.
+    pub zero_point: u8,
+    /// Smallest output.
+    pub min: u8,
+    /// Largest output.
+    pub max: u8,
 }
 
 enum Body {
@@ -39,22 +50,17 @@ enum Body {
 }
 
 impl GlobalAveragePool {
-    /// Checks the parameters; `multiplier` is `s_in / (s_out * pixels)`, finite, not negative.
+    /// Checks the parameters.
     ///
     /// # Errors
     /// [`KernelError::Unavailable`] if this CPU lacks `isa`; [`KernelError::Geometry`] if a size
     /// is zero or the tensor has more than 2147483647 / 255 pixels;
     /// [`KernelError::Multiplier`] or [`KernelError::ClampRange`] for parameters out of range.
-    #[allow(clippy::too_many_arguments)]
     pub fn new(
         isa: Isa,
         pixels: usize,
         channels: usize,
-        input_zero_point: u8,
-        multiplier: f32,
-        zero_point: u8,
-        min: u8,
-        max: u8,
+        params: PoolParams,
     ) -> Result<GlobalAveragePool, KernelError> {
         isa.check()?;
         ConvGeometry::pointwise(pixels, 1, channels, channels.min(1)).check()?;
@@ -63,8 +69,8 @@ impl GlobalAveragePool {
                 "the sum of {pixels} pixels does not fit 32 bits"
             )));
         }
-        check_range(min, max)?;
-        check_multiplier("multiplier", multiplier)?;
+        check_range(params.min, params.max)?;
+        check_multiplier("multiplier", params.multiplier)?;
         let body = match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512Vnni => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
@@ -72,16 +78,7 @@ impl GlobalAveragePool {
             Isa::Neon | Isa::NeonDot => Neon::detect().map_or(Body::Scalar, Body::Neon),
             _ => Body::Scalar,
         };
-        Ok(GlobalAveragePool {
-            pixels,
-            channels,
-            input_zero_point,
-            multiplier,
-            zero_point,
-            min,
-            max,
-            body,
-        })
+        Ok(GlobalAveragePool { pixels, channels, params, body })
     }
 
     /// The kernel's name, `pool_{types}_{isa}_{tile}`.
@@ -110,10 +107,11 @@ impl GlobalAveragePool {
             #[cfg(target_arch = "aarch64")]
             Body::Neon(token) => neon::run(token, input, sums),
         }
-        let offset = self.pixels as i32 * i32::from(self.input_zero_point);
+        let PoolParams { input_zero_point, multiplier, zero_point, min, max } = self.params;
+        let offset = self.pixels as i32 * i32::from(input_zero_point);
         for (out, &sum) in output.iter_mut().zip(&*sums) {
-            let value = (sum - offset) as f32 * self.multiplier;
-            *out = finish(value, self.zero_point, self.min, self.max);
+            let value = (sum - offset) as f32 * multiplier;
+            *out = finish(value, zero_point, min, max);
         }
     }
 }

@@ -3,12 +3,13 @@
 use half::f16;
 use half::slice::HalfBitsSliceExt;
 use kinglet_kernels::float::{self, Activation};
-use kinglet_kernels::{Isa, Scratch, Workers, quantize};
+use kinglet_kernels::{ConvGeometry, Isa, Scratch, Workers, quantize};
+
+use std::borrow::Cow;
 
 use super::{Built, layout, transpose};
 use crate::region::float::FloatKind;
 use crate::region::plan::Kernel;
-use crate::region::run::split;
 use crate::region::shape::{self, Shape};
 use crate::region::step::ConvShape;
 
@@ -70,6 +71,8 @@ pub(in crate::region) enum FloatKernel<T: float::Element> {
     Pool(float::GlobalAveragePool<T>),
     Activate(float::Activate<T>),
     Copy,
+    MbConv(float::mbconv::MbConv<T>),
+    ConvPool(float::ConvPool<T>),
 }
 
 /// Builds the kernel of a float step for inputs of these shapes (NHWC). `values` are its weights.
@@ -82,9 +85,9 @@ pub(super) fn kernel<T: Float>(
     let text = |e: kinglet_kernels::KernelError| e.to_string();
     let first = inputs[0];
     let (channels, pixels) = layout(first);
-    let plain = |kernel: FloatKernel<T>, name| Built {
+    let plain = |kernel: FloatKernel<T>, name: &str| Built {
         kernel: T::wrap(kernel),
-        name,
+        name: name.into(),
         macs: 0,
         parameters: 0,
     };
@@ -157,7 +160,7 @@ fn linear<T: Float>(
     let k = float::Linear::new(isa, in_features, bias.len(), values, bias, activation);
     let k = k.map_err(|e| e.to_string())?;
     Ok(Built {
-        name: k.kernel(),
+        name: k.kernel().into(),
         macs: (in_features * bias.len()) as u64,
         parameters: parameters::<T>(values, bias),
         kernel: T::wrap(wrap(k)),
@@ -175,51 +178,71 @@ fn conv<T: Float>(
     let [_, h, w, c] = shape::map(input)?;
     let geometry = shape::conv_geometry(shape, [h, w, c])?;
     let text = |e: kinglet_kernels::KernelError| e.to_string();
-    let taps = shape.kernel[0] * shape.kernel[1];
     let (kernel, name) = if shape.groups > 1 {
-        // [channel][tap] to [tap][channel]
-        let mut moved = Vec::with_capacity(values.len());
-        transpose(values, shape.out_c, taps, &mut moved);
-        let k = float::Depthwise::new(isa, geometry, &moved, bias, activation).map_err(text)?;
+        let values = ordered(shape, values);
+        let k = float::Depthwise::new(isa, geometry, &values, bias, activation).map_err(text)?;
         let name = k.kernel();
         (FloatKernel::Depthwise(k), name)
     } else if geometry.is_pointwise() && h * w == 1 && !residual {
         // The gates of squeeze-and-excite: a matrix times one vector.
         return linear::<T>(c, (values, bias), activation, isa, FloatKernel::Linear);
     } else {
-        // [out][in][tap] to [out][tap][in]
-        let mut moved = Vec::new();
-        if taps > 1 {
-            moved.reserve_exact(values.len());
-            for filter in values.chunks_exact(shape.group_c * taps) {
-                transpose(filter, shape.group_c, taps, &mut moved);
-            }
-        }
-        let values = if taps > 1 { &moved } else { values };
-        let k = float::Conv::new(isa, geometry, values, bias, activation).map_err(text)?;
+        let values = ordered(shape, values);
+        let k = float::Conv::new(isa, geometry, &values, bias, activation).map_err(text)?;
         let name = k.kernel();
         (FloatKernel::Conv(k, shape.out_c), name)
     };
-    let pixels = (geometry.out_h * geometry.out_w) as u64;
     Ok(Built {
         kernel: T::wrap(kernel),
-        name,
-        macs: pixels * (shape.out_c * shape.group_c * taps) as u64,
+        name: name.into(),
+        macs: macs(shape, &geometry),
         parameters: parameters::<T>(values, bias),
     })
 }
 
-fn parameters<T>(values: &[f32], bias: &[f32]) -> u64 {
+/// Weights as kernels take them: `[out][tap][in]`, or `[tap][channel]`.
+pub(super) fn ordered<'a>(shape: &ConvShape, values: &'a [f32]) -> Cow<'a, [f32]> {
+    let taps = shape.kernel[0] * shape.kernel[1];
+    let mut moved = Vec::new();
+    if shape.groups > 1 {
+        transpose(values, shape.out_c, taps, &mut moved);
+    } else if taps > 1 {
+        moved.reserve_exact(values.len());
+        for filter in values.chunks_exact(shape.group_c * taps) {
+            transpose(filter, shape.group_c, taps, &mut moved);
+        }
+    } else {
+        return Cow::Borrowed(values);
+    }
+    Cow::Owned(moved)
+}
+
+pub(super) fn macs(shape: &ConvShape, geometry: &ConvGeometry) -> u64 {
+    let taps = shape.kernel[0] * shape.kernel[1];
+    let pixels = (geometry.out_h * geometry.out_w) as u64;
+    pixels * (shape.out_c * shape.group_c * taps) as u64
+}
+
+pub(super) fn parameters<T>(values: &[f32], bias: &[f32]) -> u64 {
     (size_of_val(values) / size_of::<f32>() * size_of::<T>() + size_of_val(bias)) as u64
 }
 
 impl<T: Float> FloatKernel<T> {
-    /// Runs one image: the bytes of up to two inputs, and of the output.
+    /// Bytes that it needs between its parts.
+    pub(in crate::region) fn between_len(&self) -> usize {
+        match self {
+            Self::MbConv(k) => k.between_len() * size_of::<T>(),
+            _ => 0,
+        }
+    }
+
+    /// Runs one image: the bytes of up to two inputs, of what lies between, and of the output.
     pub(in crate::region) fn run(
         &self,
         workers: &Workers,
         scratches: &mut [Scratch],
         [a, b]: [&[u8]; 2],
+        between: &mut [u8],
         out: &mut [u8],
     ) {
         match self {
@@ -229,7 +252,7 @@ impl<T: Float> FloatKernel<T> {
             Self::ToCodes(k) => k.run(bytemuck::cast_slice(a), out),
             Self::Conv(k, out_c) => {
                 let (a, b) = (T::read(a), T::read(b));
-                split(workers, k.pixels(), T::write(out), scratches, |range, part, scratch| {
+                workers.share(k.pixels(), T::write(out), scratches, |range, part, scratch| {
                     let pixels = range.start * out_c..range.end * out_c;
                     let residual = (!b.is_empty()).then(|| &b[pixels]);
                     k.run(a, residual, range, part, scratch);
@@ -237,20 +260,20 @@ impl<T: Float> FloatKernel<T> {
             }
             Self::Depthwise(k) => {
                 let a = T::read(a);
-                split(workers, k.rows(), T::write(out), scratches, |range, part, scratch| {
+                workers.share(k.rows(), T::write(out), scratches, |range, part, scratch| {
                     k.run(a, range, part, scratch);
                 });
             }
             Self::Linear(k) => {
                 let a = T::read(a);
                 let units = k.out_features();
-                split(workers, units, T::write(out), scratches, |range, part, _| {
+                workers.share(units, T::write(out), scratches, |range, part, _| {
                     k.run(a, range, part);
                 });
             }
             Self::LinearF32(k) => {
                 let (a, out) = (T::read(a), bytemuck::cast_slice_mut::<u8, f32>(out));
-                split(workers, k.out_features(), out, scratches, |range, part, _| {
+                workers.share(k.out_features(), out, scratches, |range, part, _| {
                     k.run_f32(a, range, part);
                 });
             }
@@ -260,6 +283,11 @@ impl<T: Float> FloatKernel<T> {
             Self::Pool(k) => k.run(T::read(a), T::write(out), &mut scratches[0]),
             Self::Activate(k) => k.run(T::read(a), T::write(out)),
             Self::Copy => out.copy_from_slice(a),
+            Self::MbConv(k) => {
+                let (a, added) = (T::read(a), k.adds().then(|| T::read(b)));
+                k.run(workers, a, added, T::write(between), T::write(out), scratches);
+            }
+            Self::ConvPool(k) => k.run(workers, T::read(a), T::write(out), scratches),
         }
     }
 }

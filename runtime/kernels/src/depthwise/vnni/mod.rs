@@ -105,7 +105,7 @@ impl Rows {
 
     /// Computes the output rows `rows` of one block of channels. `fill` writes the image rows of
     /// a pair, of which at least one exists, to the columns [`Rows::inside`] of a ring row; each
-    /// pair is asked for once, in order. The first row of `target` is `rows.start`.
+    /// pair is asked for once, in order. `done` is told which rows are complete, in order, each once.
     ///
     /// # Panics
     /// If `ring` is shorter than [`Rows::ring_len`], or `target` too small.
@@ -116,6 +116,7 @@ impl Rows {
         ring: &mut [u8],
         mut fill: impl FnMut([Option<usize>; 2], &mut [u8]),
         target: &mut Target<'_>,
+        mut done: impl FnMut(Range<usize>, &mut Target<'_>),
     ) {
         let g = &self.geometry;
         let (pairs, row_len) = (self.pairs(), self.ring_columns() * COLUMN);
@@ -147,9 +148,10 @@ impl Rows {
                 stride: g.stride_w,
                 columns: g.out_w,
                 first_row: step_rows.start,
-                wanted,
+                wanted: wanted.clone(),
             };
-            tile::run(self.token, &step, rows.start, target);
+            tile::run(self.token, &step, target);
+            done(wanted, target);
         }
     }
 
@@ -198,11 +200,12 @@ impl Kernel {
             let first = block * CHANNELS;
             let channels = (g.in_c - first).min(CHANNELS);
             let mut target =
-                Target::new(&mut output[first..], g.out_w * g.out_c, g.out_c, channels);
+                Target::new(&mut output[first..], g.out_w * g.out_c, g.out_c, channels)
+                    .from_row(rows.start);
             let fill = |rows: [Option<usize>; 2], to: &mut [u8]| {
                 self.rows.fill_from_image(input, block, rows, to);
             };
-            self.rows.run(block, rows.clone(), ring, fill, &mut target);
+            self.rows.run(block, rows.clone(), ring, fill, &mut target, |_, _| {});
         }
     }
 }

@@ -24,11 +24,28 @@ pub(crate) struct Target<'a> {
     column: usize,
     /// Channels that exist, at most 32.
     channels: usize,
+    /// The output row that comes first.
+    origin: usize,
 }
 
 impl<'a> Target<'a> {
     pub(crate) fn new(out: &'a mut [u8], row: usize, column: usize, channels: usize) -> Target<'a> {
-        Target { out, row, column, channels }
+        Target { out, row, column, channels, origin: 0 }
+    }
+
+    /// The same with another output row in front.
+    pub(crate) fn from_row(self, origin: usize) -> Target<'a> {
+        Target { origin, ..self }
+    }
+
+    /// Lets another output row come first.
+    pub(crate) fn restart(&mut self, origin: usize) {
+        self.origin = origin;
+    }
+
+    /// The bytes of some rows.
+    pub(crate) fn rows(&mut self, rows: &Range<usize>) -> &mut [u8] {
+        &mut self.out[(rows.start - self.origin) * self.row..(rows.end - self.origin) * self.row]
     }
 }
 
@@ -48,11 +65,12 @@ pub(super) struct Step<'a> {
     pub(super) wanted: Range<usize>,
 }
 
-/// Computes the wanted rows; the first row of `target` is output row `origin`.
+/// Computes the wanted rows.
 ///
 /// # Panics
 /// If the sizes do not agree.
-pub(super) fn run(_token: Avx512Vnni, step: &Step<'_>, origin: usize, target: &mut Target<'_>) {
+pub(super) fn run(_token: Avx512Vnni, step: &Step<'_>, target: &mut Target<'_>) {
+    let origin = target.origin;
     let reach = (step.columns - 1) * step.stride + step.kernel + 1;
     assert!(step.sources.iter().all(|source| source.len() >= reach * COLUMN));
     assert_eq!(step.filters.weights().len(), vectors(step.kernel) * 4 * VECTOR);
