@@ -156,8 +156,7 @@ fn float_batch_norm_silu_squeeze_and_excite_residual_and_gemm() {
         "pointwise",
         "mul",
         "pointwise",
-        "pointwise",
-        "global_average_pool",
+        "pointwise + global_average_pool",
         "linear",
     ];
     // Every batch norm, activation and residual is part of the layer before it.

@@ -187,11 +187,11 @@ impl<'a> Graph<'a> {
         let first = self.tabled(at);
         let next = self.reader(first.last());
         if shape.groups > 1 {
-            return self.from_depthwise(None, first);
+            return self.block_around(None, first);
         }
         if let Some(next) = next {
             if self.conv(next).is_some_and(|shape| shape.groups > 1) {
-                let whole = self.from_depthwise(Some(first), self.tabled(next));
+                let whole = self.block_around(Some(first), self.tabled(next));
                 if let Some(Pattern::Block { project: Some(_), .. }) = whole {
                     return whole;
                 }
@@ -209,8 +209,8 @@ impl<'a> Graph<'a> {
         first.table.map(|_| alone)
     }
 
-    /// A depthwise convolution and what follows it.
-    fn from_depthwise(&self, expand: Option<Tabled>, first: Tabled) -> Option<Pattern> {
+    /// The block around a depthwise convolution: its expansion, and what follows.
+    fn block_around(&self, expand: Option<Tabled>, first: Tabled) -> Option<Pattern> {
         let squeeze = self.squeeze_of(first.last());
         let last = squeeze.map_or(first.last(), |squeeze| squeeze.product);
         let project = self.reader(last).filter(|&project| self.pointwise(project, last));

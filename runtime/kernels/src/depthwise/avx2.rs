@@ -97,6 +97,7 @@ impl Rows {
     ///
     /// # Panics
     /// If `ring` is not as long as its pairs, vectors and columns, or `target` too small.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn run(
         &self,
         vectors: Range<usize>,
@@ -189,7 +190,7 @@ impl Kernel {
         // A narrow remainder is not worth a tile of its own.
         let tiles = g.out_w.div_ceil(width.max(8));
         let width = g.out_w.div_ceil(tiles);
-        let mut target = Target::new(output, g.out_w * g.out_c, g.out_c, 0).from_row(rows.start);
+        let mut target = Target::new(output, g.out_w * g.out_c, g.out_c, 0).starting_at(rows.start);
         let count = self.rows.vectors();
         for first in (0..count).step_by(self.block) {
             let vectors = first..(first + self.block).min(count);

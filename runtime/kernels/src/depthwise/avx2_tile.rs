@@ -52,7 +52,7 @@ impl<'a> Target<'a> {
     }
 
     /// The same with another output row in front.
-    pub(crate) fn from_row(self, first_row: usize) -> Target<'a> {
+    pub(crate) fn starting_at(self, first_row: usize) -> Target<'a> {
         Target { first_row, ..self }
     }
 

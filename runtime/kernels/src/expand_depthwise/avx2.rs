@@ -128,7 +128,7 @@ impl Kernel {
         let row_len = self.rows.geometry().out_w * BLOCK_CHANNELS;
         let ([band, values], _) = scratch.pieces_and_inner(self.working(self.group));
         let mut target = Target::new(output, row_len, BLOCK_CHANNELS, block * BLOCK_CHANNELS)
-            .from_row(rows.start);
+            .starting_at(rows.start);
         let end = ((block + 1) * BLOCK_VECTORS).min(self.rows.vectors());
         for first in (block * BLOCK_VECTORS..end).step_by(self.group) {
             let vectors = first..(first + self.group).min(end);
@@ -155,7 +155,7 @@ impl Kernel {
         let [band_len, values_len] = self.working(vectors.len());
         let ([band, values, output], inner) =
             scratch.pieces_and_inner([band_len, values_len, row_len]);
-        let mut target = Target::new(output, row_len, BLOCK_CHANNELS, 0).from_row(rows.start);
+        let mut target = Target::new(output, row_len, BLOCK_CHANNELS, 0).starting_at(rows.start);
         let done = |rows: Range<usize>, target: &mut Target<'_>| {
             let codes = target.rows(&rows);
             self.tables.finish(codes);

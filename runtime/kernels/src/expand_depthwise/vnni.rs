@@ -106,7 +106,7 @@ impl Kernel {
         let ([band, ring], _) = scratch.pieces_and_inner([self.band_len(), self.rows.ring_len()]);
         let out_w = self.rows.geometry().out_w;
         let mut target =
-            Target::new(output, out_w * CHANNELS, CHANNELS, CHANNELS).from_row(rows.start);
+            Target::new(output, out_w * CHANNELS, CHANNELS, CHANNELS).starting_at(rows.start);
         let fill =
             |pair: [Option<usize>; 2], to: &mut [u8]| self.fill(input, block, pair, band, to);
         self.rows.run(block, rows, ring, fill, &mut target, |rows, target| {
@@ -125,7 +125,7 @@ impl Kernel {
         let row_len = self.rows.geometry().out_w * CHANNELS;
         let lens = [self.band_len(), self.rows.ring_len(), 2 * row_len];
         let ([band, ring, output], inner) = scratch.pieces_and_inner(lens);
-        let mut target = Target::new(output, row_len, CHANNELS, CHANNELS).from_row(rows.start);
+        let mut target = Target::new(output, row_len, CHANNELS, CHANNELS).starting_at(rows.start);
         let fill = |pair: [Option<usize>; 2], to: &mut [u8]| self.fill(input, 0, pair, band, to);
         self.rows.run(0, rows, ring, fill, &mut target, |rows, target| {
             let codes = target.rows(&rows);

@@ -71,7 +71,7 @@ pub(in crate::region) enum FloatKernel<T: float::Element> {
     Pool(float::GlobalAveragePool<T>),
     Activate(float::Activate<T>),
     Copy,
-    MbConv(float::mbconv::MbConv<T>),
+    MbConv(Box<float::mbconv::MbConv<T>>),
     ConvPool(float::ConvPool<T>),
 }
 

@@ -69,7 +69,7 @@ pub(super) fn fused<T: Float>(
             };
             let kernel = MbConv::new(isa, first, squeeze, project).map_err(text)?;
             let (first, project) = kernel.kernels();
-            (FloatKernel::MbConv(kernel), format!("{first} + {project}"))
+            (FloatKernel::MbConv(Box::new(kernel)), format!("{first} + {project}"))
         }
         Pattern::Head { conv, .. } => {
             let Part { geometry, values, bias, activation, .. } = parts.take::<T>(conv.conv)?;

@@ -201,7 +201,7 @@ impl Kernel {
             let channels = (g.in_c - first).min(CHANNELS);
             let mut target =
                 Target::new(&mut output[first..], g.out_w * g.out_c, g.out_c, channels)
-                    .from_row(rows.start);
+                    .starting_at(rows.start);
             let fill = |rows: [Option<usize>; 2], to: &mut [u8]| {
                 self.rows.fill_from_image(input, block, rows, to);
             };

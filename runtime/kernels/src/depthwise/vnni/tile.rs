@@ -34,7 +34,7 @@ impl<'a> Target<'a> {
     }
 
     /// The same with another output row in front.
-    pub(crate) fn from_row(self, origin: usize) -> Target<'a> {
+    pub(crate) fn starting_at(self, origin: usize) -> Target<'a> {
         Target { origin, ..self }
     }
 
