@@ -12,6 +12,7 @@ mod graph;
 pub mod half;
 pub mod import;
 pub mod inspect;
+pub mod page;
 mod parallel;
 pub mod quantize;
 pub mod recipe;
