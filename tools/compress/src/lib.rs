@@ -1,10 +1,12 @@
 //! Import, inspect, quantize and evaluate classifiers.
 //!
 //! Start with [`import`]: from trained weights to a model file. [`inspect`] says what is in one,
-//! [`quantize`] and [`half`] make it smaller, [`evaluate`] measures what that cost.
+//! [`retrain`] teaches it other classes, [`quantize`] and [`half`] make it smaller, [`evaluate`] measures
+//! what that cost.
 
 pub mod arch;
 pub mod atomic;
+pub mod classifier;
 pub mod dataset;
 pub mod evaluate;
 mod golden;
@@ -16,4 +18,7 @@ pub mod page;
 mod parallel;
 pub mod quantize;
 pub mod recipe;
+pub mod retrain;
+pub mod splitmix;
+pub mod statistics;
 pub mod weights;
