@@ -10,6 +10,10 @@ use kinglet_engine::{ModelError, OnnxFile, Options, Picture, Session};
 use crate::dataset::Sample;
 use crate::parallel;
 
+pub mod classes;
+pub mod compare;
+pub mod report;
+
 /// Why an evaluation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -6,6 +6,7 @@
 
 pub mod arch;
 pub mod atomic;
+pub mod chart;
 pub mod classifier;
 pub mod dataset;
 pub mod evaluate;
