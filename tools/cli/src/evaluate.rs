@@ -129,10 +129,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let against = other.as_ref().map(|(evaluation, name)| (name.as_str(), evaluation));
     print(&result, against, args.json);
     let Some(path) = &args.report else { return Ok(()) };
-    let folder = args.dir.canonicalize().unwrap_or(args.dir);
     let page = evaluate::report::report(&evaluate::report::Input {
         model: &subject.name,
-        dataset: &folder.file_name().unwrap_or_default().to_string_lossy(),
+        dataset: &dataset_name(&args.dir),
         labels: subject.labels(),
         unknown_below: subject.metadata.unknown_below,
         samples: &samples,
@@ -196,6 +195,20 @@ fn print(result: &Evaluation, against: Option<(&str, &Evaluation)>, json: bool) 
 
 fn rounded(value: f64, steps: f64) -> f64 {
     (value * steps).round() / steps
+}
+
+/// What a folder of pictures is called: by its name, and by the folder's around it where that name only
+/// says which part it is.
+pub(crate) fn dataset_name(dir: &Path) -> String {
+    let whole = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let mut names = whole.iter().rev().map(|n| n.to_string_lossy().into_owned());
+    let name = names.next().unwrap_or_default();
+    match names.next() {
+        Some(parent) if ["train", "val", "test"].contains(&name.as_str()) => {
+            format!("{parent}/{name}")
+        }
+        _ => name,
+    }
 }
 
 /// A progress bar with a text, gone when it is finished; nothing where the output is no terminal.

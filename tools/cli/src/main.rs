@@ -6,6 +6,7 @@ mod cli;
 mod completions;
 mod compress;
 mod evaluate;
+mod explain;
 mod fetch;
 mod import;
 mod inspect;

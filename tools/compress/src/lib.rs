@@ -10,6 +10,7 @@ pub mod chart;
 pub mod classifier;
 pub mod dataset;
 pub mod evaluate;
+pub mod explain;
 mod golden;
 mod graph;
 pub mod half;

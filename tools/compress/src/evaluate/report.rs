@@ -87,7 +87,7 @@ fn headline(page: &mut Page, input: &Input<'_>) {
     if input.labels.len() > 5 || input.labels.is_empty() {
         figures.push(("top-5", percent(e.top5()), interval(e.right5, e.n)));
     }
-    figures.push(("calibration error", percent(of(e).ece), "distance of score and truth".into()));
+    figures.push(("calibration error", percent(of(e).ece), "score against truth (ECE)".into()));
     let times = times(e);
     let remark = format!("slowest 5 %: over {:.1} ms", quantile(&times, 0.95));
     figures.push(("median time", format!("{:.1} ms", quantile(&times, 0.5)), remark));
@@ -150,7 +150,8 @@ fn comparison(page: &mut Page, input: &Input<'_>, other: &str, second: &Evaluati
     differ.sort_by(|a, b| sureness(b).total_cmp(&sureness(a)));
     let shown = differ.len().min(PICTURES);
     page.paragraph(&format!(
-        "Pictures on which the two differ, the surest answers first{}.",
+        "Pictures on which the two differ, the surest answers first{}. Green edge: this model is \
+         right; red edge: the other is; grey: neither.",
         some_of(shown, differ.len())
     ));
     let card = |(a, b): &(&Prediction, &Prediction)| {
@@ -207,7 +208,9 @@ fn mistakes(page: &mut Page, input: &Input<'_>) {
         Card { uri: thumbnail(sample), title: label(input, sample.class), lines, tone }
     };
     page.gallery(&wrong[..shown].iter().map(card).collect::<Vec<_>>());
-    page.paragraph("A red edge: the right class is not among the best five.");
+    if wrong[..shown].iter().any(|p| p.rank >= 5) {
+        page.paragraph("A red edge: the right class is not among the best five.");
+    }
 }
 
 fn confusion(page: &mut Page, input: &Input<'_>) {
@@ -236,7 +239,7 @@ fn confusion(page: &mut Page, input: &Input<'_>) {
     let mut wrong: Vec<_> = pairs.into_iter().filter(|((from, to), _)| from != to).collect();
     wrong.sort_by_key(|&(pair, n)| (std::cmp::Reverse(n), pair));
     page.paragraph(&format!(
-        "What is most often taken for what ({} classes are too many for a matrix){}.",
+        "What is most often taken for what ({} classes occur, too many for a matrix){}.",
         classes,
         some_of(wrong.len().min(ROWS), wrong.len())
     ));
@@ -256,6 +259,7 @@ fn confusion(page: &mut Page, input: &Input<'_>) {
 fn per_class(page: &mut Page, input: &Input<'_>) {
     page.section("Classes");
     let mut counts = classes::count(input.samples, input.evaluation);
+    counts.retain(|c| c.n > 0);
     // Worst first; of equals those that more pictures speak for.
     let order = |c: &ClassCount| (c.right as f64 / c.n.max(1) as f64, std::cmp::Reverse(c.n));
     counts.sort_by(|a, b| {
