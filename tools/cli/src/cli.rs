@@ -7,7 +7,9 @@ use kinglet_compress::import::ImportError;
 use kinglet_compress::recipe::RecipeError;
 use kinglet_engine::ModelError;
 
-use crate::{boards, completions, compress, evaluate, explain, fetch, import, inspect, retrain};
+use crate::{
+    boards, completions, compress, evaluate, explain, fetch, import, inspect, retrain, robustness,
+};
 
 /// Prepares image classifiers for Raspberry Pi class boards.
 #[derive(Parser)]
@@ -34,6 +36,8 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Show which part of a picture speaks for a class
     Explain(explain::Args),
+    /// Measure how much accuracy is left when pictures get worse
+    Robustness(robustness::Args),
     /// Show the boards that Kinglet knows
     Boards(boards::Args),
     /// Print a shell's completion script
@@ -55,6 +59,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Compress(args) => compress::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Robustness(args) => robustness::run(args),
         Command::Boards(args) => boards::run(args),
         Command::Completions(args) => completions::completions(args),
         Command::Man(args) => completions::man(args),

@@ -13,6 +13,7 @@ mod inspect;
 mod output;
 mod preprocess;
 mod retrain;
+mod robustness;
 
 fn main() -> std::process::ExitCode {
     cli::run()

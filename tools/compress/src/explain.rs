@@ -19,8 +19,6 @@ pub use draw::picture;
 const STEPS: usize = 14;
 /// Side of a hidden part, of the whole.
 const PATCH: f64 = 0.2;
-/// Smallest probability whose logarithm is taken.
-const LEAST: f32 = 1e-9;
 
 /// Why a picture could not be explained.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +59,7 @@ pub struct Heat {
     /// Number of columns.
     pub width: usize,
     /// Evidence for the class (below zero: against it), row by row. Of a class activation map the mean
-    /// plus the class's bias is its logit; of an occlusion, how much the logarithm of the score falls.
+    /// plus the class's bias is its logit; of an occlusion, how much the model's output for it falls.
     pub values: Vec<f32>,
 }
 
@@ -138,7 +136,7 @@ fn chosen(class: Option<usize>, probabilities: &[f32]) -> Result<usize, ExplainE
     }
 }
 
-/// How much the score of a class, or of the best one, falls where a part of the picture is hidden
+/// How much the output for a class, or for the best one, falls where a part of the picture is hidden
 /// behind its mean colour. `done` is called once for each of [`parts`], from several threads.
 ///
 /// Source: Zeiler and Fergus (2014), Visualizing and Understanding Convolutional Networks.
@@ -160,9 +158,10 @@ pub fn occlusion(
     let seen = Preprocessor::new(&preprocess, kind)?.resized(picture).to_vec();
     let [height, width] = whole.size.map(|s| s as usize);
     let mean = mean_color(&seen);
-    let probabilities = session.classify(picture)?.probabilities;
+    let outputs = session.outputs(picture)?;
+    let probabilities = session.scores(&outputs).probabilities;
     let class = chosen(class, &probabilities)?;
-    let score = probabilities[class];
+    let (score, output) = (probabilities[class], outputs[class]);
     let falls = parallel::run(parallel::threads(threads), parts(), |queue| {
         let mut session = Session::new(file.clone(), &options)?;
         let mut preprocessor = Preprocessor::new(&whole, kind)?;
@@ -178,9 +177,7 @@ pub fn occlusion(
             }
             if let Ok(hidden) = Picture::from_rgb(width as u32, height as u32, rgb) {
                 preprocessor.run(&hidden, &mut tensor);
-                let outputs = session.run(&tensor)?;
-                let now = session.scores(&outputs).probabilities[class];
-                falls.push((at, score.max(LEAST).ln() - now.max(LEAST).ln()));
+                falls.push((at, output - session.run(&tensor)?[class]));
             }
             done();
         }

@@ -12,6 +12,7 @@ pub mod dataset;
 pub mod evaluate;
 pub mod explain;
 mod golden;
+mod gradient;
 mod graph;
 pub mod half;
 pub mod import;
@@ -21,6 +22,9 @@ mod parallel;
 pub mod quantize;
 pub mod recipe;
 pub mod retrain;
+pub mod robustness;
 pub mod splitmix;
 pub mod statistics;
+#[allow(dead_code)]
+mod watch;
 pub mod weights;
