@@ -18,7 +18,8 @@ const COLORS: [&str; 3] = ["blue", "green", "red"];
 
 /// Folders of pictures that differ by colour, `n` of each class.
 fn colors(dir: &Path, classes: &[&str], n: u64) {
-    for (at, class) in classes.iter().enumerate() {
+    for class in classes {
+        let at = COLORS.iter().position(|c| c == class).unwrap_or(0);
         let folder = dir.join(class);
         std::fs::create_dir_all(&folder).unwrap();
         for seed in 0..n {
