@@ -25,6 +25,6 @@ pub mod retrain;
 pub mod robustness;
 pub mod splitmix;
 pub mod statistics;
-#[allow(dead_code)]
+#[allow(dead_code, clippy::type_complexity)]
 mod watch;
 pub mod weights;

@@ -45,6 +45,9 @@ fn pair(first: &Picture, second: &Picture) -> Picture {
     Picture::from_rgb(SIDE as u32, SIDE as u32, rgb).unwrap()
 }
 
+/// Its name, what it gives for a class, and by how much the right place must lead.
+type Method<'a> = (&'a str, &'a dyn Fn(usize) -> Heat, f32);
+
 const ABOVE: [f32; 4] = [0.0, 0.0, 0.5, 0.5];
 const BELOW: [f32; 4] = [0.5, 0.5, 1.0, 1.0];
 
@@ -74,8 +77,7 @@ fn the_cat_and_the_coffee_are_found_where_they_are() {
         let cam = |class| explain::cam(&file, &picture, Some(class)).unwrap();
         let hidden =
             |class| explain::occlusion(&file, &picture, Some(class), None, &|| ()).unwrap();
-        let methods: [(&str, &dyn Fn(usize) -> Heat, f32); 2] =
-            [("cam", &cam, 2.0), ("occlusion", &hidden, 1.3)];
+        let methods: [Method<'_>; 2] = [("cam", &cam, 2.0), ("occlusion", &hidden, 1.3)];
         for (method, heat, factor) in methods {
             for (class, own, other) in
                 [(TIGER_CAT, of_cat, of_coffee), (ESPRESSO, of_coffee, of_cat)]

@@ -231,7 +231,7 @@ mod tests {
             let mut gradient = vec![0.0; at.len()];
             loss.regular(0.1, &at, &mut gradient);
             for i in (0..at.len()).step_by(7) {
-                let mut near = |by: f64| {
+                let near = |by: f64| {
                     let mut moved = at.clone();
                     moved[i] += by;
                     loss.regular(0.1, &moved, &mut vec![0.0; at.len()])

@@ -84,7 +84,7 @@ mod tests {
 
     fn checks() -> Picture {
         let pixel = |i: u32| {
-            if (i % 32 / 4 + i / 32 / 4) % 2 == 0 { [30, 60, 90] } else { [200, 180, 160] }
+            if (i % 32 / 4 + i / 32 / 4).is_multiple_of(2) { [30, 60, 90] } else { [200, 180, 160] }
         };
         Picture::from_rgb(32, 32, (0..32 * 32).flat_map(pixel).collect()).unwrap()
     }

@@ -37,16 +37,18 @@ pub fn report(subject: &Subject<'_>, robustness: &Robustness) -> String {
     let Some(clean) = robustness.levels.first() else { return page.finish("") };
     page.section("In short");
     let mut figures = vec![figure("as they are", clean, n)];
-    if let Some(worst) = robustness.levels.iter().min_by_key(|l| l.right.first()) {
-        figures.push(figure(&describe(worst), worst, n));
+    for kinds in [&Kind::CORRUPTIONS[..], &Kind::ATTACKS] {
+        let of_kinds = robustness.levels.iter();
+        let of_kinds = of_kinds.filter(|l| l.kind.is_some_and(|kind| kinds.contains(&kind)));
+        if let Some(worst) = of_kinds.min_by_key(|l| l.right.first()) {
+            figures.push(figure(&format!("worst: {}", describe(worst)), worst, n));
+        }
     }
     let figures: Vec<_> =
         figures.iter().map(|(a, b, c)| (a.as_str(), b.clone(), c.clone())).collect();
     page.figures(&figures);
     if let [first, second, ..] = models {
-        page.paragraph(&format!(
-            "Charts and tables: {first} first (blue), then {second} (orange)."
-        ));
+        page.paragraph(&format!("In the charts {first} is blue and {second} orange."));
     }
     page.section("Accuracy by strength");
     for kind in Kind::CORRUPTIONS.into_iter().chain(Kind::ATTACKS) {
@@ -103,7 +105,7 @@ fn chart_of(page: &mut Page, kind: Kind, robustness: &Robustness, models: usize)
     let series: Vec<Series> = (0..models.min(2)).map(series).collect();
     page.chart(
         &chart::lines(x, y, &series, false),
-        &format!("{name}. Strokes are 95 % intervals."),
+        &format!("Top-1 under {name}. Strokes are 95 % intervals."),
     );
 }
 
