@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use kinglet_compress::explain::{self, ExplainError};
 use kinglet_engine::{ModelError, OnnxFile, Picture};
 
-use crate::{evaluate, preprocess};
+use crate::{evaluate, output, preprocess};
 
 /// Show which part of a picture speaks for a class.
 ///
@@ -76,12 +76,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     kinglet_compress::atomic::atomic_write(&args.output, &bytes)
         .with_context(|| format!("cannot write {}", args.output.display()))?;
     let name = labels.get(heat.class).map_or("(no label)", String::as_str);
-    println!("{name} [{}]: {:.1} %", heat.class, 100.0 * heat.score);
-    println!(
-        "{}: bright places speak for it; dark at the edges is what the model does not see",
+    output::print(&format!(
+        "{name} [{}]: {:.1} %\n{}: bright places speak for it; dark at the edges is what the model does not \
+         see\n",
+        heat.class,
+        100.0 * heat.score,
         args.output.display()
-    );
-    Ok(())
+    ))
 }
 
 /// A class by its label, or by its index.

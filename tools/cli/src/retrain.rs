@@ -1,5 +1,6 @@
 //! `kinglet-tools retrain`.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -93,14 +94,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let result = retrain::finish(&file, &parent, &data, &features, &trained, &options, &done);
     bar.finish_and_clear();
     let result = result.map_err(blame)?;
-    print(&data, &result);
+    output::print(&table(&data, &result))?;
     output::save(&result.file, &args.output)?;
     let out = args.output.display();
-    println!(
-        "\nNext, try it:         kinglet classify --model {out} PHOTO.jpg\n\
-         and measure it on\npictures it never saw: kinglet-tools evaluate {out} DIR --report report.html"
-    );
-    Ok(())
+    output::print(&format!(
+        "\nNow try it:                            kinglet classify --model {out} PHOTO.jpg\n\
+         and measure it on pictures it never saw: kinglet-tools evaluate {out} DIR --report report.html\n"
+    ))
 }
 
 /// Where the model is to blame, the exit code says so.
@@ -115,17 +115,18 @@ fn blame(error: RetrainError) -> anyhow::Error {
 }
 
 /// A line a class: pictures, and how the finished model does on those held out.
-fn print(data: &Dataset, result: &Retrained) {
+fn table(data: &Dataset, result: &Retrained) -> String {
     let counts = data.counts();
     let wide = data.classes.iter().map(|c| c.chars().count()).max().unwrap_or(0).clamp(5, 40);
-    println!(
-        "{:<wide$}  {:>8}  {:>8}  {:>6}  accuracy (95 %)",
+    let mut text = format!(
+        "{:<wide$}  {:>8}  {:>8}  {:>6}  accuracy (95 %)\n",
         "class", "learnt", "held out", "right"
     );
-    let line = |name: &str, learnt: usize, right: usize, n: usize| {
+    let mut line = |name: &str, learnt: usize, right: usize, n: usize| {
         let (low, high) = wilson(right, n);
         let share = right as f64 / n.max(1) as f64;
-        println!(
+        _ = writeln!(
+            text,
             "{name:<wide$}  {learnt:>8}  {n:>8}  {right:>6}  {share:.3} ({low:.3} to {high:.3})"
         );
     };
@@ -142,15 +143,17 @@ fn print(data: &Dataset, result: &Retrained) {
         let all = evaluation.predictions.iter().filter(|p| p.is_right() == right);
         all.filter(|p| p.best().score < result.unknown_below).count()
     };
-    let wrong = evaluation.n - evaluation.right1;
-    println!(
-        "\nA best score under {:.3} counts as unknown: so would {} of the {} right and {} of the {wrong} \
-         wrong answers above.\nThe held-out pictures chose the penalty and this threshold: expect slightly \
-         less on new ones.",
+    _ = writeln!(
+        text,
+        "\nA best score under {:.3} counts as unknown: so would {} of the {} right and {} of the {} \
+         wrong answers above.\nThe held-out pictures chose the penalty and this threshold: expect \
+         slightly less on new ones.\nThe classifier is {}.",
         result.unknown_below,
         below(true),
         evaluation.right1,
         below(false),
+        evaluation.n - evaluation.right1,
+        if result.is_int8 { "int8" } else { "float" }
     );
-    println!("The classifier is {}.", if result.is_int8 { "int8" } else { "float" });
+    text
 }

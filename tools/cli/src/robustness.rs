@@ -1,5 +1,6 @@
 //! `kinglet-tools robustness`.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use kinglet_compress::dataset;
@@ -74,7 +75,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let result = result.map_err(blame)?;
     compress::name_skipped(&result.skipped);
     let names: Vec<&str> = subjects.iter().map(|s| s.name.as_str()).collect();
-    print(&result, &names);
+    output::print(&table(&result, &names))?;
     let Some(path) = &args.report else { return Ok(()) };
     let described = options.preprocess.or_else(|| subject.metadata.preprocess.clone());
     let example = samples.iter().find_map(|s| Picture::read(&s.path).ok());
@@ -98,23 +99,24 @@ fn blame(error: RobustnessError) -> anyhow::Error {
     }
 }
 
-fn print(result: &Robustness, models: &[&str]) {
+/// A line a level.
+fn table(result: &Robustness, models: &[&str]) -> String {
     let n = result.n;
-    print!("{:<12} {:>8}", "", "strength");
+    let mut text = format!("{:<12} {:>8}", "", "strength");
     for (who, _) in ["model", "parent"].iter().zip(models) {
-        print!("   {who:<22}");
+        _ = write!(text, "   {who:<22}");
     }
-    println!();
+    text = text.trim_end().to_owned() + "\n";
     for level in &result.levels {
         let name = level.kind.map_or("as they are", |k| k.name().0);
         let strength = level.kind.map_or_else(String::new, |_| level.strength.to_string());
-        print!("{name:<12} {strength:>8}");
+        _ = write!(text, "{name:<12} {strength:>8}");
         for &right in &level.right {
             let (low, high) = wilson(right, n);
             let share = right as f64 / n.max(1) as f64;
-            print!("   {share:.3} ({low:.3} to {high:.3})");
+            _ = write!(text, "   {share:.3} ({low:.3} to {high:.3})");
         }
-        println!();
+        text.push('\n');
     }
-    println!("top-1 of {} with 95 % intervals, {n} pictures each", models.join(" and "));
+    text + &format!("top-1 of {} with 95 % intervals, {n} pictures each\n", models.join(" and "))
 }

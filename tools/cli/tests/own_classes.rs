@@ -51,6 +51,7 @@ fn one_command_goes_from_pictures_to_a_model_and_others_show_it() {
     }
     let (stdout, _) = expect(at, 0, &["inspect", "fruit.onnx"]);
     assert!(stdout.contains("labels      2") && stdout.contains("retrain (2 classes"), "{stdout}");
+    assert!(stdout.contains("unknown     best score under 0."), "{stdout}");
     expect(at, 0, &[&retrain[..4], &["hidden.onnx", "--hidden", "8", "--seed", "4"]].concat());
 
     let evaluate = ["evaluate", "fruit.onnx", "my <fruit>", "--against", "hidden.onnx"];
