@@ -35,6 +35,9 @@ pub(crate) struct Args {
 struct Line<'a> {
     image: String,
     top: Vec<Entry<'a>>,
+    /// Whether it is none of the classes, where the model has a threshold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<bool>,
     latency_ms: f64,
 }
 
@@ -70,7 +73,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
                         score: r.score,
                     })
                     .collect();
-                let line = Line { image: image.display().to_string(), top, latency_ms };
+                let best = scores.top(1).first().map_or(0.0, |r| r.score);
+                let unknown = session.metadata().unknown_below.map(|least| best < least);
+                let line = Line { image: image.display().to_string(), top, unknown, latency_ms };
                 if args.json { print_json(&mut out, &line) } else { print(&mut out, &line) }?;
                 out.flush()?;
             }
@@ -99,7 +104,8 @@ fn print_json(out: &mut impl Write, line: &Line<'_>) -> anyhow::Result<()> {
 }
 
 fn print(out: &mut impl Write, line: &Line<'_>) -> anyhow::Result<()> {
-    writeln!(out, "{}  ({:.1} ms)", line.image, line.latency_ms)?;
+    let unknown = if line.unknown == Some(true) { "  unknown, perhaps:" } else { "" };
+    writeln!(out, "{}  ({:.1} ms){unknown}", line.image, line.latency_ms)?;
     for entry in &line.top {
         let label = entry.label.unwrap_or("(no label)");
         writeln!(out, "  {:5.1} %  {label} [{}]", entry.score * 100.0, entry.index)?;

@@ -103,6 +103,27 @@ fn a_model_without_preprocessing_says_what_to_do() {
 }
 
 #[test]
+fn a_picture_under_the_threshold_is_called_unknown() {
+    let folder = tempfile::tempdir().unwrap();
+    let shipped = repository().join("models/efficientnet-lite0-int8.onnx");
+    let mut file = kinglet_engine::OnnxFile::read(&shipped).unwrap();
+    let mut metadata = file.metadata().unwrap();
+    let path = folder.path().join("m.onnx");
+    let model = path.to_str().unwrap();
+    for (threshold, expected) in [(0.01, false), (0.99, true)] {
+        metadata.unknown_below = Some(threshold);
+        metadata.write(&mut file.proto);
+        std::fs::write(&path, file.to_bytes()).unwrap();
+        let classify = ["classify", "-m", model, &photograph("chelsea.png")];
+        let text = stdout(&kinglet(&classify));
+        assert_eq!(text.contains("unknown, perhaps:"), expected, "{text}");
+        let output = kinglet(&[&classify[..], &["--json"]].concat());
+        let line: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(line["unknown"], expected);
+    }
+}
+
+#[test]
 fn an_unknown_instruction_set_names_those_there_are() {
     let output = kinglet(&["bench", "--isa", "sse9"]);
     assert_eq!(output.status.code(), Some(1));

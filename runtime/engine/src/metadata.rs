@@ -1,7 +1,7 @@
 //! What a classifier needs besides its graph, carried inside the model as ONNX `metadata_props`.
 //!
 //! Keys: `kinglet.preprocess` (JSON), `kinglet.labels` (one a line), `kinglet.golden` (JSON),
-//! `kinglet.provenance` (JSON).
+//! `kinglet.provenance` (JSON), `kinglet.unknown_below` (a number).
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,9 @@ pub const GOLDEN_KEY: &str = "kinglet.golden";
 /// Key of the provenance record.
 pub const PROVENANCE_KEY: &str = "kinglet.provenance";
 
+/// Key of the least score of a known class.
+pub const UNKNOWN_KEY: &str = "kinglet.unknown_below";
+
 /// The metadata of one model. Every part may be absent.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metadata {
@@ -28,6 +31,8 @@ pub struct Metadata {
     pub golden: Option<Golden>,
     /// Where the model comes from.
     pub provenance: Option<Provenance>,
+    /// A picture whose best class scores less than this, 0..=1, is of none of the classes.
+    pub unknown_below: Option<f32>,
 }
 
 /// How a picture becomes the input tensor: crop, resize, then `(value - mean) / std`.
@@ -194,6 +199,7 @@ impl Metadata {
             labels: find(LABELS_KEY).map(|text| text.lines().map(str::to_owned).collect()),
             golden: json(GOLDEN_KEY, find(GOLDEN_KEY))?,
             provenance: json(PROVENANCE_KEY, find(PROVENANCE_KEY))?,
+            unknown_below: find(UNKNOWN_KEY).map(|text| share(text)).transpose()?,
         })
     }
 
@@ -210,6 +216,7 @@ impl Metadata {
         set(LABELS_KEY, self.labels.as_ref().map(|l| l.join("\n")));
         set(GOLDEN_KEY, self.golden.as_ref().map(to_json));
         set(PROVENANCE_KEY, self.provenance.as_ref().map(to_json));
+        set(UNKNOWN_KEY, self.unknown_below.map(|share| share.to_string()));
     }
 }
 
@@ -220,6 +227,15 @@ fn json<T: for<'a> Deserialize<'a>>(
     text.map(|text| serde_json::from_str(text))
         .transpose()
         .map_err(|e| ModelError::Metadata { key, why: e.to_string() })
+}
+
+/// A number in 0..=1.
+fn share(text: &str) -> Result<f32, ModelError> {
+    let value = text.trim().parse().ok().filter(|v| (0.0..=1.0).contains(v));
+    value.ok_or_else(|| ModelError::Metadata {
+        key: UNKNOWN_KEY,
+        why: format!("'{text}' is no number from 0 to 1"),
+    })
 }
 
 fn to_json<T: Serialize>(value: &T) -> String {
@@ -244,12 +260,29 @@ mod tests {
             labels: Some(vec!["tench".into(), "goldfish".into()]),
             golden: Some(Golden { tolerance: 1e-4, samples: vec![] }),
             provenance: Some(Provenance { name: "x".into(), ..Default::default() }),
+            unknown_below: Some(0.625),
         };
         let mut model = onnx::ModelProto::default();
         metadata.write(&mut model);
         metadata.write(&mut model);
-        assert_eq!(model.metadata_props.len(), 4);
+        assert_eq!(model.metadata_props.len(), 5);
         assert_eq!(Metadata::read(&model).unwrap(), metadata);
+    }
+
+    #[test]
+    fn a_threshold_that_is_no_share_is_refused() {
+        for text in ["1.5", "-0.1", "NaN", "much"] {
+            let value = text.to_owned();
+            let model = onnx::ModelProto {
+                metadata_props: vec![onnx::StringStringEntryProto {
+                    key: UNKNOWN_KEY.into(),
+                    value,
+                }],
+                ..Default::default()
+            };
+            let error = Metadata::read(&model).unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
     judge.py golden MODEL.onnx -o DIR          # writes DIR/NAME.json: expected outputs
     judge.py compare MODEL.onnx REFERENCE.onnx # largest difference of the outputs of two models
     judge.py accuracy MODEL.onnx...            # top-1 and top-5 on $KINGLET_DATA/validation
+    judge.py classes MODEL.onnx DIR            # top-1 on folders named by the model's labels; with
+                                               # --kinglet PROGRAM also whether that gives the same
 
 Needs onnxruntime, onnx, numpy, Pillow, and $KINGLET_DATA, a folder with `validation/` in it.
 
@@ -20,6 +22,7 @@ import csv
 import json
 import os
 import pathlib
+import subprocess
 
 import numpy as np
 import onnx
@@ -36,6 +39,7 @@ class Model:
         onnx.checker.check_model(proto, full_check=True)
         properties = {p.key: p.value for p in proto.metadata_props}
         self.preprocess = json.loads(properties.get("kinglet.preprocess", "null"))
+        self.labels = properties.get("kinglet.labels", "").split("\n")
         self.provenance = json.loads(properties.get("kinglet.provenance", "{}"))
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
@@ -130,6 +134,22 @@ def accuracy(paths):
         print(f"{path}: top-1 {top1 / len(rows):.4f} top-5 {top5 / len(rows):.4f} of {len(rows)}")
 
 
+def classes(path, folder, kinglet):
+    model = Model(path)
+    files = sorted(f for label in model.labels for f in (pathlib.Path(folder) / label).iterdir())
+    answers = [model.run(model.picture(f)) for f in files]
+    right = sum(model.labels[a.argmax()] == f.parent.name for f, a in zip(files, answers))
+    print(f"{path}: top-1 {right / len(files):.4f} of {len(files)}")
+    if kinglet:
+        command = [kinglet, "classify", "--json", "--model", path, *map(str, files)]
+        lines = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()
+        best = [json.loads(line)["top"][0] for line in lines]
+        same = sum(int(a.argmax()) == b["index"] for a, b in zip(answers, best))
+        scores = [np.exp(a - a.max()) / np.exp(a - a.max()).sum() for a in answers]
+        worst = max(abs(float(s[b["index"]]) - b["score"]) for s, b in zip(scores, best))
+        print(f"the same answer for {same} of {len(lines)}; scores at most {worst:.4f} apart")
+
+
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 commands = parser.add_subparsers(dest="command", required=True)
 one = commands.add_parser("golden")
@@ -140,10 +160,16 @@ two.add_argument("model")
 two.add_argument("reference")
 three = commands.add_parser("accuracy")
 three.add_argument("models", nargs="+")
+four = commands.add_parser("classes")
+four.add_argument("model")
+four.add_argument("folder")
+four.add_argument("--kinglet")
 arguments = parser.parse_args()
 if arguments.command == "golden":
     golden(arguments.model, arguments.o)
 elif arguments.command == "compare":
     compare(arguments.model, arguments.reference)
+elif arguments.command == "classes":
+    classes(arguments.model, arguments.folder, arguments.kinglet)
 else:
     accuracy(arguments.models)

@@ -7,7 +7,9 @@ use kinglet_compress::import::ImportError;
 use kinglet_compress::recipe::RecipeError;
 use kinglet_engine::ModelError;
 
-use crate::{boards, completions, compress, evaluate, fetch, import, inspect};
+use crate::{
+    boards, completions, compress, evaluate, explain, fetch, import, inspect, retrain, robustness,
+};
 
 /// Prepares image classifiers for Raspberry Pi class boards.
 #[derive(Parser)]
@@ -26,10 +28,16 @@ enum Command {
     Import(import::Args),
     /// Show what is in a model file: layers, types, work, metadata
     Inspect(inspect::Args),
+    /// Teach a model your own classes
+    Retrain(retrain::Args),
     /// Make a float model smaller and faster: int8 or float16
     Compress(compress::Args),
     /// Measure a model's accuracy on labelled pictures
     Evaluate(evaluate::Args),
+    /// Show which part of a picture speaks for a class
+    Explain(explain::Args),
+    /// Measure how much accuracy is left when pictures get worse
+    Robustness(robustness::Args),
     /// Show the boards that Kinglet knows
     Boards(boards::Args),
     /// Print a shell's completion script
@@ -47,8 +55,11 @@ pub(crate) fn run() -> ExitCode {
         Command::Fetch(args) => fetch::run(args),
         Command::Import(args) => import::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Retrain(args) => retrain::run(args),
         Command::Compress(args) => compress::run(args),
         Command::Evaluate(args) => evaluate::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Robustness(args) => robustness::run(args),
         Command::Boards(args) => boards::run(args),
         Command::Completions(args) => completions::completions(args),
         Command::Man(args) => completions::man(args),

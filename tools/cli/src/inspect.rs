@@ -111,6 +111,9 @@ fn summary(inspection: &Inspection) -> String {
     line("labels", metadata.labels.map_or_else(none, |n| n.to_string()));
     let samples = metadata.golden_samples.map_or_else(none, |n| format!("{n} samples"));
     line("self-test", samples);
+    if let Some(least) = metadata.unknown_below {
+        line("unknown", format!("best score under {least}"));
+    }
     if let Some(provenance) = &metadata.provenance {
         line("name", provenance.name.clone());
         line("source", provenance.source.clone().unwrap_or_else(none));

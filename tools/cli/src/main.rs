@@ -6,11 +6,14 @@ mod cli;
 mod completions;
 mod compress;
 mod evaluate;
+mod explain;
 mod fetch;
 mod import;
 mod inspect;
 mod output;
 mod preprocess;
+mod retrain;
+mod robustness;
 
 fn main() -> std::process::ExitCode {
     cli::run()

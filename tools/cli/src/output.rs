@@ -16,6 +16,16 @@ pub(crate) fn save(file: &OnnxFile, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Writes a report whole or not at all, and says where unless `quiet`.
+pub(crate) fn save_report(page: &str, path: &Path, quiet: bool) -> anyhow::Result<()> {
+    kinglet_compress::atomic::atomic_write(path, page.as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    if !quiet {
+        println!("{}: {:.1} MB, open it in a browser", path.display(), page.len() as f64 / 1e6);
+    }
+    Ok(())
+}
+
 /// A spinner with a text, gone when it is dropped; nothing where the output is no terminal.
 pub(crate) fn spinner(text: &str) -> ProgressBar {
     let spinner = ProgressBar::new_spinner().with_message(text.to_owned());

@@ -139,6 +139,18 @@ pub fn labelled(
     Ok(samples)
 }
 
+/// The folders in a folder, sorted by name, each with its pictures, sorted.
+///
+/// # Errors
+/// [`DatasetError::Read`].
+pub fn class_folders(folder: &Path) -> Result<Vec<(String, Vec<PathBuf>)>, DatasetError> {
+    let with_pictures = |inner: PathBuf| {
+        let name = inner.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok((name, list(&inner)?.files))
+    };
+    list(folder)?.folders.into_iter().map(with_pictures).collect()
+}
+
 /// A folder's pictures and folders, each sorted; hidden ones left out.
 struct Listing {
     files: Vec<PathBuf>,

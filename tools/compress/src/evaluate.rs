@@ -4,10 +4,15 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use kinglet_engine::metadata::Preprocess;
+use kinglet_engine::scores::Ranked;
 use kinglet_engine::{ModelError, OnnxFile, Options, Picture, Session};
 
 use crate::dataset::Sample;
 use crate::parallel;
+
+pub mod classes;
+pub mod compare;
+pub mod report;
 
 /// Why an evaluation failed.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +59,33 @@ pub struct Skipped {
     pub why: String,
 }
 
+/// What a model made of one picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// Position of its sample.
+    pub sample: usize,
+    /// How many classes were ranked before the right one; 0 when it was right.
+    pub rank: usize,
+    /// The best classes with their scores, five at most.
+    pub top: Vec<Ranked>,
+    /// Time from the decoded picture to the outputs.
+    pub latency: Duration,
+}
+
+impl Prediction {
+    /// Whether the best class was the right one.
+    #[must_use]
+    pub fn is_right(&self) -> bool {
+        self.rank == 0
+    }
+
+    /// The best class and its score.
+    #[must_use]
+    pub fn best(&self) -> Ranked {
+        self.top.first().copied().unwrap_or(Ranked { index: 0, score: 0.0 })
+    }
+}
+
 /// What was measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
@@ -63,6 +95,8 @@ pub struct Evaluation {
     pub right5: usize,
     /// Pictures that were classified.
     pub n: usize,
+    /// Each of them, in the order of the samples.
+    pub predictions: Vec<Prediction>,
     /// Pictures that could not be read, in the order of the samples.
     pub skipped: Vec<Skipped>,
     /// Time of the whole work, decoding included, loading the model not.
@@ -92,9 +126,7 @@ impl Evaluation {
 /// One thread's share.
 #[derive(Default)]
 struct Part {
-    right1: usize,
-    right5: usize,
-    n: usize,
+    predictions: Vec<Prediction>,
     skipped: Vec<(usize, String)>,
     elapsed: Duration,
 }
@@ -128,11 +160,16 @@ pub fn evaluate(
         part.elapsed = start.elapsed();
         Ok::<_, EvaluateError>(part)
     })?;
-    let sum = |field: fn(&Part) -> usize| parts.iter().map(field).sum::<usize>();
-    let (right1, right5, n) = (sum(|p| p.right1), sum(|p| p.right5), sum(|p| p.n));
     let elapsed = parts.iter().map(|p| p.elapsed).max().unwrap_or_default();
-    let mut skipped: Vec<_> = parts.into_iter().flat_map(|p| p.skipped).collect();
+    let (mut predictions, mut skipped) = (Vec::new(), Vec::new());
+    for part in parts {
+        predictions.extend(part.predictions);
+        skipped.extend(part.skipped);
+    }
+    predictions.sort_by_key(|p| p.sample);
     skipped.sort();
+    let within = |places: usize| predictions.iter().filter(|p| p.rank < places).count();
+    let (right1, right5, n) = (within(1), within(5), predictions.len());
     let skipped: Vec<Skipped> = skipped
         .into_iter()
         .map(|(at, why)| Skipped { path: samples[at].path.clone(), why })
@@ -142,7 +179,7 @@ pub fn evaluate(
             let pictures = samples.len();
             Err(EvaluateError::NothingRead { pictures, first: first.why.clone() })
         }
-        _ => Ok(Evaluation { right1, right5, n, skipped, elapsed }),
+        _ => Ok(Evaluation { right1, right5, n, predictions, skipped, elapsed }),
     }
 }
 
@@ -165,10 +202,12 @@ impl Part {
                 return Ok(());
             }
         };
-        let place = rank(&session.outputs(&picture)?, sample.class);
-        self.n += 1;
-        self.right1 += usize::from(place < 1);
-        self.right5 += usize::from(place < 5);
+        let start = Instant::now();
+        let outputs = session.outputs(&picture)?;
+        let latency = start.elapsed();
+        let top = session.scores(&outputs).top(5);
+        let rank = rank(&outputs, sample.class);
+        self.predictions.push(Prediction { sample: at, rank, top, latency });
         Ok(())
     }
 }

@@ -244,8 +244,8 @@ fn finish(
     let metadata = Metadata {
         preprocess: Some(preprocess),
         labels: options.labels.clone(),
-        golden: None,
         provenance: Some(provenance),
+        ..Default::default()
     };
     check_metadata(&file, &metadata)?;
     metadata.write(&mut file.proto);

@@ -91,6 +91,8 @@ pub struct MetadataSummary {
     pub labels: Option<usize>,
     /// Number of self-test samples.
     pub golden_samples: Option<usize>,
+    /// The best score under which a picture is of none of the classes.
+    pub unknown_below: Option<f32>,
     /// Where the model comes from.
     pub provenance: Option<Provenance>,
 }
@@ -101,6 +103,7 @@ impl From<Metadata> for MetadataSummary {
             preprocess: metadata.preprocess,
             labels: metadata.labels.map(|l| l.len()),
             golden_samples: metadata.golden.map(|g| g.samples.len()),
+            unknown_below: metadata.unknown_below,
             provenance: metadata.provenance,
         }
     }

@@ -17,6 +17,7 @@ use crate::{golden, graph, parallel};
 
 mod bits;
 mod calibrate;
+mod head;
 mod histogram;
 mod importance;
 mod plan;
@@ -25,6 +26,8 @@ mod range;
 mod report;
 mod weights;
 mod write;
+
+pub(crate) use head::{HeadLayer, Source, quantize_head};
 
 pub use bits::Role;
 pub use range::{Quantization, RangeMethod};

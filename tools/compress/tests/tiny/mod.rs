@@ -148,6 +148,7 @@ impl Net {
             labels: Some((0..CLASSES).map(|i| format!("class {i}")).collect()),
             golden: None,
             provenance: Some(Provenance { name: "tiny".into(), ..Default::default() }),
+            unknown_below: None,
         };
         metadata.write(&mut model);
         OnnxFile::from_proto(model).unwrap()
