@@ -126,14 +126,13 @@ pub fn quantize(
     let threads = parallel::threads(options.threads);
     let (calibrated, judged) = divide(pictures, options);
     let calibration = calibrate::calibrate(&model, &plan, &preprocess, &calibrated, threads, on)?;
-    let skipped = calibration.skipped.clone();
     let bench = Bench::new(model, plan, calibration, options, &preprocess, threads);
     let treated = treat::treat(bench, &calibrated, &judged, on)?;
     let record = provenance::record(options, &treated, parent, pictures)?;
     let file = finish(&treated, metadata, record)?;
     let met = treated.score.meets(options.target);
     let report = report::report(&treated, &file)?;
-    Ok(Quantized { file, report, skipped, met })
+    Ok(Quantized { file, report, skipped: treated.skipped, met })
 }
 
 /// The model as it is written: with its history, self-test and metadata.

@@ -63,10 +63,14 @@ fn pixels<'a>(index: &GraphIndex<'a>) -> HashSet<&'a str> {
         "QuantizeLinear",
         "DequantizeLinear",
     ];
+    let constant = |v: &str| {
+        let codes = index.producer(v).filter(|n| n.op_type == "DequantizeLinear");
+        let codes = codes.and_then(|n| index.constant(input(n, 0)?));
+        index.constant(v).or(codes).is_some()
+    };
     let mut found = HashSet::new();
     for node in &index.graph.node {
-        let mut read =
-            node.input.iter().filter(|v| !v.is_empty() && index.constant(v).is_none()).peekable();
+        let mut read = node.input.iter().filter(|v| !v.is_empty() && !constant(v)).peekable();
         let keeps = KEEP.contains(&node.op_type.as_str()) && read.peek().is_some();
         if node.op_type == "GlobalAveragePool"
             || (keeps && read.all(|v| found.contains(v.as_str())))

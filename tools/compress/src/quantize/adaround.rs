@@ -1,6 +1,6 @@
 //! AdaRound (Nagel et al. 2020, "Up or down? Adaptive rounding for post-training quantization"):
-//! whether a weight is rounded up or down is learnt, so that the layer's result, given the inputs
-//! that the quantized network has, comes nearest to the float model's.
+//! whether a weight is rounded up or down is learnt, so that the layer's result, for the inputs that
+//! the quantized network has, comes nearest to that of the float weights.
 //!
 //! Output channels do not share weights, so each is a problem of its own: minimise
 //! `|X w - y|^2 + lambda * sum(1 - |2 h - 1|^beta)` over `h = clip(1.2 * sigmoid(v) - 0.1, 0, 1)`,
@@ -80,10 +80,8 @@ fn learn(
             weights: &weights[place.clone()],
             nearest: &codes.codes[place],
             scale: codes.scale[channel],
-            bias: bias[channel],
             largest,
             inputs: samples.inputs(channel),
-            results: &samples.results(channel),
         };
         let random = SplitMix64::at(bench.options.seed, &[layer as u64, channel as u64]);
         Ok::<_, QuantizeError>(problem.solve(random))
@@ -104,13 +102,10 @@ struct Problem<'a> {
     weights: &'a [f32],
     nearest: &'a [i8],
     scale: f32,
-    bias: f32,
     /// Largest magnitude of a code.
     largest: f32,
     /// A row a sample.
     inputs: &'a [f32],
-    /// What the float model gives.
-    results: &'a [f32],
 }
 
 impl Problem<'_> {
@@ -133,8 +128,9 @@ impl Problem<'_> {
                 (s / (1.0 - s)).ln()
             })
             .collect();
-        let (nearest_error, nearest_mean) = self.error(self.nearest);
-        let rows = self.results.len();
+        let results = self.results();
+        let (nearest_error, nearest_mean) = self.error(self.nearest, &results);
+        let rows = results.len();
         if rows == 0 || nearest_error <= 0.0 {
             return (self.nearest.to_vec(), nearest_mean);
         }
@@ -152,8 +148,8 @@ impl Problem<'_> {
             for _ in 0..BATCH {
                 let at = random.below(rows);
                 let row = &self.inputs[at * n..(at + 1) * n];
-                let given = dot(row, &real) + self.bias - mean;
-                let factor = 2.0 * (given - self.results[at]) / BATCH as f32 * unit * self.scale;
+                let given = dot(row, &real) - mean;
+                let factor = 2.0 * (given - results[at]) / BATCH as f32 * unit * self.scale;
                 for (g, x) in gradient.iter_mut().zip(row) {
                     *g += factor * x;
                 }
@@ -178,16 +174,20 @@ impl Problem<'_> {
             .zip(&floor)
             .map(|(v, floor)| (floor + f32::from(u8::from(rectified(*v).0 >= 0.5))) as i8)
             .collect();
-        let (error, mean) = self.error(&codes);
+        let (error, mean) = self.error(&codes, &results);
         if error < nearest_error { (codes, mean) } else { (self.nearest.to_vec(), nearest_mean) }
     }
 
+    /// What the float weights give.
+    fn results(&self) -> Vec<f32> {
+        self.inputs.chunks_exact(self.weights.len().max(1)).map(|x| dot(x, self.weights)).collect()
+    }
+
     /// Mean square, about its mean, of what the codes give too much, and that mean.
-    fn error(&self, codes: &[i8]) -> (f64, f64) {
+    fn error(&self, codes: &[i8], results: &[f32]) -> (f64, f64) {
         let real: Vec<f32> = codes.iter().map(|&c| f32::from(c) * self.scale).collect();
-        let rows = self.inputs.chunks_exact(real.len().max(1)).zip(self.results);
-        let errors: Vec<f64> =
-            rows.map(|(row, y)| f64::from(dot(row, &real) + self.bias - y)).collect();
+        let rows = self.inputs.chunks_exact(real.len().max(1)).zip(results);
+        let errors: Vec<f64> = rows.map(|(row, y)| f64::from(dot(row, &real) - y)).collect();
         let n = errors.len().max(1) as f64;
         let mean = errors.iter().sum::<f64>() / n;
         (errors.iter().map(|e| (e - mean) * (e - mean)).sum::<f64>() / n, mean)
@@ -237,20 +237,17 @@ mod tests {
             inputs.extend((0..n).map(|_| common + 0.1 * random.unit() as f32));
         }
         let weights: Vec<f32> = (0..n).map(|i| 0.31 + 0.1 * (i % 5) as f32).collect();
-        let results: Vec<f32> =
-            inputs.chunks_exact(n).map(|row| dot(row, &weights) + 0.5).collect();
         let nearest: Vec<i8> = weights.iter().map(|w| (w / 0.25).round() as i8).collect();
         let problem = Problem {
             weights: &weights,
             nearest: &nearest,
             scale: 0.25,
-            bias: 0.5,
             largest: 7.0,
             inputs: &inputs,
-            results: &results,
         };
         let (learnt, _) = problem.solve(SplitMix64::new(0));
-        let (before, after) = (problem.error(&nearest).0, problem.error(&learnt).0);
+        let error = |codes: &[i8]| problem.error(codes, &problem.results()).0;
+        let (before, after) = (error(&nearest), error(&learnt));
         assert!(after < 0.5 * before, "{after} {before}");
         let near = |(c, w): (&i8, &f32)| (f32::from(*c) - w / 0.25).abs() < 1.0;
         assert!(learnt.iter().zip(&weights).all(near), "{learnt:?}");

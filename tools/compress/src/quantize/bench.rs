@@ -196,30 +196,46 @@ impl<'a> Bench<'a> {
     }
 
     /// The draft as a model. `watched` values become outputs behind the model's own: those that are
-    /// quantized in their dequantized form, others, and all of `raw`, as they are.
+    /// quantized in their dequantized form, others, and all of `raw`, as they are. Layers in float
+    /// keep their weights as codes behind a DequantizeLinear: only their values are floats.
     pub(super) fn file(
         &self,
         draft: &Draft,
         watched: &[&str],
         raw: &[&str],
     ) -> Result<OnnxFile, QuantizeError> {
+        let point = |(at, chosen): (usize, &Chosen)| {
+            (!self.is_float(draft, at)).then_some(chosen.quantization)
+        };
+        let points: Vec<_> = draft.points.iter().enumerate().map(point).collect();
+        let layers: Vec<_> = draft.layers.iter().map(Some).collect();
+        self.written(&points, &layers, watched, raw)
+    }
+
+    /// A model of which only some points and layers are in integers.
+    pub(super) fn written(
+        &self,
+        points: &[Option<Quantization>],
+        layers: &[Option<&LayerCodes>],
+        watched: &[&str],
+        raw: &[&str],
+    ) -> Result<OnnxFile, QuantizeError> {
         let mut model = self.model.clone();
         let mut names = HashMap::new();
         if let Some(graph) = model.graph.as_mut() {
-            let point = |(at, chosen): (usize, &Chosen)| {
-                (!self.is_float(draft, at)).then_some(chosen.quantization)
-            };
-            let points: Vec<_> = draft.points.iter().enumerate().map(point).collect();
-            let layer = |(at, codes)| (!draft.float.contains(&at)).then_some(codes);
-            let layers: Vec<_> = draft.layers.iter().enumerate().map(layer).collect();
-            let choice =
-                write::Choice { points: &points, layers: &layers, signed: self.options.signed };
+            let choice = write::Choice { points, layers, signed: self.options.signed };
             names = write::write(graph, &self.plan, &choice);
         }
         let real = |value: &&str| names.get(*value).map_or(*value, String::as_str).to_owned();
         let outputs = watched.iter().map(real).chain(raw.iter().map(|&v| v.to_owned()));
         calibrate::watch(&mut model, outputs);
         Ok(OnnxFile::from_proto(model)?)
+    }
+
+    /// The layers that really run in float: those around values that stay in float.
+    pub(super) fn lifted(&self, draft: &Draft) -> BTreeSet<usize> {
+        let float = (0..self.plan.points.len()).filter(|&point| self.is_float(draft, point));
+        float.filter_map(|point| self.around(point)).flatten().collect()
     }
 }
 

@@ -16,8 +16,6 @@ use super::{Event, QuantizeError};
 use crate::evaluate::Skipped;
 use crate::parallel;
 
-/// Largest share of calibration pictures that may be unreadable.
-const MOST_SKIPPED: f64 = 0.05;
 /// Sums over pictures are whole multiples of 2^-40, so that their order does not matter.
 const UNIT: f64 = (1_u64 << 40) as f64;
 
@@ -120,12 +118,9 @@ fn is_plain(picture: &Picture) -> bool {
 }
 
 fn check(calibration: &Calibration, plan: &Plan, pictures: usize) -> Result<(), QuantizeError> {
-    if let Some(first) = calibration.skipped.first() {
-        let skipped = calibration.skipped.len();
-        if skipped as f64 > MOST_SKIPPED * pictures as f64 {
-            let first = first.why.clone();
-            return Err(QuantizeError::Unreadable { skipped, pictures, first });
-        }
+    let skipped = calibration.skipped.len();
+    if let Some(first) = calibration.skipped.first().filter(|_| calibration.pictures == 0) {
+        return Err(QuantizeError::Unreadable { skipped, pictures, first: first.why.clone() });
     }
     if calibration.pictures == 0 {
         return Err(QuantizeError::NoPictures);

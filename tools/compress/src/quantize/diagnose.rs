@@ -7,6 +7,7 @@ use kinglet_engine::{OnnxFile, Options, Picture, Session};
 
 use super::bench::{Bench, Draft};
 use super::judge::{self, Judge, Score};
+use super::range::Chosen;
 use super::{Event, QuantizeError, calibrate};
 use crate::parallel;
 
@@ -95,8 +96,15 @@ pub(super) fn alone(
     let layers = bench.plan.layers.len();
     on(Event::Start("each layer alone in integers", layers));
     parallel::map(bench.threads, layers, |layer| {
-        let float = (0..layers).filter(|&other| other != layer).collect();
-        let score = tuning.score_alone(bench, &Draft { float, ..draft.clone() });
+        let point = |(at, chosen): (usize, &Chosen)| {
+            let near = bench.around(at).is_none_or(|around| around.contains(&layer));
+            near.then_some(chosen.quantization)
+        };
+        let points: Vec<_> = draft.points.iter().enumerate().map(point).collect();
+        let codes = draft.layers.iter().enumerate();
+        let codes: Vec<_> = codes.map(|(at, codes)| (at == layer).then_some(codes)).collect();
+        let file = bench.written(&points, &codes, bench.features().as_slice(), &[])?;
+        let score = tuning.score_file(&file, usize::MAX);
         on(Event::Done);
         score
     })

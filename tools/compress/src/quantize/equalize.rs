@@ -52,7 +52,7 @@ pub(super) fn equalize(bench: &Bench<'_>) -> (GraphProto, Equalized) {
     let mut scaled = graph.clone();
     let mut result = Equalized::default();
     let mut changed = std::collections::BTreeSet::new();
-    for group in groups(graph, &layers) {
+    for group in groups(graph, &layers, bench.features()) {
         let index = Index::new(&scaled);
         let Some(scales) = scales(bench, &index, &group) else { continue };
         let mut new = Vec::new();
@@ -86,11 +86,13 @@ fn find(parents: &mut HashMap<String, String>, value: &str) -> String {
 }
 
 /// Groups all of whose writers and readers take scales up.
-fn groups(graph: &GraphProto, layers: &HashSet<usize>) -> Vec<Group> {
+fn groups(graph: &GraphProto, layers: &HashSet<usize>, features: Option<&str>) -> Vec<Group> {
     let index = Index::new(graph);
     let mut parents = HashMap::new();
     let mut blocked: Vec<String> = graph.input.iter().map(|i| i.name.clone()).collect();
     blocked.extend(graph.output.iter().map(|o| o.name.clone()));
+    // What models are compared by stays in its own units.
+    blocked.extend(features.map(str::to_owned));
     let mut caps: Vec<(String, f32)> = Vec::new();
     for (at, node) in graph.node.iter().enumerate() {
         let data = || node.input.iter().filter(|i| !i.is_empty() && index.constant(i).is_none());

@@ -8,6 +8,7 @@ use kinglet_engine::{OnnxFile, Options, Picture, Session};
 
 use super::bench::{Bench, Draft};
 use super::{Event, QuantizeError, Target, calibrate};
+use crate::evaluate::Skipped;
 use crate::parallel;
 
 /// Runs of which the least time counts.
@@ -24,6 +25,8 @@ struct Sample {
 /// Pictures and what the float model makes of them.
 pub(super) struct Judge {
     samples: Vec<Sample>,
+    /// Pictures that cannot be read.
+    pub skipped: Vec<Skipped>,
     threads: usize,
     /// Of how many pictures the float model finds the class, if they are labelled.
     right: Option<usize>,
@@ -69,7 +72,7 @@ impl Score {
 }
 
 impl Judge {
-    /// Runs the float model over pictures that are known to be readable or are left out.
+    /// Runs the float model over pictures.
     pub(super) fn new(
         bench: &Bench<'_>,
         draft: &Draft,
@@ -87,27 +90,37 @@ impl Judge {
             let mut floats = Preprocessor::new(bench.preprocess, session.input_kind())?;
             let mut codes = Preprocessor::new(bench.preprocess, kind)?;
             let mut tensor = floats.tensor();
-            let mut samples = Vec::new();
+            let (mut samples, mut skipped) = (Vec::new(), Vec::new());
             for at in queue {
                 let (path, class) = &pictures[at];
-                if let Ok(picture) = Picture::read(path) {
-                    floats.run(&picture, &mut tensor);
-                    let mut outputs = session.run_all(&tensor)?;
-                    let best = best(&outputs[0].1);
-                    let features = outputs.pop().unwrap_or_default().1;
-                    let mut tensor = codes.tensor();
-                    codes.run(&picture, &mut tensor);
-                    samples.push((at, Sample { tensor, features, best, class: *class }));
+                match Picture::read(path) {
+                    Err(error) => {
+                        let why = error.to_string();
+                        skipped.push((at, Skipped { path: path.clone(), why }));
+                    }
+                    Ok(picture) => {
+                        floats.run(&picture, &mut tensor);
+                        let mut outputs = session.run_all(&tensor)?;
+                        let best = best(&outputs[0].1);
+                        let features = outputs.pop().unwrap_or_default().1;
+                        let mut tensor = codes.tensor();
+                        codes.run(&picture, &mut tensor);
+                        samples.push((at, Sample { tensor, features, best, class: *class }));
+                    }
                 }
                 on(Event::Done);
             }
-            Ok::<_, QuantizeError>(samples)
+            Ok::<_, QuantizeError>((samples, skipped))
         })?;
-        let mut samples: Vec<_> = parts.into_iter().flatten().collect();
+        let (samples, skipped): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        let mut samples: Vec<_> = samples.into_iter().flatten().collect();
         samples.sort_by_key(|(at, _)| *at);
+        let mut skipped: Vec<_> = skipped.into_iter().flatten().collect();
+        skipped.sort_by_key(|(at, _): &(usize, Skipped)| *at);
+        let skipped = skipped.into_iter().map(|(_, skipped)| skipped).collect();
         let samples: Vec<Sample> = samples.into_iter().map(|(_, sample)| sample).collect();
         let right = samples.iter().map(|s| s.class.map(|class| usize::from(class == s.best))).sum();
-        Ok(Self { samples, threads: bench.threads, right })
+        Ok(Self { samples, skipped, threads: bench.threads, right })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -128,14 +141,11 @@ impl Judge {
         Ok(self.sum(all.into_iter().map(|(_, one)| one)))
     }
 
-    /// Judges a draft on the calling thread.
-    pub(super) fn score_alone(
-        &self,
-        bench: &Bench<'_>,
-        draft: &Draft,
-    ) -> Result<Score, QuantizeError> {
-        let mut session = session(&watched(bench, draft)?)?;
-        let all = (0..self.samples.len()).map(|at| self.compare(&mut session, at));
+    /// Judges a model, whose last output is the features, on the calling thread by the first `most`
+    /// pictures.
+    pub(super) fn score_file(&self, file: &OnnxFile, most: usize) -> Result<Score, QuantizeError> {
+        let mut session = session(file)?;
+        let all = (0..self.samples.len().min(most)).map(|at| self.compare(&mut session, at));
         Ok(self.sum(all.collect::<Result<Vec<_>, _>>()?.into_iter()))
     }
 
@@ -145,7 +155,9 @@ impl Judge {
         bench: &Bench<'_>,
         drafts: &[Draft],
     ) -> Result<Vec<Score>, QuantizeError> {
-        parallel::map(self.threads, drafts.len(), |at| self.score_alone(bench, &drafts[at]))
+        parallel::map(self.threads, drafts.len(), |at| {
+            self.score_file(&watched(bench, &drafts[at])?, usize::MAX)
+        })
     }
 
     fn compare(&self, session: &mut Session, at: usize) -> Result<One, QuantizeError> {

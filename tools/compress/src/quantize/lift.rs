@@ -1,21 +1,20 @@
-//! Layers in float, as few as the target needs.
+//! Values in float, as few multiplications as the target needs.
 //!
-//! A value stays in float only with all layers around it; so for each value the layers around it
-//! are one candidate. Each is tried alone; those that bring the features nearest for their
-//! multiplications come first, and the shortest sequence that meets the target is found by halving.
-//! Then each layer in it that is not needed goes back to integers.
+//! A value stays in float only with all layers around it. First the error that each value's
+//! quantization causes alone, all else in float, is measured; such errors add up well enough for an
+//! order: again and again those layers go to float that take away most error for their
+//! multiplications. How many of the sequence the target needs is found by halving, judged by the
+//! whole model; then each layer that is not needed goes back to integers.
 
 use std::collections::BTreeSet;
 
 use super::bench::{Bench, Draft};
 use super::judge::{Judge, Score};
+use super::weights::LayerCodes;
 use super::{Event, QuantizeError, Target};
 
-/// Layers that are lifted together, and what that gains for each multiplication.
-struct Candidate {
-    layers: BTreeSet<usize>,
-    gain: f64,
-}
+/// Pictures that each value is tried on.
+const PICTURES: usize = 12;
 
 /// When to stop.
 pub(super) struct Goal<'a> {
@@ -36,7 +35,7 @@ pub(super) fn lift(
 ) -> Result<(Draft, Score), QuantizeError> {
     let order = ranked(bench, draft, tuning, macs, on)?;
     let prefix = |n: usize| -> Draft {
-        let layers = order.iter().take(n).flat_map(|c| c.layers.iter().copied());
+        let layers = order.iter().take(n).flatten().copied();
         Draft { float: draft.float.iter().copied().chain(layers).collect(), ..draft.clone() }
     };
     on(Event::Start("choosing layers for float", 0));
@@ -69,36 +68,50 @@ pub(super) fn lift(
             Ok((enough && fits).then_some(score))
         })?;
     }
-    Ok(best)
+    let float = bench.lifted(&best.0);
+    Ok((Draft { float, ..best.0 }, best.1))
 }
 
+/// Sets of layers in the order in which they go to float.
 fn ranked(
     bench: &Bench<'_>,
     draft: &Draft,
     tuning: &Judge,
     macs: &[u64],
     on: &(dyn Fn(Event<'_>) + Sync),
-) -> Result<Vec<Candidate>, QuantizeError> {
-    let sets: BTreeSet<BTreeSet<usize>> =
-        (0..bench.plan.points.len()).filter_map(|point| bench.around(point)).collect();
-    let sets: Vec<BTreeSet<usize>> =
-        sets.into_iter().filter(|s| !s.is_subset(&draft.float)).collect();
-    on(Event::Start("trying layers in float", sets.len()));
-    let base = tuning.score(bench, draft)?.error;
-    let errors = crate::parallel::map(bench.threads, sets.len(), |at| {
-        let float = draft.float.union(&sets[at]).copied().collect();
-        let score = tuning.score_alone(bench, &Draft { float, ..draft.clone() })?;
+) -> Result<Vec<BTreeSet<usize>>, QuantizeError> {
+    let points: Vec<(usize, BTreeSet<usize>)> =
+        (0..draft.points.len()).filter_map(|point| Some((point, bench.around(point)?))).collect();
+    on(Event::Start("each value alone in integers", points.len()));
+    let codes: Vec<Option<&LayerCodes>> = vec![None; draft.layers.len()];
+    let errors = crate::parallel::map(bench.threads, points.len(), |at| {
+        let alone = |point: usize| point == points[at].0 || bench.around(point).is_none();
+        let chosen = draft.points.iter().enumerate();
+        let chosen: Vec<_> =
+            chosen.map(|(point, c)| alone(point).then_some(c.quantization)).collect();
+        let file = bench.written(&chosen, &codes, bench.features().as_slice(), &[])?;
+        let score = tuning.score_file(&file, PICTURES)?;
         on(Event::Done);
         Ok::<_, QuantizeError>(score.error)
     })?;
-    let candidate = |(layers, error): (BTreeSet<usize>, f64)| {
-        let cost: u64 = layers.iter().map(|&l| macs[l]).sum();
-        Candidate { layers, gain: (base - error) / cost.max(1) as f64 }
-    };
-    let mut order: Vec<Candidate> = sets.into_iter().zip(errors).map(candidate).collect();
-    order.retain(|c| c.gain > 0.0);
-    order.sort_by(|a, b| b.gain.total_cmp(&a.gain));
-    Ok(order)
+    let mut float = draft.float.clone();
+    let mut order: Vec<BTreeSet<usize>> = Vec::new();
+    loop {
+        let gain = |candidate: &BTreeSet<usize>| {
+            let after: BTreeSet<usize> = float.union(candidate).copied().collect();
+            let freed = points
+                .iter()
+                .zip(&errors)
+                .filter(|((_, around), _)| around.is_subset(&after) && !around.is_subset(&float));
+            let cost: u64 = candidate.difference(&float).map(|&l| macs[l]).sum();
+            freed.map(|(_, error)| error).sum::<f64>() / cost.max(1) as f64
+        };
+        let left = points.iter().map(|(_, around)| around).filter(|a| !a.is_subset(&float));
+        let best = left.map(|around| (gain(around), around)).max_by(|a, b| a.0.total_cmp(&b.0));
+        let Some((_, best)) = best else { return Ok(order) };
+        float.extend(best);
+        order.push(best.clone());
+    }
 }
 
 /// Takes back the layers that are not needed, the dearest first.

@@ -1,20 +1,22 @@
-//! What layers read and are to give, at a few pixels of each picture.
+//! What layers read at a few pixels of each picture, the layers in front quantized.
 
-use std::borrow::Cow;
 use std::path::PathBuf;
 
 use kinglet_engine::preprocess::Preprocessor;
 use kinglet_engine::session::ShapedOutput;
-use kinglet_engine::{OnnxFile, Options, Picture, Session};
+use kinglet_engine::{OnnxFile, Picture};
 
-use crate::graph::{int, ints};
+use crate::graph::{self, Index, ints};
+use crate::inspect;
 use crate::parallel;
 use crate::quantize::bench::{Bench, Draft};
-use crate::quantize::{QuantizeError, calibrate, judge};
+use crate::quantize::{QuantizeError, judge};
 use crate::splitmix::SplitMix64;
 
-/// Pixels of each picture.
-const PIXELS: usize = 6;
+/// Samples of each layer, about; from each picture at least [`FEWEST`] pixels.
+const SAMPLES: usize = 1024;
+/// Pixels of each picture, at least.
+const FEWEST: usize = 6;
 /// Numbers that the samples of a group of layers hold, at most, unless it is one layer: 128 MiB.
 const MOST: usize = 1 << 25;
 
@@ -22,8 +24,6 @@ const MOST: usize = 1 << 25;
 pub(super) struct Samples {
     /// Depthwise: `[channel][sample][tap]`; else `[sample][input]`.
     inputs: Vec<f32>,
-    /// `[sample][channel]`.
-    results: Vec<f32>,
     channels: usize,
     depthwise: bool,
 }
@@ -37,13 +37,11 @@ impl Samples {
         let length = self.inputs.len() / self.channels.max(1);
         &self.inputs[channel * length..(channel + 1) * length]
     }
+}
 
-    /// What an output channel is to give.
-    pub(super) fn results(&self, channel: usize) -> Cow<'_, [f32]> {
-        Cow::Owned(
-            self.results.iter().skip(channel).step_by(self.channels.max(1)).copied().collect(),
-        )
-    }
+/// Pixels of each picture.
+fn pixels(pictures: usize) -> usize {
+    (SAMPLES / pictures.max(1)).max(FEWEST)
 }
 
 /// Layers, in their order, in groups whose samples fit in memory.
@@ -54,7 +52,7 @@ pub(super) fn groups(bench: &Bench<'_>, pictures: usize) -> Vec<Vec<usize>> {
         let Ok((weights, dims, _)) = bench.weights(layer) else { continue };
         let outputs = dims.first().copied().unwrap_or(1).max(1);
         let row = if bench.depthwise(layer) { weights.len() } else { weights.len() / outputs };
-        let size = pictures * PIXELS * (row + outputs);
+        let size = pictures * pixels(pictures) * row;
         match groups.last_mut() {
             Some(group) if held.saturating_add(size) <= MOST => {
                 held += size;
@@ -69,48 +67,36 @@ pub(super) fn groups(bench: &Bench<'_>, pictures: usize) -> Vec<Vec<usize>> {
     groups
 }
 
-/// Runs both models over pictures: inputs are those of the quantized one.
+/// Runs the quantized network over pictures.
 pub(super) fn collect(
     bench: &Bench<'_>,
     draft: &Draft,
     layers: &[usize],
     pictures: &[PathBuf],
 ) -> Result<Vec<Samples>, QuantizeError> {
-    let sources: Vec<&str> = layers
-        .iter()
-        .map(|&l| bench.plan.points[bench.plan.layers[l].input].value.as_str())
-        .collect();
-    let mut unique = sources.clone();
-    unique.sort_unstable();
-    unique.dedup();
-    let own = bench.file(draft, &unique, &[])?;
-    let mut float = bench.model.clone();
-    let output = bench.graph().output.first().map_or("", |o| o.name.as_str());
-    let results: Vec<&str> = layers.iter().map(|&l| bench.result(l)).collect();
-    let watched = results.iter().filter(|r| **r != output).map(|&r| r.to_owned());
-    calibrate::watch(&mut float, watched);
-    let float = OnnxFile::from_proto(float)?;
-    let options = Options { self_test: false, ..Options::default() };
+    let source = |&layer: &usize| bench.plan.points[bench.plan.layers[layer].input].value.as_str();
+    let mut sources: Vec<&str> = layers.iter().map(source).collect();
+    sources.sort_unstable();
+    sources.dedup();
+    let results: Vec<&str> = layers.iter().map(|&layer| bench.result(layer)).collect();
+    let file = bench.file(draft, &sources, &[])?;
+    let geometry = geometry(bench, &results)?;
+    let pixels = pixels(pictures.len());
     let parts = parallel::run(bench.threads, pictures.len(), |queue| {
-        let (mut a, mut b) = (Session::new(float.clone(), &options)?, judge::session(&own)?);
-        let mut of_a = Preprocessor::new(bench.preprocess, a.input_kind())?;
-        let mut of_b = Preprocessor::new(bench.preprocess, b.input_kind())?;
-        let (mut tensor_a, mut tensor_b) = (of_a.tensor(), of_b.tensor());
+        let mut session = judge::session(&file)?;
+        let mut preprocessor = Preprocessor::new(bench.preprocess, session.input_kind())?;
+        let mut tensor = preprocessor.tensor();
         let mut found = Vec::new();
         for at in queue {
             let Ok(picture) = Picture::read(&pictures[at]) else { continue };
-            of_a.run(&picture, &mut tensor_a);
-            of_b.run(&picture, &mut tensor_b);
-            let (real, own) = (a.run_all(&tensor_a)?, b.run_all(&tensor_b)?);
-            let mut inner = real[1..].iter();
-            let mut rows = Vec::new();
-            for (place, &layer) in layers.iter().enumerate() {
-                let result = if results[place] == output { Some(&real[0]) } else { inner.next() };
-                let source = unique.iter().position(|u| *u == sources[place]).unwrap_or(0);
-                let random = SplitMix64::at(bench.options.seed, &[at as u64, layer as u64]);
-                rows.push(result.map(|r| sample(bench, layer, &own[1 + source], r, random)));
-            }
-            found.push((at, rows));
+            preprocessor.run(&picture, &mut tensor);
+            let outputs = session.run_all(&tensor)?;
+            let rows = layers.iter().zip(&geometry).map(|(layer, out)| {
+                let place = sources.iter().position(|s| *s == source(layer)).unwrap_or(0);
+                let random = SplitMix64::at(bench.options.seed, &[at as u64, *layer as u64]);
+                sample(bench, (*layer, pixels), &outputs[1 + place], *out, random)
+            });
+            found.push((at, rows.collect::<Vec<_>>()));
         }
         Ok::<_, QuantizeError>(found)
     })?;
@@ -119,51 +105,58 @@ pub(super) fn collect(
     Ok(join(bench, layers, found.into_iter().map(|(_, rows)| rows)))
 }
 
-/// Rows of inputs, one a pixel, and the results there.
-type Rows = (Vec<Vec<f32>>, Vec<Vec<f32>>);
+/// Rows of inputs, one a pixel.
+type Rows = Vec<Vec<f32>>;
+
+/// Height and width of layers' results; 1 where they have no pixels.
+fn geometry(bench: &Bench<'_>, results: &[&str]) -> Result<Vec<[usize; 2]>, QuantizeError> {
+    let file = OnnxFile::from_proto(bench.model.clone())?;
+    let layers = inspect::inspect(&file)?.layers;
+    let index = Index::new(bench.graph());
+    let of = |result: &&str| {
+        let node = index.producer(result).map(|at| graph::name(&bench.graph().node[at]));
+        let layer = layers.iter().find(|l| Some(l.name.as_str()) == node);
+        let shape = layer.and_then(|l| l.output.clone()).unwrap_or_default();
+        let side = |at: usize| shape.get(at).copied().unwrap_or(1);
+        [side(2), side(3)]
+    };
+    Ok(results.iter().map(of).collect())
+}
 
 fn join(
     bench: &Bench<'_>,
     layers: &[usize],
-    found: impl Iterator<Item = Vec<Option<Rows>>>,
+    found: impl Iterator<Item = Vec<Rows>>,
 ) -> Vec<Samples> {
-    let mut all: Vec<Rows> = layers.iter().map(|_| (Vec::new(), Vec::new())).collect();
+    let mut all: Vec<Rows> = layers.iter().map(|_| Vec::new()).collect();
     for picture in found {
-        for (own, more) in all.iter_mut().zip(picture) {
-            let (inputs, results) = more.unwrap_or_default();
-            own.0.extend(inputs);
-            own.1.extend(results);
-        }
+        all.iter_mut().zip(picture).for_each(|(own, more)| own.extend(more));
     }
-    let one = |(&layer, (inputs, results)): (&usize, Rows)| {
-        let channels = results.first().map_or(0, Vec::len);
+    let one = |(&layer, rows): (&usize, Rows)| {
         let depthwise = bench.depthwise(layer);
+        let (_, dims, bias) = bench.weights(layer).unwrap_or_default();
+        let (channels, taps) = (bias.len(), dims.iter().skip(2).product::<usize>());
         let inputs = if depthwise {
-            let taps = inputs.first().map_or(0, Vec::len) / channels.max(1);
-            let rows = |c: usize| inputs.iter().flat_map(move |r| &r[c * taps..(c + 1) * taps]);
-            (0..channels).flat_map(rows).copied().collect()
+            let of = |c: usize| rows.iter().flat_map(move |r| &r[c * taps..(c + 1) * taps]);
+            (0..channels).flat_map(of).copied().collect()
         } else {
-            inputs.concat()
+            rows.concat()
         };
-        Samples { inputs, results: results.concat(), channels, depthwise }
+        Samples { inputs, channels, depthwise }
     };
     layers.iter().zip(all).map(one).collect()
 }
 
-/// A layer at a few pixels of one picture.
+/// What a layer reads for a few pixels of one picture's result.
 fn sample(
     bench: &Bench<'_>,
-    layer: usize,
-    (in_shape, input): &ShapedOutput,
-    (out_shape, result): &ShapedOutput,
+    (layer, pixels): (usize, usize),
+    (shape, input): &ShapedOutput,
+    [out_height, out_width]: [usize; 2],
     mut random: SplitMix64,
 ) -> Rows {
     let node = &bench.graph().node[bench.plan.layers[layer].node];
-    let (&[_, channels, height, width], &[_, outputs, out_height, out_width]) =
-        (in_shape.as_slice(), out_shape.as_slice())
-    else {
-        return (vec![input.clone()], vec![result.clone()]);
-    };
+    let &[_, channels, height, width] = shape.as_slice() else { return vec![input.clone()] };
     let pair = |name: &str, none: i64| match ints(node, name) {
         Some(&[y, x, ..]) => [y, x],
         _ => [none, none],
@@ -171,14 +164,11 @@ fn sample(
     let (stride, dilation) = (pair("strides", 1), pair("dilations", 1));
     let dims = bench.weights(layer).map(|(_, dims, _)| dims).unwrap_or_default();
     let kernel = [2, 3].map(|at| dims.get(at).copied().unwrap_or(1) as i64);
-    let pads = padding(node, kernel, [height, width], [out_height, out_width], stride, dilation);
-    let groups = int(node, "group").unwrap_or(1);
-    let inner = if groups > 1 { outputs } else { channels };
-    let (mut inputs, mut results) = (Vec::new(), Vec::new());
-    for _ in 0..PIXELS.min(out_height * out_width) {
-        let (y, x) = (random.below(out_height), random.below(out_width));
-        let mut row = Vec::with_capacity(inner * (kernel[0] * kernel[1]) as usize);
-        for c in 0..inner {
+    let out = [out_height, out_width];
+    let pads = padding(node, kernel, [height, width], out, stride, dilation);
+    let pixel = |y: usize, x: usize| {
+        let mut row = Vec::with_capacity(channels * (kernel[0] * kernel[1]) as usize);
+        for c in 0..channels {
             for ky in 0..kernel[0] {
                 for kx in 0..kernel[1] {
                     let iy = y as i64 * stride[0] - pads[0] + ky * dilation[0];
@@ -190,11 +180,11 @@ fn sample(
                 }
             }
         }
-        inputs.push(row);
-        let of = |o: usize| result[(o * out_height + y) * out_width + x];
-        results.push((0..outputs).map(of).collect());
-    }
-    (inputs, results)
+        row
+    };
+    let mut place = || (random.below(out_height), random.below(out_width));
+    let places: Vec<_> = (0..pixels.min(out_height * out_width)).map(|_| place()).collect();
+    places.into_iter().map(|(y, x)| pixel(y, x)).collect()
 }
 
 /// Padding above and on the left.
