@@ -577,3 +577,24 @@ fn bad_calibration_and_weights_are_named() {
     assert!(matches!(error, QuantizeError::NotFinite { .. }), "{error}");
     assert!(error.to_string().contains("not a number"), "{error}");
 }
+
+/// Where the layers of a gate are in float and the product is not, the engine has to know by itself
+/// that the gate is of one pixel.
+#[test]
+fn any_value_may_stay_in_float() {
+    let float = tiny::swish(30);
+    let plain = run(&float, &plain()).unwrap();
+    let values: Vec<String> = plain.report.values.iter().map(|v| v.name.clone()).collect();
+    for value in &values[1..] {
+        let mut file = plain.file.clone();
+        let (from, to) = (format!("{value}.dequantized"), value.clone());
+        for name in file.graph_mut().node.iter_mut().flat_map(|n| &mut n.input) {
+            if *name == from {
+                name.clone_from(&to);
+            }
+        }
+        file.proto.metadata_props.retain(|p| p.key != "kinglet.golden");
+        let cosine = least_cosine(&float, &file);
+        assert!(cosine > 0.98, "{value}: {cosine}");
+    }
+}
