@@ -53,6 +53,20 @@ pub(crate) fn run<R: Send, E: Send>(
     })
 }
 
+/// `work(0)`, `work(1)` … on `threads` threads, the results in that order.
+pub(crate) fn map<R: Send, E: Send>(
+    threads: usize,
+    items: usize,
+    work: impl Fn(usize) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
+    let parts = run(threads, items, |queue| {
+        queue.map(|at| Ok((at, work(at)?))).collect::<Result<Vec<_>, E>>()
+    })?;
+    let mut all: Vec<(usize, R)> = parts.into_iter().flatten().collect();
+    all.sort_by_key(|(at, _)| *at);
+    Ok(all.into_iter().map(|(_, result)| result).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

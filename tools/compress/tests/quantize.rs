@@ -6,7 +6,7 @@
 mod tiny;
 
 use kinglet_compress::quantize::{
-    QuantizeError, QuantizeOptions, Quantized, RangeMethod, Role, quantize,
+    Calibrator, Cure, Cures, QuantizeError, QuantizeOptions, Quantized, Role, Target, quantize,
 };
 use kinglet_engine::onnx::{NodeProto, ValueInfoProto};
 use kinglet_engine::preprocess::Preprocessor;
@@ -15,14 +15,24 @@ use tiny::{Net, SIDE, cosine, least_cosine, ops, session, write_pictures};
 
 const PARENT: &str = "00ff";
 
+/// Int8 and nothing else.
+fn plain() -> QuantizeOptions {
+    QuantizeOptions { cures: Cures::Only(Vec::new()), ..Default::default() }
+}
+
+/// Int8 and these cures.
+fn cured(cures: &[Cure]) -> QuantizeOptions {
+    QuantizeOptions { cures: Cures::Only(cures.to_vec()), ..Default::default() }
+}
+
 fn run(file: &OnnxFile, options: &QuantizeOptions) -> Result<Quantized, QuantizeError> {
     let folder = tempfile::tempdir().unwrap();
     let pictures = write_pictures(folder.path(), 12);
-    quantize(file, PARENT, &pictures, options, &|| ())
+    quantize(file, PARENT, &pictures, options, &|_| ())
 }
 
 fn quantized(file: &OnnxFile) -> OnnxFile {
-    run(file, &QuantizeOptions::default()).unwrap_or_else(|e| panic!("{e}")).file
+    run(file, &plain()).unwrap_or_else(|e| panic!("{e}")).file
 }
 
 #[test]
@@ -44,8 +54,8 @@ fn every_layer_runs_in_int8_and_the_scores_stay() {
 fn methods_and_bits_give_models_that_work() {
     let float = tiny::lite(3);
     for weight_bits in [7, 8] {
-        for ranges in [RangeMethod::MinMax, RangeMethod::Mse] {
-            let options = QuantizeOptions { weight_bits, ranges, ..Default::default() };
+        for calibrator in Calibrator::ALL.map(Some).into_iter().chain([None]) {
+            let options = QuantizeOptions { weight_bits, calibrator, ..plain() };
             let int8 = run(&float, &options).unwrap().file;
             assert!(least_cosine(&float, &int8) > 0.98, "{options:?}");
             let codes = int8.graph().initializer.iter().filter(|t| t.data_type == 3);
@@ -60,7 +70,7 @@ fn methods_and_bits_give_models_that_work() {
 }
 
 fn seven_bits(float: &OnnxFile) -> Quantized {
-    let options = QuantizeOptions { pointwise_bits: 7, ..Default::default() };
+    let options = QuantizeOptions { pointwise_bits: 7, ..plain() };
     run(float, &options).unwrap_or_else(|e| panic!("{e}"))
 }
 
@@ -94,7 +104,7 @@ fn seven_bits_go_to_what_pointwise_convolutions_read() {
     assert_eq!((picture, pointwise), (1, 3));
     assert!(pixel >= 4, "{pixel}");
     // By default all have 8 bits.
-    let usual = run(&tiny::lite(1), &QuantizeOptions::default()).unwrap().report;
+    let usual = run(&tiny::lite(1), &plain()).unwrap().report;
     assert!(usual.values.iter().all(|v| v.bits == 8));
     assert_eq!(usual.values.iter().filter(|v| v.role == Role::Pointwise).count(), 3);
     let options = QuantizeOptions { pointwise_bits: 6, ..Default::default() };
@@ -182,7 +192,11 @@ fn without_shape(value: &ValueInfoProto) -> Option<kinglet_engine::onnx::TypePro
 fn the_file_does_not_depend_on_the_number_of_threads() {
     let float = tiny::swish(4);
     let with = |threads| {
-        let options = QuantizeOptions { threads: Some(threads), ..Default::default() };
+        let options = QuantizeOptions {
+            threads: Some(threads),
+            adaround: Some(std::time::Duration::from_secs(600)),
+            ..cured(&Cure::ALL)
+        };
         run(&float, &options).unwrap().file.to_bytes()
     };
     let one = with(1);
@@ -303,7 +317,13 @@ fn the_result_says_where_it_comes_from_and_tests_itself() {
     assert_eq!(provenance.name, "tiny");
     assert_eq!(provenance.parent_sha256.as_deref(), Some(PARENT));
     let step = provenance.steps.last().unwrap();
-    assert!(step.contains("--int8") && step.contains("12 calibration pictures"), "{step}");
+    assert!(
+        step.contains("--int8") && step.contains("10 calibration pictures and 2 held out"),
+        "{step}"
+    );
+    assert!(step.contains("seed 0") && step.contains(env!("CARGO_PKG_VERSION")), "{step}");
+    let hash = step.split("sha256 of the folder's pictures ").nth(1).unwrap();
+    assert!(hash[..64].bytes().all(|b| b.is_ascii_hexdigit()), "{step}");
     let golden = metadata.golden.unwrap();
     assert_eq!(golden.samples.len(), 3);
     assert_eq!(metadata.labels.unwrap().len(), tiny::CLASSES);
@@ -315,7 +335,7 @@ fn what_cannot_be_quantized_is_refused() {
     let float = tiny::lite(12);
     let again = run(&quantized(&float), &QuantizeOptions::default());
     assert!(matches!(again, Err(QuantizeError::AlreadyQuantized { .. })));
-    let none = quantize(&float, PARENT, &[], &QuantizeOptions::default(), &|| ());
+    let none = quantize(&float, PARENT, &[], &QuantizeOptions::default(), &|_| ());
     assert!(matches!(none, Err(QuantizeError::NoPictures)));
     let mut bare = float.clone();
     bare.proto.metadata_props.clear();
@@ -339,10 +359,10 @@ fn unreadable_pictures_are_named_and_many_are_an_error() {
     pictures.insert(3, bad.clone());
     let float = tiny::lite(13);
     let options = QuantizeOptions::default();
-    let result = quantize(&float, PARENT, &pictures, &options, &|| ()).unwrap();
+    let result = quantize(&float, PARENT, &pictures, &options, &|_| ()).unwrap();
     assert_eq!(result.skipped.len(), 1);
     assert_eq!(result.skipped[0].path, bad);
-    let error = quantize(&float, PARENT, &pictures[..8], &options, &|| ()).unwrap_err();
+    let error = quantize(&float, PARENT, &pictures[..8], &options, &|_| ()).unwrap_err();
     assert!(matches!(error, QuantizeError::Unreadable { skipped: 1, pictures: 8, .. }), "{error}");
 }
 
@@ -353,4 +373,228 @@ fn a_plain_picture_gives_what_the_float_model_gives() {
     let picture = tiny::picture(100);
     let outputs = |f: &OnnxFile| session(f, false).outputs(&picture).unwrap();
     assert!(cosine(&outputs(&a), &outputs(&b)) < 0.95);
+}
+
+/// The network's own error where nothing but one thing differs.
+fn error(float: &OnnxFile, options: &QuantizeOptions) -> f64 {
+    let quantized = run(float, options).unwrap_or_else(|e| panic!("{e}"));
+    f64::from(1.0 - least_cosine(float, &quantized.file))
+}
+
+/// Multiplies filters of a constant, and what belongs to them.
+fn scale_channels(file: &mut OnnxFile, name: &str, axis: usize, scale: impl Fn(usize) -> f32) {
+    let tensors = &mut file.graph_mut().initializer;
+    let old = tensors.iter_mut().find(|t| t.name == name).unwrap();
+    let (dims, _) = tensor::shape(old).unwrap();
+    let inner: usize = dims[axis + 1..].iter().product();
+    let mut values = tensor::to_f32(old).unwrap();
+    for (at, value) in values.iter_mut().enumerate() {
+        *value *= scale(at / inner % dims[axis]);
+    }
+    *old = tensor::from_f32(name, &dims, &values);
+}
+
+/// A network whose channels differ a hundredfold between two layers, and which computes the same.
+fn skewed(relu6: bool) -> OnnxFile {
+    let mut net = Net::new(21);
+    let x = net.conv("input", [3, 16], 3, 2, false);
+    let x = if relu6 { net.relu6(&x) } else { net.node("Relu", &[&x]) };
+    let x = net.conv(&x, [16, 24], 1, 1, false);
+    let x = if relu6 { net.relu6(&x) } else { net.node("Relu", &[&x]) };
+    let x = net.conv(&x, [24, 8], 1, 1, false);
+    let mut file = net.classify(&x, 8);
+    let skew = |c: usize| if c.is_multiple_of(4) { 1.0 } else { 0.01 };
+    for (weight, bias, next) in [("w0", "b0", "w2"), ("w2", "b2", "w4")] {
+        scale_channels(&mut file, weight, 0, skew);
+        scale_channels(&mut file, bias, 0, skew);
+        scale_channels(&mut file, next, 1, |c| 1.0 / skew(c));
+    }
+    file
+}
+
+#[test]
+fn equalization_evens_out_skewed_channels() {
+    for relu6 in [false, true] {
+        let float = skewed(relu6);
+        let calibrator = Some(Calibrator::MinMax);
+        let before = error(&float, &QuantizeOptions { calibrator, ..plain() });
+        let options = QuantizeOptions { calibrator, ..cured(&[Cure::Equalize]) };
+        let after = error(&float, &options);
+        let steps = run(&float, &options).unwrap().report.steps;
+        assert!(after < 0.25 * before, "relu6 {relu6}: {after}, {before} before; {steps:?}");
+    }
+}
+
+#[test]
+fn equalization_leaves_swish_alone_and_says_so() {
+    let mut net = Net::new(22);
+    let x = net.conv("input", [3, 16], 3, 2, false);
+    let x = net.swish(&x);
+    let x = net.conv(&x, [16, 8], 1, 1, false);
+    let x = net.swish(&x);
+    let float = net.classify(&x, 8);
+    let report = run(&float, &cured(&[Cure::Equalize])).unwrap().report;
+    assert!(report.steps.iter().all(|s| !s.what.contains("equalized")), "{:?}", report.steps);
+}
+
+#[test]
+fn the_least_error_beats_the_largest_value_where_there_are_outliers() {
+    // One channel of sixteen is large and hardly matters.
+    let mut float = skewed(false);
+    scale_channels(&mut float, "w2", 1, |c| if c == 4 { 1e-3 } else { 1.0 });
+    let with = |c| error(&float, &QuantizeOptions { calibrator: Some(c), ..plain() });
+    let errors = Calibrator::ALL.map(|c| (c.name(), with(c)));
+    let of = |name| errors.iter().find(|e| e.0 == name).unwrap().1;
+    assert!(of("mse") <= of("min-max"), "{errors:?}");
+    // All of them are tried and the best is kept.
+    let auto = run(&float, &QuantizeOptions { calibrator: None, ..plain() }).unwrap();
+    let tried = auto.report.steps.iter().filter(|s| s.what.starts_with("tried")).count();
+    assert_eq!(tried, 4);
+}
+
+#[test]
+fn biases_take_up_what_clipping_takes_from_the_mean() {
+    // Without the analytic correction, 7-bit weights leave a mean error in every channel.
+    let float = tiny::lite(23);
+    let base = QuantizeOptions { weight_bits: 7, correct_bias: false, ..plain() };
+    let before = error(&float, &base);
+    let cures = Cures::Only(vec![Cure::Bias]);
+    let report = run(&float, &QuantizeOptions { cures, ..base }).unwrap().report;
+    let step = report.steps.last().unwrap();
+    assert!(step.what.contains("biases") && step.kept, "{:?}", report.steps);
+    assert!(step.score.error < report.steps[0].score.error, "{:?}, {before}", report.steps);
+}
+
+#[test]
+fn ranges_are_tuned_where_a_calibrator_fails() {
+    let float = skewed(false);
+    let base = QuantizeOptions { calibrator: Some(Calibrator::MinMax), ..plain() };
+    let before = error(&float, &base);
+    let after = error(&float, &QuantizeOptions { cures: cured(&[Cure::Tune]).cures, ..base });
+    assert!(after < before, "{after} {before}");
+}
+
+#[test]
+fn rounding_is_learnt() {
+    let float = tiny::lite(24);
+    let base = QuantizeOptions { weight_bits: 7, search_weights: false, ..plain() };
+    let adaround = Some(std::time::Duration::from_secs(600));
+    let report = run(&float, &QuantizeOptions { adaround, ..base }).unwrap().report;
+    let step = report.steps.iter().find(|s| s.what.contains("learnt")).unwrap();
+    let layers = report.layers.len();
+    assert!(step.what.contains(&format!("of {layers} of {layers} layers")), "{step:?}");
+    // Kept: nearer to the float model on the pictures that it was tried on.
+    assert!(step.kept, "{:?}", report.steps);
+}
+
+#[test]
+fn layers_go_to_float_until_the_target_holds() {
+    for float in [skewed(false), tiny::swish(25)] {
+        let calibrator = Some(Calibrator::MinMax);
+        let plain = run(&float, &QuantizeOptions { calibrator, ..plain() }).unwrap().report;
+        let before = plain.steps[0].score;
+        let target = Target::Cosine(1.0 - 0.3 * (1.0 - before.cosine));
+        let options = QuantizeOptions { calibrator, target, ..cured(&[Cure::Float]) };
+        let result = run(&float, &options).unwrap();
+        assert!(result.met, "{:?}", result.report.steps);
+        let lifted = result.report.layers.iter().filter(|l| l.float).count();
+        assert!((1..=result.report.layers.len()).contains(&lifted));
+        // The rest is in integers, and what the engine runs is what was judged.
+        let layers = session(&result.file, false).report().layers;
+        let kinds = |kind| layers.iter().filter(|l| l.data_type == kind && l.macs > 0).count();
+        assert!(kinds("f32") > 0, "{layers:?}");
+        assert!(lifted == result.report.layers.len() || kinds("int8") > 0, "{layers:?}");
+        let last = result.report.steps.last().unwrap();
+        assert!(last.score.cosine > before.cosine && last.float_layers == lifted);
+        // A latency that no machine reaches allows no float.
+        let max_latency = Some(std::time::Duration::from_nanos(1));
+        let none = run(&float, &QuantizeOptions { max_latency, ..options }).unwrap();
+        assert!(!none.met && none.report.layers.iter().all(|l| !l.float));
+    }
+}
+
+#[test]
+fn symmetric_and_signed_activations_run_in_int8() {
+    for (symmetric, signed) in [(true, false), (false, true), (true, true)] {
+        let float = tiny::swish(26);
+        let int8 = run(&float, &QuantizeOptions { symmetric, signed, ..plain() }).unwrap().file;
+        let (all, in_int8) = session(&int8, true).report().macs();
+        assert_eq!(all, in_int8);
+        let cosine = least_cosine(&float, &int8);
+        assert!(cosine > 0.97, "{symmetric} {signed}: {cosine}");
+    }
+    // The numbers of signed codes are the same.
+    let float = tiny::lite(27);
+    let with = |signed| {
+        let int8 = run(&float, &QuantizeOptions { signed, ..plain() }).unwrap().file;
+        session(&int8, true).outputs(&tiny::picture(100)).unwrap()
+    };
+    assert_eq!(with(true), with(false));
+}
+
+#[test]
+fn every_layer_is_told_apart_by_its_sensitivity() {
+    use kinglet_compress::quantize::Diagnose;
+    let mut float = tiny::lite(28);
+    // The last convolution's outlier channel makes its output the worst.
+    scale_channels(&mut float, "w8", 0, |c| if c == 0 { 60.0 } else { 0.5 });
+    let options = QuantizeOptions {
+        diagnose: Diagnose::Alone,
+        calibrator: Some(Calibrator::MinMax),
+        ..plain()
+    };
+    let report = run(&float, &options).unwrap().report;
+    assert_eq!(report.sensitivity.len(), report.layers.len());
+    for layer in &report.sensitivity[..report.sensitivity.len() - 1] {
+        assert!(layer.sqnr_db.unwrap() > 3.0, "{layer:?}");
+        assert!(layer.alone.unwrap().cosine > 0.9, "{layer:?}");
+    }
+    assert!(report.sensitivity.last().unwrap().sqnr_db.is_none());
+    let html = kinglet_compress::quantize::page(&report, "a<b.onnx");
+    assert!(html.contains("a&lt;b.onnx") && !html.contains("<script"));
+    for layer in &report.layers {
+        assert!(html.contains(&layer.name), "{}", layer.name);
+    }
+}
+
+#[test]
+fn bad_calibration_and_weights_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let pictures: Vec<_> = (0..6)
+        .map(|at| {
+            let path = folder.path().join(format!("{at}.png"));
+            let pixels = vec![40 * at as u8; 40 * 40 * 3];
+            image::save_buffer(&path, &pixels, 40, 40, image::ExtendedColorType::Rgb8).unwrap();
+            path
+        })
+        .collect();
+    let float = tiny::lite(29);
+    let error = quantize(&float, PARENT, &pictures, &plain(), &|_| ()).unwrap_err();
+    assert!(matches!(error, QuantizeError::Plain { .. }), "{error}");
+    let mut broken = float.clone();
+    scale_channels(&mut broken, "w0", 0, |c| if c == 3 { f32::NAN } else { 1.0 });
+    let error = run(&broken, &plain()).unwrap_err();
+    assert!(matches!(error, QuantizeError::NotFinite { .. }), "{error}");
+    assert!(error.to_string().contains("not a number"), "{error}");
+}
+
+/// Where the layers of a gate are in float and the product is not, the engine has to know by itself
+/// that the gate is of one pixel.
+#[test]
+fn any_value_may_stay_in_float() {
+    let float = tiny::swish(30);
+    let plain = run(&float, &plain()).unwrap();
+    let values: Vec<String> = plain.report.values.iter().map(|v| v.name.clone()).collect();
+    for value in &values[1..] {
+        let mut file = plain.file.clone();
+        let (from, to) = (format!("{value}.dequantized"), value.clone());
+        for name in file.graph_mut().node.iter_mut().flat_map(|n| &mut n.input) {
+            if *name == from {
+                name.clone_from(&to);
+            }
+        }
+        file.proto.metadata_props.retain(|p| p.key != "kinglet.golden");
+        let cosine = least_cosine(&float, &file);
+        assert!(cosine > 0.98, "{value}: {cosine}");
+    }
 }

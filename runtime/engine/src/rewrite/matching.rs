@@ -44,6 +44,41 @@ pub(super) struct Matcher<'a> {
     pub values: HashMap<String, Quantized>,
     /// Quantized values that some other operator reads as integers: these stay with tract.
     pub foreign: HashSet<&'a str>,
+    /// Values of one pixel and four axes, as far as that shows without shapes.
+    pixels: HashSet<&'a str>,
+}
+
+/// Means over all pixels, and what is computed of nothing else by operators that keep the axes.
+fn pixels<'a>(index: &GraphIndex<'a>) -> HashSet<&'a str> {
+    const KEEP: [&str; 11] = [
+        "Conv",
+        "Sigmoid",
+        "HardSigmoid",
+        "HardSwish",
+        "Tanh",
+        "Relu",
+        "Clip",
+        "Mul",
+        "Add",
+        "QuantizeLinear",
+        "DequantizeLinear",
+    ];
+    let constant = |v: &str| {
+        let codes = index.producer(v).filter(|n| n.op_type == "DequantizeLinear");
+        let codes = codes.and_then(|n| index.constant(input(n, 0)?));
+        index.constant(v).or(codes).is_some()
+    };
+    let mut found = HashSet::new();
+    for node in &index.graph.node {
+        let mut read = node.input.iter().filter(|v| !v.is_empty() && !constant(v)).peekable();
+        let keeps = KEEP.contains(&node.op_type.as_str()) && read.peek().is_some();
+        if node.op_type == "GlobalAveragePool"
+            || (keeps && read.all(|v| found.contains(v.as_str())))
+        {
+            found.extend(node.output.iter().map(String::as_str));
+        }
+    }
+    found
 }
 
 impl<'a> Matcher<'a> {
@@ -61,7 +96,8 @@ impl<'a> Matcher<'a> {
             n.input.iter().map(String::as_str).filter(move |_| !ours)
         });
         let foreign = outputs.chain(readers).filter(|v| quantized.contains(v)).collect();
-        Self { index, values: HashMap::new(), foreign }
+        let pixels = pixels(&index);
+        Self { index, values: HashMap::new(), foreign, pixels }
     }
 
     /// The quantized value that a float value is the dequantized form of.
@@ -80,6 +116,11 @@ impl<'a> Matcher<'a> {
             "Identity" | "Dropout" => self.source(input(node, 0)?),
             _ => None,
         }
+    }
+
+    /// The form of a float value that is quantized as it is.
+    pub(super) fn form(&self, real: &str) -> Form {
+        if self.pixels.contains(real) { Form::Pooled } else { Form::Map }
     }
 
     /// Whether a node turns (batch, channels, 1, 1) into (batch, channels).

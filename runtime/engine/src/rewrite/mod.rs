@@ -21,7 +21,7 @@ mod params;
 mod schedule;
 mod unary;
 
-use matching::{Form, Matched, Matcher, Quantized, is_qlinear};
+use matching::{Matched, Matcher, Quantized, is_qlinear};
 
 /// Operator type of the nodes that stand for a region in the graph that tract reads.
 pub(crate) const REGION_OP: &str = "KingletRegion";
@@ -171,7 +171,7 @@ fn quantize(
         Matched {
             kind: StepKind::Quantize(quantization),
             inputs: vec![real.to_owned()],
-            form: Form::Map,
+            form: matcher.form(real),
             node: String::new(),
         }
     });

@@ -9,15 +9,13 @@ use kinglet_engine::onnx::{
 use kinglet_engine::preprocess::{InputTensor, Preprocessor};
 use kinglet_engine::{OnnxFile, Options, Picture, Session};
 
-use super::QuantizeError;
 use super::histogram::Histogram;
 use super::importance;
 use super::plan::Plan;
+use super::{Event, QuantizeError};
 use crate::evaluate::Skipped;
 use crate::parallel;
 
-/// Largest share of calibration pictures that may be unreadable.
-const MOST_SKIPPED: f64 = 0.05;
 /// Sums over pictures are whole multiples of 2^-40, so that their order does not matter.
 const UNIT: f64 = (1_u64 << 40) as f64;
 
@@ -25,6 +23,8 @@ const UNIT: f64 = (1_u64 << 40) as f64;
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     pub histogram: Histogram,
+    /// Largest magnitude in each channel; empty for values without pixels.
+    pub largest: Vec<f32>,
     moments: Vec<[i128; 2]>,
 }
 
@@ -59,20 +59,23 @@ enum Place {
 struct Part {
     points: Vec<Seen>,
     pictures: usize,
+    /// Pictures of a single colour.
+    plain: usize,
     skipped: Vec<(usize, String)>,
 }
 
-/// Runs the prepared model over the pictures. `done` is called once a picture.
+/// Runs the prepared model over the pictures. `on` hears of each.
 pub(super) fn calibrate(
     model: &ModelProto,
     plan: &Plan,
     preprocess: &Preprocess,
     pictures: &[PathBuf],
     threads: usize,
-    done: &(dyn Fn() + Sync),
+    on: &(dyn Fn(Event<'_>) + Sync),
 ) -> Result<Calibration, QuantizeError> {
     let (file, places) = watched(model, plan)?;
     let weights = importance::importance(model, plan);
+    on(Event::Start("calibrating", pictures.len()));
     let options = Options { self_test: false, ..Options::default() };
     let parts = parallel::run(threads, pictures.len(), |queue| {
         let mut session = Session::new(file.clone(), &options)?;
@@ -82,18 +85,22 @@ pub(super) fn calibrate(
         for at in queue {
             match Picture::read(&pictures[at]) {
                 Ok(picture) => {
+                    part.plain += usize::from(is_plain(&picture));
                     preprocessor.run(&picture, &mut tensor);
                     part.add(&mut session, &tensor, plan, &places, &weights)?;
                 }
                 Err(error) => part.skipped.push((at, error.to_string())),
             }
-            done();
+            on(Event::Done);
         }
         Ok::<_, QuantizeError>(part)
     })?;
     let whole = parts.into_iter().reduce(Part::merge);
     let mut whole = whole.unwrap_or_else(|| Part::new(plan.points.len()));
     whole.skipped.sort();
+    if whole.pictures > 0 && whole.plain == whole.pictures {
+        return Err(QuantizeError::Plain { pictures: whole.pictures });
+    }
     let skip = |(at, why): (usize, String)| Skipped { path: pictures[at].clone(), why };
     let calibration = Calibration {
         points: whole.points,
@@ -104,13 +111,16 @@ pub(super) fn calibrate(
     Ok(calibration)
 }
 
+fn is_plain(picture: &Picture) -> bool {
+    let mut pixels = picture.rgb().chunks_exact(3);
+    let first = pixels.next();
+    pixels.all(|pixel| Some(pixel) == first)
+}
+
 fn check(calibration: &Calibration, plan: &Plan, pictures: usize) -> Result<(), QuantizeError> {
-    if let Some(first) = calibration.skipped.first() {
-        let skipped = calibration.skipped.len();
-        if skipped as f64 > MOST_SKIPPED * pictures as f64 {
-            let first = first.why.clone();
-            return Err(QuantizeError::Unreadable { skipped, pictures, first });
-        }
+    let skipped = calibration.skipped.len();
+    if let Some(first) = calibration.skipped.first().filter(|_| calibration.pictures == 0) {
+        return Err(QuantizeError::Unreadable { skipped, pictures, first: first.why.clone() });
     }
     if calibration.pictures == 0 {
         return Err(QuantizeError::NoPictures);
@@ -128,7 +138,8 @@ fn check(calibration: &Calibration, plan: &Plan, pictures: usize) -> Result<(), 
 fn watched(model: &ModelProto, plan: &Plan) -> Result<(OnnxFile, Vec<Place>), QuantizeError> {
     let mut model = model.clone();
     let mut places = Vec::with_capacity(plan.points.len());
-    if let Some(graph) = model.graph.as_mut() {
+    let mut more = Vec::new();
+    if let Some(graph) = model.graph.as_ref() {
         for point in &plan.points {
             let known = graph.output.iter().position(|o| o.name == point.value);
             places.push(if graph.input.iter().any(|i| i.name == point.value) {
@@ -136,14 +147,22 @@ fn watched(model: &ModelProto, plan: &Plan) -> Result<(OnnxFile, Vec<Place>), Qu
             } else if let Some(at) = known {
                 Place::Output(at)
             } else {
-                graph.output.push(float_value(&point.value));
-                Place::Output(graph.output.len() - 1)
+                more.push(point.value.clone());
+                Place::Output(graph.output.len() + more.len() - 1)
             });
         }
     }
-    // The samples would be run through a model that is about to change.
-    model.metadata_props.retain(|p| p.key != kinglet_engine::metadata::GOLDEN_KEY);
+    watch(&mut model, more);
     Ok((OnnxFile::from_proto(model)?, places))
+}
+
+/// Makes inner values of a model its outputs, behind those that it has.
+pub(super) fn watch(model: &mut ModelProto, values: impl IntoIterator<Item = String>) {
+    if let Some(graph) = model.graph.as_mut() {
+        graph.output.extend(values.into_iter().map(|value| float_value(&value)));
+    }
+    // The samples would be run through a model that has changed.
+    model.metadata_props.retain(|p| p.key != kinglet_engine::metadata::GOLDEN_KEY);
 }
 
 fn float_value(name: &str) -> ValueInfoProto {
@@ -155,9 +174,10 @@ fn float_value(name: &str) -> ValueInfoProto {
 
 impl Part {
     fn new(points: usize) -> Self {
-        let seen = || Seen { histogram: Histogram::new(), moments: Vec::new() };
+        let seen =
+            || Seen { histogram: Histogram::new(), largest: Vec::new(), moments: Vec::new() };
         let points = (0..points).map(|_| seen()).collect();
-        Self { points, pictures: 0, skipped: Vec::new() }
+        Self { points, pictures: 0, plain: 0, skipped: Vec::new() }
     }
 
     fn add(
@@ -179,6 +199,7 @@ impl Part {
                 (Place::Input, InputTensor::U8(_)) => continue,
             };
             seen.count(values, weights);
+            seen.add_largest(shape, values);
             if point.feeds_weights {
                 seen.add_moments(shape, values);
             }
@@ -190,6 +211,10 @@ impl Part {
     fn merge(mut self, other: Self) -> Self {
         for (own, more) in self.points.iter_mut().zip(other.points) {
             own.histogram.merge(more.histogram);
+            own.largest.resize(own.largest.len().max(more.largest.len()), 0.0);
+            for (a, b) in own.largest.iter_mut().zip(more.largest) {
+                *a = a.max(b);
+            }
             own.moments.resize(own.moments.len().max(more.moments.len()), [0; 2]);
             for (a, b) in own.moments.iter_mut().zip(more.moments) {
                 a[0] += b[0];
@@ -197,6 +222,7 @@ impl Part {
             }
         }
         self.pictures += other.pictures;
+        self.plain += other.plain;
         self.skipped.extend(other.skipped);
         self
     }
@@ -211,6 +237,15 @@ impl Seen {
         }
         for (plane, &weight) in values.chunks_exact(pixels).zip(weights) {
             self.histogram.add(plane, weight);
+        }
+    }
+
+    fn add_largest(&mut self, shape: &[usize], values: &[f32]) {
+        let &[1, channels, height, width] = shape else { return };
+        self.largest.resize(channels, 0.0);
+        for (largest, plane) in self.largest.iter_mut().zip(values.chunks((height * width).max(1)))
+        {
+            *largest = plane.iter().fold(*largest, |most, v| most.max(v.abs()));
         }
     }
 

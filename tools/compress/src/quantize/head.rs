@@ -4,9 +4,9 @@ use kinglet_engine::onnx::GraphProto;
 
 use super::histogram::Histogram;
 use super::plan::{Effect, Layer, Plan, Point};
-use super::range::{self, Quantization, RangeMethod, View};
+use super::range::{self, Calibrator, Form, Quantization, View};
 use super::weights::{self, LayerCodes, LayerWeights, Rule};
-use super::write;
+use super::write::{self, Choice};
 
 /// A layer (a Gemm node with its weights transposed and a bias), and what it reads.
 pub(crate) struct HeadLayer<'a> {
@@ -44,7 +44,8 @@ pub(crate) fn quantize_head(graph: &mut GraphProto, layers: &[HeadLayer<'_>]) {
                 let mut histogram = Histogram::new();
                 histogram.add(layer.inputs, 1);
                 let bounds = (0.0, f32::INFINITY);
-                let chosen = range::choose(&histogram, bounds, View::PLAIN, RangeMethod::Mse, 255);
+                let form = Form { largest: 255, symmetric: false };
+                let chosen = range::choose(&histogram, bounds, View::PLAIN, Calibrator::Mse, form);
                 plan.points.push(Point {
                     value: value.to_owned(),
                     base: base.to_owned(),
@@ -54,7 +55,7 @@ pub(crate) fn quantize_head(graph: &mut GraphProto, layers: &[HeadLayer<'_>]) {
                     next: None,
                     feeds_weights: true,
                 });
-                points.push(chosen.quantization);
+                points.push(Some(chosen.quantization));
                 chosen.quantization
             }
         };
@@ -71,5 +72,6 @@ pub(crate) fn quantize_head(graph: &mut GraphProto, layers: &[HeadLayer<'_>]) {
         codes.push(weights::quantize(weights, rule));
         plan.layers.push(Layer { node: layer.node, input: 0 });
     }
-    write::write(graph, &plan, &points, &codes);
+    let layers: Vec<_> = codes.iter().map(Some).collect();
+    write::write(graph, &plan, &Choice { points: &points, layers: &layers, signed: false });
 }

@@ -42,11 +42,14 @@ impl Histogram {
         }
         let per_value = exp2(-self.exponent);
         for &v in values {
-            let at = (v * per_value).floor();
+            let at = v * per_value;
             if v == 0.0 {
                 self.zeros += weight;
             } else if at >= -HALF as f32 && at < HALF as f32 {
-                self.bins[(at as i64 + HALF) as usize] += weight;
+                // floor(), which is a call where the CPU may lack the instruction.
+                let whole = at as i32;
+                let floor = whole - i32::from(whole as f32 > at);
+                self.bins[(floor + HALF as i32) as usize] += weight;
             } else {
                 self.not_finite += weight;
             }

@@ -1,69 +1,97 @@
-//! How much an error in each channel of a value matters to the layers that read it.
+//! How much an error in each channel of a value matters to the result.
 //!
 //! One scale serves all channels of a value, but channels differ: where a network has a channel
 //! with small values and large weights behind it, errors that mean nothing in other channels ruin
-//! the result. The energy of the weights that read a channel says how much.
+//! the result. Energy flows backwards from the outputs: through a layer by its squared weights,
+//! through sums, means and functions as it is. That is the squared Jacobian of a network whose
+//! functions have a slope of one, without its mixed terms; it needs no picture.
 
-use kinglet_engine::onnx::ModelProto;
+use std::collections::HashMap;
+
+use kinglet_engine::onnx::{GraphProto, ModelProto, NodeProto};
 use kinglet_engine::tensor;
 
-use super::plan::{Layer, Plan};
+use super::plan::Plan;
 use crate::graph::{Index, input, int};
 
 /// The weight of the channel that matters most.
 const MOST: f64 = 65536.0;
 
-/// A weight, 1..=65536, for each channel of each point. A point that something else than layers
-/// with weights reads has one weight for all; the argument of a function those of its result.
+/// A weight, 1..=65536, for each channel of each point; one for all where nothing is known.
 pub(super) fn importance(model: &ModelProto, plan: &Plan) -> Vec<Vec<u64>> {
     let Some(graph) = model.graph.as_ref() else { return vec![vec![1]; plan.points.len()] };
-    let index = Index::new(graph);
-    let of_point = |(at, point): (usize, &super::plan::Point)| {
-        let readers: Vec<&Layer> = plan.layers.iter().filter(|l| l.input == at).collect();
-        let only_layers = index.readers(&point.value).len() == readers.len()
-            && readers.iter().all(|l| input(&graph.node[l.node], 0) == Some(&point.value))
-            && !index.is_output(&point.value);
-        let energies: Option<Vec<Vec<f64>>> =
-            readers.iter().map(|layer| energy(&index, layer)).collect();
-        match energies {
-            Some(energies) if only_layers => whole(&energies),
-            _ => vec![1],
-        }
-    };
-    let mut weights: Vec<Vec<u64>> = plan.points.iter().enumerate().map(of_point).collect();
-    for (at, point) in plan.points.iter().enumerate() {
-        if let Some(next) = point.next {
-            weights[at] = weights[next].clone();
-        }
-    }
-    weights
+    let energies = energies(graph);
+    let of_value = |value: &str| energies.get(value).map_or_else(|| vec![1], |e| whole(e));
+    plan.points.iter().map(|point| of_value(&point.value)).collect()
 }
 
-/// Sum of the squared weights that read each input channel of a convolution.
-fn energy(index: &Index<'_>, layer: &Layer) -> Option<Vec<f64>> {
-    let node = &index.graph.node[layer.node];
+/// Energy of each channel of every value that leads to a layer with weights.
+fn energies(graph: &GraphProto) -> HashMap<&str, Vec<f64>> {
+    let index = Index::new(graph);
+    let mut energies: HashMap<&str, Vec<f64>> = HashMap::new();
+    // Nodes are sorted: the readers of a value come after it.
+    for node in graph.node.iter().rev() {
+        let Some(output) = node.output.first() else { continue };
+        let behind = energies.get(output.as_str()).cloned();
+        let weights = input(node, 1).and_then(|w| index.constant(w));
+        let Some(source) = input(node, 0) else { continue };
+        match (node.op_type.as_str(), weights, behind) {
+            ("Conv" | "Gemm", Some(_), behind) => {
+                if let Some(energy) = through_weights(&index, node, behind.as_deref()) {
+                    add(&mut energies, source, &energy);
+                }
+            }
+            // Of a product each factor takes part; the other one is taken for 1.
+            ("Add" | "Mul", None, Some(behind)) => {
+                let mut seen = node.input.iter().collect::<Vec<_>>();
+                seen.dedup();
+                for value in seen {
+                    add(&mut energies, value, &behind);
+                }
+            }
+            // Errors of many pixels average out: a mean counts where nothing else reads the value.
+            ("GlobalAveragePool" | "ReduceMean", ..) if energies.contains_key(source) => {}
+            (_, _, Some(behind)) => add(&mut energies, source, &behind),
+            _ => {}
+        }
+    }
+    energies
+}
+
+fn add<'a>(energies: &mut HashMap<&'a str, Vec<f64>>, value: &'a str, more: &[f64]) {
+    let own = energies.entry(value).or_insert_with(|| vec![0.0; more.len()]);
+    if own.len() == more.len() {
+        own.iter_mut().zip(more).for_each(|(own, more)| *own += more);
+    }
+}
+
+/// The energy of each input channel: that of the outputs, 1 if unknown, times squared weights.
+fn through_weights(
+    index: &Index<'_>,
+    node: &NodeProto,
+    behind: Option<&[f64]>,
+) -> Option<Vec<f64>> {
     let constant = index.constant(input(node, 1)?)?;
     let (dims, _) = tensor::shape(constant).ok()?;
-    let &[outputs, inner, height, width] = dims.as_slice() else { return None };
+    let (&outputs, &inner) = (dims.first()?, dims.get(1)?);
+    let taps: usize = dims.iter().skip(2).product();
     let weights = tensor::to_f32(constant).ok()?;
     let depthwise = int(node, "group").unwrap_or(1) > 1;
-    let channels = if depthwise { outputs } else { inner };
-    let mut energy = vec![0.0; channels];
-    for (at, taps) in weights.chunks_exact((height * width).max(1)).enumerate() {
-        let channel = if depthwise { at } else { at % inner };
-        energy[channel] += taps.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>();
+    let of_output = |o: usize| behind.map_or(1.0, |b| b.get(o).copied().unwrap_or(1.0));
+    let mut energy = vec![0.0; if depthwise { outputs } else { inner }];
+    for (at, taps) in weights.chunks_exact(taps.max(1)).enumerate() {
+        let (output, channel) = if depthwise { (at, at) } else { (at / inner, at % inner) };
+        let squares: f64 = taps.iter().map(|&w| f64::from(w) * f64::from(w)).sum();
+        *energy.get_mut(channel)? += squares * of_output(output);
     }
     Some(energy)
 }
 
-/// Energies of all readers together, as whole numbers: sums of those do not depend on their order.
-fn whole(energies: &[Vec<f64>]) -> Vec<u64> {
-    let channels = energies.iter().map(Vec::len).max().unwrap_or(0);
-    let sum = |c: usize| energies.iter().filter_map(|e| e.get(c)).sum::<f64>();
-    let sums: Vec<f64> = (0..channels).map(sum).collect();
-    let most = sums.iter().copied().fold(0.0, f64::max);
+/// Energies as whole numbers: sums of those do not depend on their order.
+fn whole(energy: &[f64]) -> Vec<u64> {
+    let most = energy.iter().copied().fold(0.0, f64::max);
     if !(most.is_finite() && most > 0.0) {
         return vec![1];
     }
-    sums.iter().map(|s| (s / most * MOST).round().max(1.0) as u64).collect()
+    energy.iter().map(|e| (e / most * MOST).round().max(1.0) as u64).collect()
 }

@@ -50,14 +50,58 @@ impl Quantization {
     }
 }
 
-/// How the range of an activation is chosen.
+/// How the range of an activation is chosen. Values are counted as much as their channel matters
+/// (see `importance`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RangeMethod {
+pub enum Calibrator {
     /// All values that occurred.
     MinMax,
+    /// All but a ten-thousandth of the values at each end.
+    Percentile,
     /// The ends, among percentiles, that make the mean squared error least.
     #[default]
     Mse,
+    /// The ends, among percentiles, with the least Kullback-Leibler divergence between the values
+    /// and their codes (Migacz 2017, "8-bit inference with TensorRT").
+    Entropy,
+}
+
+impl Calibrator {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::MinMax, Self::Percentile, Self::Mse, Self::Entropy];
+
+    /// Its name on the command line and in a model's history.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MinMax => "min-max",
+            Self::Percentile => "percentile",
+            Self::Mse => "mse",
+            Self::Entropy => "entropy",
+        }
+    }
+}
+
+/// What a range may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form {
+    /// The largest code: 255, or 127 for a range of 7 bits.
+    pub largest: u8,
+    /// Whether a range with negative values is as long below zero as above.
+    pub symmetric: bool,
+}
+
+impl Form {
+    /// The quantization of this form that spans `low..=high`, widened to hold zero.
+    pub(super) fn spanning(self, low: f32, high: f32) -> Quantization {
+        if !self.symmetric || low >= 0.0 {
+            return Quantization::spanning(low, high, self.largest);
+        }
+        // -128..=127 of 8 bits: the last code below zero has no counterpart.
+        let half = self.largest / 2;
+        let scale = (high.max(-low) / f32::from(half)).max(1e-30);
+        Quantization { scale, zero_point: half + 1, largest: self.largest }
+    }
 }
 
 /// A range that was chosen.
@@ -79,6 +123,9 @@ const CLIPPED: [f64; 18] = [
     0.0, 1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2, 4e-2, 8e-2, 0.12, 0.2,
     0.3, 0.5,
 ];
+
+/// What [`Calibrator::Percentile`] clips at each end.
+const PERCENTILE: [f64; 1] = [1e-4];
 
 /// What becomes of a value: a function, then the range that its result is quantized with.
 #[derive(Debug, Clone, Copy)]
@@ -111,43 +158,59 @@ fn bins(histogram: &Histogram, view: View) -> Vec<Bin> {
     histogram.points().into_iter().map(bin).collect()
 }
 
-/// Chooses the quantization, with codes `0..=largest`, of values with this histogram, clamped to
-/// `bounds` and seen through `view`.
+/// Chooses the quantization of values with this histogram, clamped to `bounds` and seen through
+/// `view`.
 pub(super) fn choose(
     histogram: &Histogram,
     bounds: (f32, f32),
     view: View,
-    method: RangeMethod,
-    largest: u8,
+    calibrator: Calibrator,
+    form: Form,
 ) -> Chosen {
     let bins = bins(histogram, view);
     let (least, most) = histogram.range();
     let clamp = |v: f32| v.clamp(bounds.0.min(0.0), bounds.1.max(0.0));
     let (least, most) = (clamp(least), clamp(most));
-    let mut best = Quantization::spanning(least, most, largest);
-    if method == RangeMethod::Mse {
-        let total: f64 = bins.iter().map(|b| b.count).sum();
-        let lows = ends(bins.iter(), total, least);
-        let highs = ends(bins.iter().rev(), total, most);
-        let mut least_error = error(&bins, best, view);
-        for &low in &lows {
-            for &high in &highs {
-                let candidate = Quantization::spanning(clamp(low), clamp(high), largest);
-                let error = error(&bins, candidate, view);
-                if error < least_error {
-                    (best, least_error) = (candidate, error);
-                }
+    let whole = form.spanning(least, most);
+    let total: f64 = bins.iter().map(|b| b.count).sum();
+    let lows = || ends(bins.iter(), total, least, &CLIPPED);
+    let highs = || ends(bins.iter().rev(), total, most, &CLIPPED);
+    let best = |cost: &dyn Fn(Quantization) -> f64| {
+        let mut best = (cost(whole), whole);
+        let (lows, highs) = (lows(), highs());
+        for (&low, &high) in lows.iter().flat_map(|low| highs.iter().map(move |high| (low, high))) {
+            let candidate = form.spanning(clamp(low), clamp(high));
+            let cost = cost(candidate);
+            if cost < best.0 {
+                best = (cost, candidate);
             }
         }
-    }
-    describe_bins(&bins, best, view)
+        best.1
+    };
+    let quantization = match calibrator {
+        Calibrator::MinMax => whole,
+        Calibrator::Percentile => {
+            let last = |ends: Vec<f32>| clamp(ends.last().copied().unwrap_or(0.0));
+            let low = last(ends(bins.iter(), total, least, &PERCENTILE));
+            let high = last(ends(bins.iter().rev(), total, most, &PERCENTILE));
+            form.spanning(low, high)
+        }
+        Calibrator::Mse => best(&|q| error(&bins, q, view)),
+        Calibrator::Entropy => best(&|q| divergence(&bins, q)),
+    };
+    describe_bins(&bins, quantization, view)
 }
 
-/// Ends of the range, outermost first, that clip the shares of [`CLIPPED`].
-fn ends<'a>(bins: impl Iterator<Item = &'a Bin>, total: f64, outermost: f32) -> Vec<f32> {
+/// Ends of the range, outermost first, that clip these shares.
+fn ends<'a>(
+    bins: impl Iterator<Item = &'a Bin>,
+    total: f64,
+    outermost: f32,
+    shares: &[f64],
+) -> Vec<f32> {
     let mut ends = vec![outermost];
     let mut beyond = 0.0;
-    let mut shares = CLIPPED.iter().copied().skip(1).peekable();
+    let mut shares = shares.iter().copied().filter(|&s| s > 0.0).peekable();
     for &Bin { value, count, .. } in bins {
         beyond += count;
         while shares.next_if(|share| beyond > share * total).is_some() {
@@ -170,6 +233,40 @@ fn error(bins: &[Bin], quantization: Quantization, view: View) -> f64 {
         bin.count * difference * difference
     };
     bins.iter().map(squared).sum()
+}
+
+/// Divergence of the values, clipped ones at the ends, from what their codes tell of them: the
+/// values of one code are taken for equally frequent. Zeros do not count: a Relu makes most of
+/// them, and they are exact.
+fn divergence(bins: &[Bin], quantization: Quantization) -> f64 {
+    let (low, high) = quantization.range();
+    let half = quantization.scale / 2.0;
+    let inside = |v: f32| v >= low - half && v <= high + half;
+    let counted: Vec<&Bin> = bins.iter().filter(|b| b.value != 0.0).collect();
+    let kept: Vec<&Bin> = counted.iter().copied().filter(|b| inside(b.value)).collect();
+    let beyond = |above: bool| -> f64 {
+        let out = counted.iter().filter(|b| !inside(b.value) && (b.value > 0.0) == above);
+        out.map(|b| b.count).sum()
+    };
+    let (below, above) = (beyond(false), beyond(true));
+    let mut codes = [(0.0_f64, 0.0_f64); 256];
+    for bin in &kept {
+        let (sum, bins) = &mut codes[usize::from(quantization.quantize(bin.value))];
+        (*sum, *bins) = (*sum + bin.count, *bins + 1.0);
+    }
+    let total: f64 = counted.iter().map(|b| b.count).sum();
+    let inner = total - below - above;
+    if inner <= 0.0 {
+        return f64::INFINITY;
+    }
+    let last = kept.len() - 1;
+    let of = |(at, bin): (usize, &&Bin)| {
+        let ends = if at == 0 { below } else { 0.0 } + if at == last { above } else { 0.0 };
+        let (sum, bins) = codes[usize::from(quantization.quantize(bin.value))];
+        let (p, q) = ((bin.count + ends) / total, sum / bins / inner);
+        p * (p / q).ln()
+    };
+    kept.iter().enumerate().map(of).sum()
 }
 
 /// A quantization that was not chosen by its error, with what it does to the values.

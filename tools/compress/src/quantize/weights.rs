@@ -27,6 +27,28 @@ pub(super) struct LayerCodes {
     pub sqnr_db: f64,
 }
 
+impl LayerCodes {
+    /// The same layer behind an input with another scale.
+    pub(super) fn with_input(&self, old: Quantization, new: Quantization) -> Self {
+        let ratio = f64::from(old.scale) / f64::from(new.scale);
+        let bias = self.bias.iter().map(|&b| bias_code(f64::from(b) * ratio)).collect();
+        let bias_scale = self.scale.iter().map(|s| s * new.scale).collect();
+        Self { bias, bias_scale, ..self.clone() }
+    }
+
+    /// Adds a real number to the bias of each channel.
+    pub(super) fn shift_bias(&mut self, shift: &[f64]) {
+        for ((bias, unit), shift) in self.bias.iter_mut().zip(&self.bias_scale).zip(shift) {
+            *bias = bias_code(f64::from(*bias) + shift / f64::from(*unit));
+        }
+    }
+}
+
+/// Round half to even, in the range that leaves room for the products.
+fn bias_code(code: f64) -> i32 {
+    code.round_ties_even().clamp(-2.0 * LARGEST_BIAS, 2.0 * LARGEST_BIAS) as i32
+}
+
 /// A layer's weights and what is known of its input.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LayerWeights<'a> {
@@ -92,9 +114,7 @@ pub(super) fn quantize(layer: LayerWeights<'_>, rule: Rule) -> LayerCodes {
         }
         let bias = f64::from(layer.bias[c]) - if rule.correct_bias { shift } else { 0.0 };
         let code = bias / (unit * f64::from(layer.input.scale));
-        result
-            .bias
-            .push(code.round_ties_even().clamp(-2.0 * LARGEST_BIAS, 2.0 * LARGEST_BIAS) as i32);
+        result.bias.push(bias_code(code));
     }
     result.sqnr_db = 10.0 * (power.max(1e-300) / error.max(1e-300)).log10();
     result

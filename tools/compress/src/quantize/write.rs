@@ -11,31 +11,43 @@ use super::range::Quantization;
 use super::weights::LayerCodes;
 use crate::graph::{self, Index, Namer, int_attribute};
 
-/// Rewrites a prepared graph.
+/// What of a plan is written in integers.
+pub(super) struct Choice<'a> {
+    /// Quantization of each point; `None`: it stays in float.
+    pub points: &'a [Option<Quantization>],
+    /// Codes of each layer; `None`: it stays in float.
+    pub layers: &'a [Option<&'a LayerCodes>],
+    /// Codes of activations are int8 instead of uint8.
+    pub signed: bool,
+}
+
+/// Rewrites a prepared graph. Gives the name of the dequantized form of each quantized value.
 pub(super) fn write(
     graph: &mut GraphProto,
     plan: &Plan,
-    points: &[Quantization],
-    layers: &[LayerCodes],
-) {
-    let skipped = superfluous_clamps(graph, plan, points);
+    choice: &Choice<'_>,
+) -> HashMap<String, String> {
+    let skipped = superfluous_clamps(graph, plan, choice.points);
     let mut writer = Writer {
         namer: Namer::new(graph),
         nodes: Vec::new(),
         initializers: Vec::new(),
         dequantized: HashMap::new(),
         zeros: HashMap::new(),
+        signed: choice.signed,
     };
     let old = std::mem::take(&mut graph.node);
     // A point is quantized as soon as its value, or the value before superfluous clamps, is there.
-    let mut after: HashMap<String, usize> = HashMap::new();
-    for (at, point) in plan.points.iter().enumerate() {
+    let mut after: HashMap<String, (&Point, Quantization)> = HashMap::new();
+    for (point, quantization) in plan.points.iter().zip(choice.points) {
         let base = if skipped.contains(&point.value) { &point.base } else { &point.value };
-        after.insert(base.clone(), at);
+        if let &Some(quantization) = quantization {
+            after.insert(base.clone(), (point, quantization));
+        }
     }
     for input in &graph.input {
-        if let Some(&point) = after.get(&input.name) {
-            writer.quantize(&input.name, &plan.points[point], points[point]);
+        if let Some(&(point, quantization)) = after.get(&input.name) {
+            writer.quantize(&input.name, point, quantization);
         }
     }
     let layer_of: HashMap<usize, usize> =
@@ -49,28 +61,34 @@ pub(super) fn write(
                 input.clone_from(name);
             }
         }
-        if let Some(&layer) = layer_of.get(&at) {
-            writer.layer(graph, &mut node, &layers[layer]);
+        if let Some(codes) = layer_of.get(&at).and_then(|&layer| choice.layers[layer]) {
+            writer.layer(graph, &mut node, codes);
         }
         let output = node.output[0].clone();
         writer.nodes.push(node);
-        if let Some(&point) = after.get(&output) {
-            writer.quantize(&output, &plan.points[point], points[point]);
+        if let Some(&(point, quantization)) = after.get(&output) {
+            writer.quantize(&output, point, quantization);
         }
     }
     graph.node = writer.nodes;
     graph.initializer.extend(writer.initializers);
     graph::drop_unread(graph);
+    writer.dequantized
 }
 
 /// Results of clamps that do nothing that the codes' own range does not do.
-fn superfluous_clamps(graph: &GraphProto, plan: &Plan, points: &[Quantization]) -> HashSet<String> {
+fn superfluous_clamps(
+    graph: &GraphProto,
+    plan: &Plan,
+    points: &[Option<Quantization>],
+) -> HashSet<String> {
     let index = Index::new(graph);
-    let superfluous = |(point, q): &(&Point, &Quantization)| {
+    let superfluous = |(point, q): &(&Point, &Option<Quantization>)| {
+        let Some(q) = q else { return false };
         let (low, high) = point.bounds;
         let does_nothing = q.quantize(low.max(f32::MIN)) == 0
             && q.quantize(high.min(f32::MAX)) == q.largest
-            && !is_clamped(point, **q);
+            && !is_clamped(point, *q);
         does_nothing && !index.is_output(&point.value)
     };
     let all = plan.points.iter().zip(points).filter(superfluous);
@@ -92,6 +110,7 @@ struct Writer {
     dequantized: HashMap<String, String>,
     /// Shared zero points: name by (whether of 32 bits, length).
     zeros: HashMap<(bool, usize), String>,
+    signed: bool,
 }
 
 impl Writer {
@@ -107,7 +126,12 @@ impl Writer {
         let codes = self.namer.fresh(&format!("{base}.quantized"));
         let real = self.namer.fresh(&format!("{base}.dequantized"));
         self.initializers.push(tensor::from_f32(&scale, &[], &[quantization.scale]));
-        self.initializers.push(tensor::from_u8(&zero, &[], &[quantization.zero_point]));
+        let code = quantization.zero_point;
+        self.initializers.push(if self.signed {
+            tensor::from_i8(&zero, &[], &[(i16::from(code) - 128) as i8])
+        } else {
+            tensor::from_u8(&zero, &[], &[code])
+        });
         self.node("QuantizeLinear", [value, &scale, &zero], &codes);
         self.node("DequantizeLinear", [&codes, &scale, &zero], &real);
         self.dequantized.insert(base.clone(), real);

@@ -17,10 +17,11 @@ fn histogram(values: &[f32]) -> Histogram {
     histogram
 }
 
+const FORM: Form = Form { largest: 255, symmetric: false };
 const ANY: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
 
 fn mse(values: &[f32], bounds: (f32, f32), effect: Effect) -> Chosen {
-    choose(&histogram(values), bounds, View { effect, ..View::PLAIN }, RangeMethod::Mse, 255)
+    choose(&histogram(values), bounds, View { effect, ..View::PLAIN }, Calibrator::Mse, FORM)
 }
 
 #[test]
@@ -50,11 +51,11 @@ fn a_lone_outlier_is_clipped() {
     let values = bell(20_000);
     // Were there fewer other values, their squared errors would not outweigh the outlier's.
     histogram.add(&values, 100);
-    let chosen = choose(&histogram, ANY, View::PLAIN, RangeMethod::Mse, 255);
+    let chosen = choose(&histogram, ANY, View::PLAIN, Calibrator::Mse, FORM);
     let (low, high) = chosen.quantization.range();
     assert!(low < -3.0 && (3.0..20.0).contains(&high), "{low}..{high}");
     assert!(chosen.clipped_high > 0.0 && chosen.clipped_high < 1e-4);
-    let whole = choose(&histogram, ANY, View::PLAIN, RangeMethod::MinMax, 255);
+    let whole = choose(&histogram, ANY, View::PLAIN, Calibrator::MinMax, FORM);
     let high = whole.quantization.range().1;
     assert!((99.9..105.0).contains(&high), "{high}");
     assert!(whole.clipped_high == 0.0 && whole.sqnr_db < chosen.sqnr_db);
@@ -87,7 +88,7 @@ fn what_a_swish_hides_needs_no_codes() {
     assert!(swish.scale < plain.scale * 0.95, "{swish:?} {plain:?}");
     // What the result's own range cuts off needs none either.
     let view = View { effect: Effect::Swish, range: (-0.3, 2.0) };
-    let cut = choose(&histogram(&values), ANY, view, RangeMethod::Mse, 255).quantization;
+    let cut = choose(&histogram(&values), ANY, view, Calibrator::Mse, FORM).quantization;
     assert!(cut.scale < swish.scale * 0.7, "{cut:?} {swish:?}");
 }
 

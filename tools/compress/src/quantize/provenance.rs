@@ -1,0 +1,59 @@
+//! The line of a model's history: all that the result depends on.
+
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+use super::treat::Treated;
+use super::{QuantizeError, QuantizeOptions};
+
+/// What is written of a run.
+pub(super) struct Record {
+    /// SHA-256 of the float model's file.
+    pub parent: String,
+    /// The step.
+    pub step: String,
+}
+
+/// The record of a run.
+pub(super) fn record(
+    options: &QuantizeOptions,
+    treated: &Treated<'_>,
+    parent: &str,
+    pictures: &[PathBuf],
+) -> Result<Record, QuantizeError> {
+    let on = |on: bool| if on { "on" } else { "off" };
+    let judged = treated.score.pictures;
+    let against = if options.labelled.is_some() { "labelled" } else { "held out" };
+    let mut step = format!(
+        "compress --int8 (kinglet-tools {}, seed {}, {} calibration pictures and {judged} {against}, \
+         sha256 of the folder's pictures {}; weights of {} bits a channel, {}{} activations{}, \
+         ranges by {}, weight search {}, bias correction {}",
+        env!("CARGO_PKG_VERSION"),
+        options.seed,
+        treated.bench.calibration.pictures,
+        hash(pictures),
+        options.weight_bits,
+        if options.symmetric { "symmetric " } else { "" },
+        if options.signed { "int8" } else { "uint8" },
+        if options.pointwise_bits == 7 { ", 7 bits into pointwise convolutions" } else { "" },
+        treated.calibrator.name(),
+        on(options.search_weights),
+        on(options.correct_bias),
+    );
+    for cure in treated.steps.iter().skip(1).filter(|s| s.kept) {
+        step = format!("{step}; {}", cure.what);
+    }
+    step += ")";
+    Ok(Record { parent: parent.to_owned(), step })
+}
+
+/// SHA-256 over the SHA-256 of every picture, in the order of their paths.
+fn hash(pictures: &[PathBuf]) -> String {
+    let mut whole = Sha256::new();
+    for path in pictures {
+        // A picture that cannot be read has been counted and named already.
+        whole.update(Sha256::digest(std::fs::read(path).unwrap_or_default()));
+    }
+    whole.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
