@@ -7,7 +7,7 @@ use kinglet_compress::import::ImportError;
 use kinglet_compress::recipe::RecipeError;
 use kinglet_engine::ModelError;
 
-use crate::{boards, completions, compress, evaluate, fetch, import, inspect};
+use crate::{boards, completions, compress, evaluate, fetch, import, inspect, prune};
 
 /// Prepares image classifiers for Raspberry Pi class boards.
 #[derive(Parser)]
@@ -26,6 +26,8 @@ enum Command {
     Import(import::Args),
     /// Show what is in a model file: layers, types, work, metadata
     Inspect(inspect::Args),
+    /// Take channels out of a float model, to a budget of work or time
+    Prune(prune::Args),
     /// Make a float model smaller and faster: int8 or float16
     Compress(compress::Args),
     /// Measure a model's accuracy on labelled pictures
@@ -47,6 +49,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Fetch(args) => fetch::run(args),
         Command::Import(args) => import::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Prune(args) => prune::run(args),
         Command::Compress(args) => compress::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Boards(args) => boards::run(args),

@@ -11,6 +11,7 @@ mod import;
 mod inspect;
 mod output;
 mod preprocess;
+mod prune;
 
 fn main() -> std::process::ExitCode {
     cli::run()

@@ -20,7 +20,7 @@ mod calibrate;
 mod histogram;
 mod importance;
 mod plan;
-mod prepare;
+pub(crate) mod prepare;
 mod range;
 mod report;
 mod weights;

@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 
 use kinglet_engine::metadata::Preprocess;
-use kinglet_engine::onnx::{
-    ModelProto, TypeProto, ValueInfoProto, tensor_proto::DataType, type_proto,
-};
+use kinglet_engine::onnx::ModelProto;
 use kinglet_engine::preprocess::{InputTensor, Preprocessor};
-use kinglet_engine::{OnnxFile, Options, Picture, Session};
+use kinglet_engine::{Options, Picture, Session};
 
 use super::QuantizeError;
 use super::histogram::Histogram;
@@ -15,9 +13,8 @@ use super::importance;
 use super::plan::Plan;
 use crate::evaluate::Skipped;
 use crate::parallel;
+use crate::watch::{self, MOST_SKIPPED, Place};
 
-/// Largest share of calibration pictures that may be unreadable.
-const MOST_SKIPPED: f64 = 0.05;
 /// Sums over pictures are whole multiples of 2^-40, so that their order does not matter.
 const UNIT: f64 = (1_u64 << 40) as f64;
 
@@ -48,13 +45,6 @@ impl Calibration {
     }
 }
 
-/// Where the values of a point are found.
-#[derive(Clone, Copy)]
-enum Place {
-    Input,
-    Output(usize),
-}
-
 /// One thread's share.
 struct Part {
     points: Vec<Seen>,
@@ -71,7 +61,7 @@ pub(super) fn calibrate(
     threads: usize,
     done: &(dyn Fn() + Sync),
 ) -> Result<Calibration, QuantizeError> {
-    let (file, places) = watched(model, plan)?;
+    let (file, places) = watch::watched(model, plan.points.iter().map(|p| p.value.as_str()))?;
     let weights = importance::importance(model, plan);
     let options = Options { self_test: false, ..Options::default() };
     let parts = parallel::run(threads, pictures.len(), |queue| {
@@ -122,35 +112,6 @@ fn check(calibration: &Calibration, plan: &Plan, pictures: usize) -> Result<(), 
         }
     }
     Ok(())
-}
-
-/// The model with all points among its outputs.
-fn watched(model: &ModelProto, plan: &Plan) -> Result<(OnnxFile, Vec<Place>), QuantizeError> {
-    let mut model = model.clone();
-    let mut places = Vec::with_capacity(plan.points.len());
-    if let Some(graph) = model.graph.as_mut() {
-        for point in &plan.points {
-            let known = graph.output.iter().position(|o| o.name == point.value);
-            places.push(if graph.input.iter().any(|i| i.name == point.value) {
-                Place::Input
-            } else if let Some(at) = known {
-                Place::Output(at)
-            } else {
-                graph.output.push(float_value(&point.value));
-                Place::Output(graph.output.len() - 1)
-            });
-        }
-    }
-    // The samples would be run through a model that is about to change.
-    model.metadata_props.retain(|p| p.key != kinglet_engine::metadata::GOLDEN_KEY);
-    Ok((OnnxFile::from_proto(model)?, places))
-}
-
-fn float_value(name: &str) -> ValueInfoProto {
-    let tensor = type_proto::Tensor { elem_type: DataType::Float as i32, shape: None };
-    let value = Some(type_proto::Value::TensorType(tensor));
-    let r#type = Some(TypeProto { value, ..Default::default() });
-    ValueInfoProto { name: name.to_owned(), r#type, ..Default::default() }
 }
 
 impl Part {
