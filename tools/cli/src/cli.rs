@@ -7,7 +7,7 @@ use kinglet_compress::import::ImportError;
 use kinglet_compress::recipe::RecipeError;
 use kinglet_engine::ModelError;
 
-use crate::{boards, completions, compress, evaluate, fetch, import, inspect, prune};
+use crate::{boards, completions, compress, evaluate, fetch, fit, import, inspect, prune};
 
 /// Prepares image classifiers for Raspberry Pi class boards.
 #[derive(Parser)]
@@ -32,6 +32,8 @@ enum Command {
     Compress(compress::Args),
     /// Measure a model's accuracy on labelled pictures
     Evaluate(evaluate::Args),
+    /// Choose a network for a board and a latency
+    Fit(fit::Args),
     /// Show the boards that Kinglet knows
     Boards(boards::Args),
     /// Print a shell's completion script
@@ -52,6 +54,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Prune(args) => prune::run(args),
         Command::Compress(args) => compress::run(args),
         Command::Evaluate(args) => evaluate::run(args),
+        Command::Fit(args) => fit::run(args),
         Command::Boards(args) => boards::run(args),
         Command::Completions(args) => completions::completions(args),
         Command::Man(args) => completions::man(args),

@@ -7,6 +7,7 @@ mod completions;
 mod compress;
 mod evaluate;
 mod fetch;
+mod fit;
 mod import;
 mod inspect;
 mod output;

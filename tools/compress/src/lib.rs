@@ -7,6 +7,7 @@ pub mod arch;
 pub mod atomic;
 pub mod dataset;
 pub mod evaluate;
+pub mod fit;
 mod golden;
 mod gradient;
 mod graph;
