@@ -144,7 +144,7 @@ fn host() -> anyhow::Result<Speed> {
     for (name, rates) in [("int8", &speed.int8), ("f32", &speed.f32)] {
         writeln!(
             text,
-            "{name:>5}  pointwise {:.1}, depthwise {:.1}, dense {:.1}, swish {:.2}, elements {:.2}",
+            "{name:>5}  pointwise {:.1}, depthwise {:.1}, dense {:.1}, swish {:.1}, elements {:.1}",
             rates.pointwise, rates.depthwise, rates.dense, rates.activation, rates.elementwise
         )?;
     }
@@ -165,11 +165,11 @@ fn check(speed: &Speed) -> anyhow::Result<()> {
     };
     let checks: Vec<Check> = measured.iter().filter_map(one).collect();
     let mut text =
-        format!("{:<38} {:>10} {:>10} {:>8}\n", "variant", "measured", "predicted", "error");
+        format!("{:<46} {:>10} {:>10} {:>8}\n", "variant", "measured", "predicted", "error");
     for check in &checks {
         writeln!(
             text,
-            "{:<38} {:>7.2} ms {:>7.2} ms {:>6.1} %",
+            "{:<46} {:>7.2} ms {:>7.2} ms {:>6.1} %",
             check.measured.variant.to_string(),
             check.measured.ms,
             check.predicted_ms,
@@ -206,13 +206,13 @@ fn choose(args: &Args, title: &str, speed: &Speed, threads: u32, most: f64) -> a
     let at = fits.unwrap_or(0);
     let start = at.saturating_sub(LINES - 4).min(front.len().saturating_sub(LINES));
     let mut text = format!(
-        "{title}, {threads} thread(s); rates: {}\n\n  {:<38} {:>9} {:>9} {:>8} {:>8}\n",
-        speed.source, "network", "latency", "top-1", "M MACs", "weights"
+        "{title}, {threads} thread(s)\n  {:<46} {:>9} {:>9} {:>8} {:>8}\n",
+        "network", "latency", "top-1", "M MACs", "weights"
     );
     for (line, c) in front.iter().enumerate().skip(start).take(LINES) {
         writeln!(
             text,
-            "{} {:<38} {:>6.1} ms {:>6.1} %{} {:>8.0} {:>5.1} MB",
+            "{} {:<46} {:>6.1} ms {:>6.1} %{} {:>8.0} {:>5.1} MB",
             if fits == Some(line) { '>' } else { ' ' },
             c.variant.to_string(),
             c.latency_ms,
@@ -222,8 +222,9 @@ fn choose(args: &Args, title: &str, speed: &Speed, threads: u32, most: f64) -> a
             c.megabytes
         )?;
     }
-    text += "\n~ interpolated: the published network's, less what MobileNetV2 loses at the same share \
+    text += "~ interpolated: the published network's, less what MobileNetV2 loses at the same share \
              of its work, less 0.7 for int8 where nothing is published. Top-1 is that of ImageNet.\n";
+    writeln!(text, "Rates: {}", speed.source)?;
     output::print(&text)?;
     if let Some(path) = &args.svg {
         let svg = fit::svg(title, &candidates, &front, most).map_err(anyhow::Error::msg)?;

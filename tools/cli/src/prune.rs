@@ -43,7 +43,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// What makes a channel important
-    #[arg(long, value_enum, default_value_t = Kind::Reconstruction)]
+    #[arg(long, value_enum, default_value_t = Kind::Taylor)]
     criterion: Kind,
     /// Folder of labelled pictures for the loss that taylor and reconstruction look at; without
     /// it the model's own probabilities serve
@@ -67,7 +67,7 @@ pub(crate) struct Args {
 enum Kind {
     /// The norms of its filters; looks at no picture
     Norm,
-    /// The loss without it, to first order
+    /// The loss without it, to first order: best in what was measured
     Taylor,
     /// The error that is left when the others make good for it as well as they can
     Reconstruction,

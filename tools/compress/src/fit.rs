@@ -112,7 +112,8 @@ impl Variant {
 
 impl std::fmt::Display for Variant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.arch.name.trim_start_matches("efficientnet"))?;
+        let name = self.arch.name;
+        f.write_str(name.strip_prefix("efficientnet-").unwrap_or(name))?;
         if self.width != 1.0 {
             write!(f, " width {}", self.width)?;
         }

@@ -20,5 +20,6 @@ pub mod prune;
 pub mod quantize;
 mod random;
 pub mod recipe;
+mod timing;
 mod watch;
 pub mod weights;

@@ -33,11 +33,12 @@ fn run(file: &OnnxFile, options: &PruneOptions) -> Result<Pruned, PruneError> {
     prune(file, "00ff", &pictures, options, &|_| ())
 }
 
-/// A member of a family with random weights, small pictures and ten classes.
+/// A member of a family, half as wide, with random weights, small pictures and ten classes.
 fn network(name: &str) -> OnnxFile {
     let options = ImportOptions {
         classes: Some(10),
         resolution: Some(SIDE as u32),
+        scale: Some([0.5, 0.5]),
         preprocess: Some(tiny::preprocess()),
         ..Default::default()
     };

@@ -1,8 +1,9 @@
 //! This machine's own rates, from measured networks, and how far predictions are off.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use cpu_time::ThreadTime;
 use kinglet_deploy::{Rates, Speed};
 use kinglet_engine::{ModelError, Options, Session};
 
@@ -11,13 +12,17 @@ use super::{Precision, Variant};
 use crate::arch::Arch;
 use crate::import::{ImportError, ImportOptions, import_random};
 use crate::quantize::{QuantizeError, QuantizeOptions, quantize};
+use crate::timing;
 
 /// Runs of a network, at least; the least time counts.
 const RUNS: usize = 20;
 /// Time of the runs of a network, at least.
-const TIME: Duration = Duration::from_millis(300);
+const TIME: Duration = Duration::from_millis(500);
 /// Steps of the search for rates.
 const STEPS: usize = 20_000;
+/// Least time of a unit of each kind of work, and of a layer, milliseconds: what takes less does not
+/// show in the time of a network.
+const LEAST: [f64; 6] = [1.0, 1.0, 1.0, 1.0, 1.0, 0.0];
 
 /// Why a measurement failed.
 #[derive(Debug, thiserror::Error)]
@@ -133,17 +138,8 @@ pub fn measure(variant: Variant, pictures: &[PathBuf]) -> Result<Measured, FitEr
         Precision::F16 | Precision::F32 => float,
     };
     let mut session = Session::new(file, &Options { self_test: false, ..Options::default() })?;
-    let input = session.sample_input();
-    let (mut best, mut outputs) = (f64::INFINITY, Vec::new());
-    session.run_into(&input, &mut outputs)?;
-    let (start, mut runs) = (Instant::now(), 0);
-    while runs < RUNS || start.elapsed() < TIME {
-        let one = Instant::now();
-        session.run_into(&input, &mut outputs)?;
-        best = best.min(1e3 * one.elapsed().as_secs_f64());
-        runs += 1;
-    }
-    Ok(Measured { variant, ms: best })
+    let ms = timing::least_ms(&mut session, RUNS, TIME)?;
+    Ok(Measured { variant, ms })
 }
 
 /// Rates with which predictions are nearest to what was measured, in relative squared error.
@@ -186,20 +182,20 @@ pub fn calibrate(measured: &[Measured]) -> Speed {
 
 /// Rates of one type, and the overhead of a layer in microseconds.
 fn rates(measured: &[Measured], speed: &Speed) -> (Rates, f64) {
-    // Time in milliseconds of a unit (10^9, or a layer) of each kind; none is negative.
-    let mut times = [0.02_f64; 6];
+    // Time in milliseconds of a unit (10^9, or a layer) of each kind.
+    let mut times = [20.0, 20.0, 20.0, 20.0, 20.0, 0.0];
     // Which layers wait for memory depends on the rates: a few rounds settle it.
     for _ in 0..5 {
         let rows: Vec<([f64; 6], f64)> = measured.iter().map(|m| row(m, &times, speed)).collect();
         solve(&rows, &mut times);
     }
-    let rate = |kind: usize| 1.0 / times[kind].max(1e-6);
+    let rate = |kind: usize| 1e3 / times[kind];
     let rates = Rates {
-        pointwise: 1e3 * rate(0),
-        depthwise: 1e3 * rate(1),
-        dense: 1e3 * rate(2),
-        activation: 1e3 * rate(3),
-        elementwise: 1e3 * rate(4),
+        pointwise: rate(0),
+        depthwise: rate(1),
+        dense: rate(2),
+        activation: rate(3),
+        elementwise: rate(4),
     };
     (rates, 1e3 * times[5])
 }
@@ -215,7 +211,7 @@ fn row(measured: &Measured, times: &[f64; 6], speed: &Speed) -> ([f64; 6], f64) 
         let kind = layer.kind as usize;
         let amount = layer.amount / 1e9;
         let moving = moved(layer, all_weights, speed) / (speed.bandwidth_gb_s * 1e6);
-        if moving > amount * times[kind] * 1e0 {
+        if moving > amount * times[kind] {
             left -= moving;
         } else {
             row[kind] += amount;
@@ -225,7 +221,7 @@ fn row(measured: &Measured, times: &[f64; 6], speed: &Speed) -> ([f64; 6], f64) 
     (row.map(|v| v / measured.ms), left / measured.ms)
 }
 
-/// Least squares without negative values, one unknown after the other.
+/// Least squares with values of at least [`LEAST`], one unknown after the other.
 fn solve(rows: &[([f64; 6], f64)], times: &mut [f64; 6]) {
     for _ in 0..STEPS {
         for at in 0..times.len() {
@@ -238,7 +234,7 @@ fn solve(rows: &[([f64; 6], f64)], times: &mut [f64; 6]) {
                 row[at] * (target - sum)
             };
             let step = rows.iter().map(error).sum::<f64>() / square;
-            times[at] = (times[at] + step).max(0.0);
+            times[at] = (times[at] + step).max(LEAST[at]);
         }
     }
 }
@@ -248,13 +244,13 @@ fn bandwidth() -> f64 {
     let buffer = vec![1_u64; 16 << 20];
     let mut best = f64::INFINITY;
     for _ in 0..5 {
-        let start = Instant::now();
+        let start = ThreadTime::now();
         let sum = buffer.chunks_exact(8).fold([0_u64; 8], |mut sums, chunk| {
             sums.iter_mut().zip(chunk).for_each(|(s, v)| *s = s.wrapping_add(*v));
             sums
         });
         std::hint::black_box(sum);
-        best = best.min(start.elapsed().as_secs_f64());
+        best = f64::min(best, start.elapsed().as_secs_f64());
     }
     8.0 * buffer.len() as f64 / best / 1e9
 }

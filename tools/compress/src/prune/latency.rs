@@ -4,7 +4,7 @@ use kinglet_engine::onnx::{GraphProto, ModelProto};
 use kinglet_engine::{ModelError, OnnxFile, Options, Session};
 
 use super::block::Block;
-use crate::graph;
+use crate::{graph, timing};
 
 /// Runs; the least of them counts.
 const RUNS: usize = 30;
@@ -23,11 +23,8 @@ pub(super) fn measure(model: &ModelProto, blocks: &[Block]) -> Result<Latency, M
     let mut session = Session::new(file, &options)?;
     let input = session.sample_input();
     let mut least: Vec<(String, f64)> = Vec::new();
-    let mut total = f64::INFINITY;
+    let total = timing::least_ms(&mut session, RUNS, std::time::Duration::ZERO)?;
     for _ in 0..RUNS {
-        let start = std::time::Instant::now();
-        session.run(&input)?;
-        total = total.min(1e3 * start.elapsed().as_secs_f64());
         let layers = session.profile(&input)?.layers;
         let ms = |time: Option<std::time::Duration>| time.map_or(0.0, |t| 1e3 * t.as_secs_f64());
         if least.is_empty() {
