@@ -19,7 +19,7 @@ use crate::dataset::Sample;
 use crate::evaluate::Skipped;
 use crate::inspect::shapes;
 use crate::quantize::prepare;
-use crate::watch::{MOST_SKIPPED, Pictures};
+use crate::watch::{MOST_SKIPPED, Pictures, See};
 use crate::{golden, inspect, parallel};
 
 mod block;
@@ -138,9 +138,6 @@ struct Task<'a> {
     skipped: RefCell<BTreeMap<PathBuf, String>>,
 }
 
-/// What all models' outputs for a picture become.
-type See<'a, T> = dyn Fn(usize, &[Vec<ShapedOutput>]) -> Result<T, PruneError> + Sync + 'a;
-
 impl Task<'_> {
     /// One pass over pictures, those of the calibration if none are given.
     fn pass<T: Send>(
@@ -148,7 +145,7 @@ impl Task<'_> {
         text: &str,
         paths: Option<&[PathBuf]>,
         models: &[&OnnxFile],
-        see: &See<'_, T>,
+        see: &See<'_, T, PruneError>,
         take: &mut dyn FnMut(usize, T),
     ) -> Result<(), PruneError> {
         let paths = paths.unwrap_or(self.pictures.paths);

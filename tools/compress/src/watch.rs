@@ -104,6 +104,9 @@ pub(crate) struct Pictures<'a> {
     pub(crate) threads: usize,
 }
 
+/// What all models' outputs for a picture become.
+pub(crate) type See<'a, T, E> = dyn Fn(usize, &[Vec<ShapedOutput>]) -> Result<T, E> + Sync + 'a;
+
 /// A thread's models.
 struct Runner {
     sessions: Vec<Session>,
@@ -137,7 +140,7 @@ impl Pictures<'_> {
     pub(crate) fn run<T: Send, E: From<ModelError> + Send>(
         &self,
         models: &[&OnnxFile],
-        see: &(dyn Fn(usize, &[Vec<ShapedOutput>]) -> Result<T, E> + Sync),
+        see: &See<'_, T, E>,
         take: &mut dyn FnMut(usize, T),
         done: &(dyn Fn() + Sync),
     ) -> Result<Vec<(usize, String)>, E> {
