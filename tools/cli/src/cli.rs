@@ -8,7 +8,8 @@ use kinglet_compress::recipe::RecipeError;
 use kinglet_engine::ModelError;
 
 use crate::{
-    boards, completions, compress, evaluate, explain, fetch, import, inspect, retrain, robustness,
+    boards, completions, compress, evaluate, explain, fetch, fit, import, inspect, prune, retrain,
+    robustness,
 };
 
 /// Prepares image classifiers for Raspberry Pi class boards.
@@ -30,6 +31,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Teach a model your own classes
     Retrain(retrain::Args),
+    /// Take channels out of a float model, to a budget of work or time
+    Prune(prune::Args),
     /// Make a float model smaller and faster: int8 or float16
     Compress(compress::Args),
     /// Measure a model's accuracy on labelled pictures
@@ -38,6 +41,8 @@ enum Command {
     Explain(explain::Args),
     /// Measure how much accuracy is left when pictures get worse
     Robustness(robustness::Args),
+    /// Choose a network for a board and a latency
+    Fit(fit::Args),
     /// Show the boards that Kinglet knows
     Boards(boards::Args),
     /// Print a shell's completion script
@@ -60,6 +65,10 @@ pub(crate) fn run() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Robustness(args) => robustness::run(args),
+        Command::Prune(args) => prune::run(args),
+        Command::Compress(args) => compress::run(args),
+        Command::Evaluate(args) => evaluate::run(args),
+        Command::Fit(args) => fit::run(args),
         Command::Boards(args) => boards::run(args),
         Command::Completions(args) => completions::completions(args),
         Command::Man(args) => completions::man(args),

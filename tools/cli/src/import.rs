@@ -37,6 +37,12 @@ pub(crate) struct Args {
     /// Seed of the random weights
     #[arg(long, default_value_t = 0, requires = "init")]
     seed: u64,
+    /// Factor of the channels of a network with random weights
+    #[arg(long, value_name = "FACTOR", requires = "init", value_parser = parse_scale)]
+    width: Option<f64>,
+    /// Factor of the repeats of a network with random weights
+    #[arg(long, value_name = "FACTOR", requires = "init", value_parser = parse_scale)]
+    depth: Option<f64>,
     /// Number of classes; weights say it themselves
     #[arg(long)]
     classes: Option<usize>,
@@ -125,6 +131,8 @@ fn options(args: &Args) -> anyhow::Result<ImportOptions> {
     Ok(ImportOptions {
         resolution: args.resolution,
         classes: args.classes,
+        scale: (args.width.is_some() || args.depth.is_some())
+            .then(|| [args.width.unwrap_or(1.0), args.depth.unwrap_or(1.0)]),
         padding: args.padding,
         epsilon: args.epsilon,
         labels,
@@ -153,6 +161,11 @@ fn parse_padding(text: &str) -> Result<Padding, String> {
         "symmetric" => Ok(Padding::Symmetric),
         _ => Err("say 'same' or 'symmetric'".into()),
     }
+}
+
+fn parse_scale(text: &str) -> Result<f64, String> {
+    let scale: f64 = text.parse().map_err(|_| "no number".to_owned())?;
+    if (0.1..=4.0).contains(&scale) { Ok(scale) } else { Err("not in 0.1..=4".into()) }
 }
 
 fn parse_epsilon(text: &str) -> Result<f64, String> {

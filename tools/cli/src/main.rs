@@ -8,10 +8,12 @@ mod compress;
 mod evaluate;
 mod explain;
 mod fetch;
+mod fit;
 mod import;
 mod inspect;
 mod output;
 mod preprocess;
+mod prune;
 mod retrain;
 mod robustness;
 

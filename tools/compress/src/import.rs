@@ -130,6 +130,8 @@ pub struct ImportOptions {
     pub resolution: Option<u32>,
     /// Number of outputs. With weights it must be theirs; of random weights 1000 by default.
     pub classes: Option<usize>,
+    /// Factors of the channels and of the repeats; only for random weights.
+    pub scale: Option<[f64; 2]>,
     /// Padding; otherwise as the weights' origin has it.
     pub padding: Option<Padding>,
     /// Batch-norm epsilon; otherwise as the weights' origin has it.
@@ -218,10 +220,15 @@ pub fn import_random(
     let origin = defaults::Origin::new(arch, Style::EfficientnetPytorch, true);
     let padding = options.padding.unwrap_or_else(|| origin.padding());
     let resolution = check_resolution(options.resolution.unwrap_or_else(|| origin.resolution()))?;
-    let network = arch.network(classes);
+    let [width, depth] = options.scale.unwrap_or([1.0; 2]);
+    let network = arch.scaled(classes, width, depth);
+    let scale = options
+        .scale
+        .map_or_else(String::new, |[width, depth]| format!("width {width}, depth {depth}, "));
     let mut provenance = options.provenance.clone();
     provenance.steps.push(format!(
-        "import {} (random weights, seed {seed}, {padding} padding, {resolution}x{resolution})",
+        "import {} ({scale}random weights, seed {seed}, {padding} padding, \
+         {resolution}x{resolution})",
         arch.name
     ));
     let preprocess = options.preprocess.clone().unwrap_or_else(|| origin.preprocess(resolution));

@@ -1,8 +1,8 @@
 //! Import, inspect, quantize and evaluate classifiers.
 //!
 //! Start with [`import`]: from trained weights to a model file. [`inspect`] says what is in one,
-//! [`retrain`] teaches it other classes, [`quantize`] and [`half`] make it smaller, [`evaluate`] measures
-//! what that cost.
+//! [`retrain`] teaches it other classes, [`prune`], [`quantize`] and [`half`] make it smaller,
+//! [`evaluate`] measures what that cost, [`fit`] chooses a network for a board.
 
 pub mod arch;
 pub mod chart;
@@ -10,21 +10,24 @@ pub mod classifier;
 pub mod dataset;
 pub mod evaluate;
 pub mod explain;
+pub mod fit;
 mod golden;
 mod gradient;
 mod graph;
 pub mod half;
 pub mod import;
 pub mod inspect;
+mod moments;
 pub mod page;
 mod parallel;
+pub mod prune;
 pub mod quantize;
 pub mod recipe;
 pub mod retrain;
 pub mod robustness;
 pub mod splitmix;
 pub mod statistics;
-#[allow(dead_code, clippy::type_complexity)]
+mod timing;
 mod watch;
 pub mod weights;
 

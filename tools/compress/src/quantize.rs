@@ -33,7 +33,7 @@ mod lift;
 mod options;
 mod page;
 mod plan;
-mod prepare;
+pub(crate) mod prepare;
 mod provenance;
 mod range;
 mod report;

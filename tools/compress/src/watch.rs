@@ -35,8 +35,8 @@ pub(crate) fn watched<'a>(
     values: impl Iterator<Item = &'a str>,
 ) -> Result<(OnnxFile, Vec<Place>), ModelError> {
     let mut model = model.clone();
-    let mut places = Vec::new();
-    if let Some(graph) = model.graph.as_mut() {
+    let (mut places, mut more) = (Vec::new(), Vec::new());
+    if let Some(graph) = model.graph.as_ref() {
         for value in values {
             let known = graph.output.iter().position(|o| o.name == value);
             places.push(if graph.input.iter().any(|i| i.name == value) {
@@ -44,14 +44,22 @@ pub(crate) fn watched<'a>(
             } else if let Some(at) = known {
                 Place::Output(at)
             } else {
-                graph.output.push(float_value(value));
-                Place::Output(graph.output.len() - 1)
+                more.push(value.to_owned());
+                Place::Output(graph.output.len() + more.len() - 1)
             });
         }
     }
-    // The samples would be run through a model that is about to change.
-    model.metadata_props.retain(|p| p.key != GOLDEN_KEY);
+    expose(&mut model, more);
     Ok((OnnxFile::from_proto(model)?, places))
+}
+
+/// Makes inner values of a model its outputs, behind those that it has.
+pub(crate) fn expose(model: &mut ModelProto, values: impl IntoIterator<Item = String>) {
+    if let Some(graph) = model.graph.as_mut() {
+        graph.output.extend(values.into_iter().map(|value| float_value(&value)));
+    }
+    // The samples would be run through a model that has changed.
+    model.metadata_props.retain(|p| p.key != GOLDEN_KEY);
 }
 
 /// The part of a model that makes `values`, which are its outputs from the second on. The first,
@@ -104,6 +112,9 @@ pub(crate) struct Pictures<'a> {
     pub(crate) threads: usize,
 }
 
+/// What all models' outputs for a picture become.
+pub(crate) type See<'a, T, E> = dyn Fn(usize, &[Vec<ShapedOutput>]) -> Result<T, E> + Sync + 'a;
+
 /// A thread's models.
 struct Runner {
     sessions: Vec<Session>,
@@ -137,7 +148,7 @@ impl Pictures<'_> {
     pub(crate) fn run<T: Send, E: From<ModelError> + Send>(
         &self,
         models: &[&OnnxFile],
-        see: &(dyn Fn(usize, &[Vec<ShapedOutput>]) -> Result<T, E> + Sync),
+        see: &See<'_, T, E>,
         take: &mut dyn FnMut(usize, T),
         done: &(dyn Fn() + Sync),
     ) -> Result<Vec<(usize, String)>, E> {

@@ -68,7 +68,7 @@ fn what_cannot_be_measured_says_why() {
     let paths: Vec<_> = samples.iter().map(|s| s.path.clone()).collect();
     let options = kinglet_compress::quantize::QuantizeOptions::default();
     let int8 =
-        kinglet_compress::quantize::quantize(&float, "00", &paths, &options, &|| ()).unwrap().file;
+        kinglet_compress::quantize::quantize(&float, "00", &paths, &options, &|_| ()).unwrap().file;
     let options = RobustnessOptions::default();
     let measure = |models: &[&OnnxFile], attacker| {
         robustness::measure(models, attacker, &[Kind::Fgsm], &samples[..2], &options, &|| ())

@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+mod speed;
+
+pub use speed::{Rates, Speed};
+
 /// Why a board's description was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -57,6 +61,9 @@ pub struct Board {
     pub gpio_chip: Option<String>,
     /// Where the facts are from.
     pub source: String,
+    /// How fast it computes and reads, for predictions.
+    #[serde(default)]
+    pub speed: Option<Speed>,
     /// Latencies that others published.
     #[serde(default, rename = "reference")]
     pub references: Vec<Reference>,
@@ -144,6 +151,9 @@ impl Board {
         }
         if !["scalar", "avx2", "neon", "neon-dot"].contains(&self.cpu.kernels.as_str()) {
             return field(format!("cpu.kernels '{}' is no instruction set", self.cpu.kernels));
+        }
+        if let Some(why) = self.speed.as_ref().and_then(Speed::fault) {
+            return field(why);
         }
         if let Some(r) =
             self.references.iter().find(|r| r.latency_ms.is_nan() || r.latency_ms <= 0.0)

@@ -208,6 +208,17 @@ impl Arch {
     /// The member expanded into blocks.
     #[must_use]
     pub fn network(&'static self, classes: usize) -> Network {
+        self.expand(self, classes)
+    }
+
+    /// The member with its channels and its repeats scaled, by the family's own rules.
+    #[must_use]
+    pub fn scaled(&'static self, classes: usize, width: f64, depth: f64) -> Network {
+        let own = Self { width: self.width * width, depth: self.depth * depth, ..*self };
+        own.expand(self, classes)
+    }
+
+    fn expand(&self, arch: &'static Self, classes: usize) -> Network {
         let lite = self.family == Family::Lite;
         let stem = if lite { self.stem } else { self.channels(self.stem) };
         let features = if lite { 1280 } else { self.channels(1280) };
@@ -234,7 +245,7 @@ impl Arch {
                 input = output;
             }
         }
-        Network { arch: self, stem, blocks, features, classes, activation: self.activation() }
+        Network { arch, stem, blocks, features, classes, activation: self.activation() }
     }
 
     /// Number of trainable parameters as frameworks count them: batch norms with scale and shift,

@@ -9,6 +9,7 @@
 
 use super::fold::Folded;
 use crate::arch::{Activation, Conv, Network, Part, Place};
+use crate::splitmix::SplitMix64;
 
 /// Variance that a residual block adds; a block without residual gives 1.
 const RESIDUAL: f64 = 0.1;
@@ -29,7 +30,7 @@ const GATE: f64 = 0.002;
 
 /// Random weights of every convolution.
 pub(super) fn weights(network: &Network, seed: u64) -> Vec<(Conv, Folded)> {
-    let mut random = SplitMix64(seed);
+    let mut random = SplitMix64::new(seed);
     // Variance before an activation, and the mean square after it.
     let (before, activated) = match network.activation {
         Activation::Relu6 => (1.0, 0.5),
@@ -70,29 +71,9 @@ pub(super) fn weights(network: &Network, seed: u64) -> Vec<(Conv, Folded)> {
                 _ => 1.0,
             };
             let deviation = (output * damping / (input * fan_in)).sqrt();
-            let weight = (0..conv.weights()).map(|_| random.uniform(deviation)).collect();
-            let bias = (0..conv.output).map(|_| random.uniform(BIAS)).collect();
+            let weight = (0..conv.weights()).map(|_| random.centred(deviation)).collect();
+            let bias = (0..conv.output).map(|_| random.centred(BIAS)).collect();
             (conv, Folded { weight, bias })
         })
         .collect()
-}
-
-/// Source: Steele, Lea and Flood (2014), the generator of Java's `SplittableRandom`.
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform, centred, of the given standard deviation. Only exact operations and one square
-    /// root: the same on every machine.
-    fn uniform(&mut self, deviation: f64) -> f32 {
-        let unit = (self.next() >> 11) as f64 / (1_u64 << 53) as f64;
-        ((2.0 * unit - 1.0) * 3.0_f64.sqrt() * deviation) as f32
-    }
 }

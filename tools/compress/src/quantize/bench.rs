@@ -7,12 +7,13 @@ use kinglet_engine::onnx::{GraphProto, ModelProto};
 use kinglet_engine::{ModelError, OnnxFile, tensor};
 
 use super::bits::{self, Role};
-use super::calibrate::{self, Calibration};
+use super::calibrate::Calibration;
 use super::plan::{Layer, Plan, Point};
 use super::range::{self, Calibrator, Chosen, Form, Quantization, View};
 use super::weights::{self, LayerCodes, LayerWeights, Rule};
 use super::{QuantizeError, QuantizeOptions, write};
 use crate::graph::{self, Index, input};
+use crate::watch;
 
 /// A prepared float model and what calibration saw of it.
 pub(super) struct Bench<'a> {
@@ -228,7 +229,7 @@ impl<'a> Bench<'a> {
         }
         let real = |value: &&str| names.get(*value).map_or(*value, String::as_str).to_owned();
         let outputs = watched.iter().map(real).chain(raw.iter().map(|&v| v.to_owned()));
-        calibrate::watch(&mut model, outputs);
+        watch::expose(&mut model, outputs);
         Ok(OnnxFile::from_proto(model)?)
     }
 

@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 
 use kinglet_engine::metadata::Preprocess;
-use kinglet_engine::onnx::{
-    ModelProto, TypeProto, ValueInfoProto, tensor_proto::DataType, type_proto,
-};
+use kinglet_engine::onnx::ModelProto;
 use kinglet_engine::preprocess::{InputTensor, Preprocessor};
-use kinglet_engine::{OnnxFile, Options, Picture, Session};
+use kinglet_engine::{Options, Picture, Session};
 
 use super::histogram::Histogram;
 use super::importance;
@@ -15,6 +13,7 @@ use super::plan::Plan;
 use super::{Event, QuantizeError};
 use crate::evaluate::Skipped;
 use crate::parallel;
+use crate::watch::{self, Place};
 
 /// Sums over pictures are whole multiples of 2^-40, so that their order does not matter.
 const UNIT: f64 = (1_u64 << 40) as f64;
@@ -48,13 +47,6 @@ impl Calibration {
     }
 }
 
-/// Where the values of a point are found.
-#[derive(Clone, Copy)]
-enum Place {
-    Input,
-    Output(usize),
-}
-
 /// One thread's share.
 struct Part {
     points: Vec<Seen>,
@@ -73,7 +65,7 @@ pub(super) fn calibrate(
     threads: usize,
     on: &(dyn Fn(Event<'_>) + Sync),
 ) -> Result<Calibration, QuantizeError> {
-    let (file, places) = watched(model, plan)?;
+    let (file, places) = watch::watched(model, plan.points.iter().map(|p| p.value.as_str()))?;
     let weights = importance::importance(model, plan);
     on(Event::Start("calibrating", pictures.len()));
     let options = Options { self_test: false, ..Options::default() };
@@ -132,44 +124,6 @@ fn check(calibration: &Calibration, plan: &Plan, pictures: usize) -> Result<(), 
         }
     }
     Ok(())
-}
-
-/// The model with all points among its outputs.
-fn watched(model: &ModelProto, plan: &Plan) -> Result<(OnnxFile, Vec<Place>), QuantizeError> {
-    let mut model = model.clone();
-    let mut places = Vec::with_capacity(plan.points.len());
-    let mut more = Vec::new();
-    if let Some(graph) = model.graph.as_ref() {
-        for point in &plan.points {
-            let known = graph.output.iter().position(|o| o.name == point.value);
-            places.push(if graph.input.iter().any(|i| i.name == point.value) {
-                Place::Input
-            } else if let Some(at) = known {
-                Place::Output(at)
-            } else {
-                more.push(point.value.clone());
-                Place::Output(graph.output.len() + more.len() - 1)
-            });
-        }
-    }
-    watch(&mut model, more);
-    Ok((OnnxFile::from_proto(model)?, places))
-}
-
-/// Makes inner values of a model its outputs, behind those that it has.
-pub(super) fn watch(model: &mut ModelProto, values: impl IntoIterator<Item = String>) {
-    if let Some(graph) = model.graph.as_mut() {
-        graph.output.extend(values.into_iter().map(|value| float_value(&value)));
-    }
-    // The samples would be run through a model that has changed.
-    model.metadata_props.retain(|p| p.key != kinglet_engine::metadata::GOLDEN_KEY);
-}
-
-fn float_value(name: &str) -> ValueInfoProto {
-    let tensor = type_proto::Tensor { elem_type: DataType::Float as i32, shape: None };
-    let value = Some(type_proto::Value::TensorType(tensor));
-    let r#type = Some(TypeProto { value, ..Default::default() });
-    ValueInfoProto { name: name.to_owned(), r#type, ..Default::default() }
 }
 
 impl Part {

@@ -3,8 +3,9 @@
 
 use super::bench::{Bench, Draft};
 use super::judge::{self, Judge};
-use super::{Event, QuantizeError, calibrate};
+use super::{Event, QuantizeError};
 use crate::parallel;
+use crate::watch;
 use kinglet_engine::preprocess::{InputTensor, Preprocessor};
 use kinglet_engine::{OnnxFile, Options, Picture, Session};
 use std::path::PathBuf;
@@ -60,7 +61,7 @@ fn float_means(
     // The last layer's result may be the output that is there already.
     let names: Vec<String> = results.collect();
     let known = names.iter().position(|n| Some(n) == output.as_ref());
-    calibrate::watch(&mut model, names.iter().filter(|n| Some(*n) != output.as_ref()).cloned());
+    watch::expose(&mut model, names.iter().filter(|n| Some(*n) != output.as_ref()).cloned());
     let file = OnnxFile::from_proto(model)?;
     let options = Options { self_test: false, ..Options::default() };
     let session = || Ok(Session::new(file.clone(), &options)?);

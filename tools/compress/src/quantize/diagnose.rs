@@ -8,8 +8,9 @@ use kinglet_engine::{OnnxFile, Options, Picture, Session};
 use super::bench::{Bench, Draft};
 use super::judge::{self, Judge, Score};
 use super::range::Chosen;
-use super::{Event, QuantizeError, calibrate};
+use super::{Event, QuantizeError};
 use crate::parallel;
+use crate::watch;
 
 /// What a layer does to the network.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +40,7 @@ pub(super) fn outputs(
     let values: Vec<Option<&str>> = layers.clone().map(value).collect();
     let watched: Vec<&str> = values.iter().flatten().copied().collect();
     let mut float = bench.model.clone();
-    calibrate::watch(&mut float, watched.iter().map(|&v| v.to_owned()));
+    watch::expose(&mut float, watched.iter().map(|&v| v.to_owned()));
     let float = OnnxFile::from_proto(float)?;
     let own = bench.file(draft, &watched, &[])?;
     let options = Options { self_test: false, ..Options::default() };

@@ -7,9 +7,10 @@ use kinglet_engine::preprocess::{InputTensor, Preprocessor};
 use kinglet_engine::{OnnxFile, Options, Picture, Session};
 
 use super::bench::{Bench, Draft};
-use super::{Event, QuantizeError, Target, calibrate};
+use super::{Event, QuantizeError, Target};
 use crate::evaluate::Skipped;
 use crate::parallel;
+use crate::watch;
 
 /// Runs of which the least time counts.
 const RUNS: usize = 12;
@@ -83,7 +84,7 @@ impl Judge {
         let options = Options { self_test: false, ..Options::default() };
         let kind = Session::new(bench.file(draft, &[], &[])?, &options)?.input_kind();
         let mut float = bench.model.clone();
-        calibrate::watch(&mut float, bench.features().map(str::to_owned));
+        watch::expose(&mut float, bench.features().map(str::to_owned));
         let float = OnnxFile::from_proto(float)?;
         let parts = parallel::run(bench.threads, pictures.len(), |queue| {
             let mut session = Session::new(float.clone(), &options)?;

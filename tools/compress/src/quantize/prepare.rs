@@ -21,13 +21,7 @@ pub(super) fn prepare(model: &mut ModelProto) -> Result<(), QuantizeError> {
     let Some(graph) = model.graph.as_mut() else {
         return Err(QuantizeError::NoConvolution);
     };
-    refuse_quantized(graph)?;
-    graph::take_constants(graph);
-    graph.value_info.clear();
-    let constants: std::collections::HashSet<String> =
-        graph.initializer.iter().map(|t| t.name.clone()).collect();
-    graph.input.retain(|i| !constants.contains(&i.name));
-    fold_batch_norms(graph)?;
+    plain(graph)?;
     while let Some((at, node)) = as_gemm(graph) {
         graph.node[at] = node;
     }
@@ -39,6 +33,17 @@ pub(super) fn prepare(model: &mut ModelProto) -> Result<(), QuantizeError> {
         }
     }
     Ok(())
+}
+
+/// A float graph with its constants as initializers, batch norms folded and no stated shapes.
+pub(crate) fn plain(graph: &mut GraphProto) -> Result<(), QuantizeError> {
+    refuse_quantized(graph)?;
+    graph::take_constants(graph);
+    graph.value_info.clear();
+    let constants: std::collections::HashSet<String> =
+        graph.initializer.iter().map(|t| t.name.clone()).collect();
+    graph.input.retain(|i| !constants.contains(&i.name));
+    fold_batch_norms(graph)
 }
 
 fn raise_opset(model: &ModelProto) -> Result<i64, QuantizeError> {

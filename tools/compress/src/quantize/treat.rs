@@ -17,6 +17,7 @@ use super::{
 };
 use crate::evaluate::Skipped;
 use crate::inspect;
+use crate::watch::MOST_SKIPPED;
 
 /// Something that was tried, and what it brought on the pictures that are judged by.
 #[derive(Debug, Clone, PartialEq)]
@@ -231,7 +232,7 @@ fn skipped(
     all.sort_by(|a, b| a.path.cmp(&b.path));
     all.dedup();
     match all.first() {
-        Some(first) if all.len() * 20 > pictures => {
+        Some(first) if all.len() as f64 > MOST_SKIPPED * pictures as f64 => {
             let (skipped, first) = (all.len(), first.why.clone());
             Err(QuantizeError::Unreadable { skipped, pictures, first })
         }
