@@ -40,7 +40,7 @@ fn colors(dir: &Path, classes: &[&str], n: u64) {
 fn int8(file: &OnnxFile) -> OnnxFile {
     let folder = tempfile::tempdir().unwrap();
     let pictures = tiny::write_pictures(folder.path(), 12);
-    quantize(file, PARENT, &pictures, &QuantizeOptions::default(), &|| ()).unwrap().file
+    quantize(file, PARENT, &pictures, &QuantizeOptions::default(), &|_| ()).unwrap().file
 }
 
 fn run(file: &OnnxFile, dir: &Path, options: &RetrainOptions) -> Result<Retrained, RetrainError> {
