@@ -2,7 +2,7 @@
 
 use kinglet_engine::Picture;
 
-use super::classes::{self, ClassCount};
+use super::classes::{self, ClassCount, Pairs};
 use super::compare::Comparison;
 use super::{Evaluation, Prediction};
 use crate::chart::{self, Axis, Series};
@@ -12,6 +12,8 @@ use crate::statistics::{calibration, quantile, wilson};
 
 /// Most classes of which the whole confusion matrix is shown.
 const WHOLE_MATRIX: usize = 20;
+/// Most classes whose names head the columns of that matrix.
+const NAMED_COLUMNS: usize = 6;
 /// Rows of a table before the rest is folded away.
 const ROWS: usize = 15;
 /// Most rows that are folded away.
@@ -219,22 +221,7 @@ fn confusion(page: &mut Page, input: &Input<'_>) {
     let counts = classes::count(input.samples, input.evaluation);
     let classes = counts.len();
     if classes <= WHOLE_MATRIX {
-        let names: Vec<String> = counts.iter().map(|c| label(input, c.class)).collect();
-        let headings: Vec<&str> =
-            std::iter::once("truth \\ answer").chain(names.iter().map(String::as_str)).collect();
-        let row = |truth: &ClassCount| {
-            let cell = |answer: &ClassCount| {
-                let (from, to) = (truth.class, answer.class);
-                let n = pairs.get(&(from, to)).copied().unwrap_or(0);
-                let share = n as f32 / truth.n.max(1) as f32;
-                let tone = if from == to { Tone::Good } else { Tone::Bad };
-                let cell = Cell::number(if n == 0 { "·".to_owned() } else { n.to_string() });
-                if n > 0 { cell.shaded(tone, share) } else { cell }
-            };
-            let name = Cell::text(label(input, truth.class));
-            std::iter::once(name).chain(counts.iter().map(cell)).collect()
-        };
-        return page.table(&headings, &counts.iter().map(row).collect::<Vec<Vec<Cell>>>());
+        return matrix(page, input, &counts, &pairs);
     }
     let mut wrong: Vec<_> = pairs.into_iter().filter(|((from, to), _)| from != to).collect();
     wrong.sort_by_key(|&(pair, n)| (std::cmp::Reverse(n), pair));
@@ -254,6 +241,34 @@ fn confusion(page: &mut Page, input: &Input<'_>) {
     };
     let rows: Vec<_> = wrong.iter().take(ROWS).map(row).collect();
     page.table(&["truth", "answer", "pictures", ""], &rows);
+}
+
+/// A row a class and a column an answer; where names would make it too wide, numbers stand for them.
+fn matrix(page: &mut Page, input: &Input<'_>, counts: &[ClassCount], pairs: &Pairs) {
+    let numbered = counts.len() > NAMED_COLUMNS;
+    let name = |(at, c): (usize, &ClassCount)| {
+        let name = label(input, c.class);
+        if numbered { format!("{}  {name}", at + 1) } else { name }
+    };
+    let names: Vec<String> = counts.iter().enumerate().map(name).collect();
+    let short = |(at, name): (usize, &String)| {
+        if numbered { (at + 1).to_string() } else { name.clone() }
+    };
+    let columns: Vec<String> = names.iter().enumerate().map(short).collect();
+    let headings: Vec<&str> =
+        std::iter::once("truth \\ answer").chain(columns.iter().map(String::as_str)).collect();
+    let row = |(truth, name): (&ClassCount, &String)| {
+        let cell = |answer: &ClassCount| {
+            let (from, to) = (truth.class, answer.class);
+            let n = pairs.get(&(from, to)).copied().unwrap_or(0);
+            let share = n as f32 / truth.n.max(1) as f32;
+            let tone = if from == to { Tone::Good } else { Tone::Bad };
+            let cell = Cell::number(if n == 0 { "·".to_owned() } else { n.to_string() });
+            if n > 0 { cell.shaded(tone, share) } else { cell }
+        };
+        std::iter::once(Cell::text(name)).chain(counts.iter().map(cell)).collect()
+    };
+    page.table(&headings, &counts.iter().zip(&names).map(row).collect::<Vec<Vec<Cell>>>());
 }
 
 fn per_class(page: &mut Page, input: &Input<'_>) {
