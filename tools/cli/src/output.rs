@@ -21,7 +21,7 @@ pub(crate) fn save_report(page: &str, path: &Path, quiet: bool) -> anyhow::Resul
     kinglet_compress::atomic::atomic_write(path, page.as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))?;
     if !quiet {
-        println!("{}: {:.1} MB, open it in a browser", path.display(), page.len() as f64 / 1e6);
+        println!("{}: {} kB, open it in a browser", path.display(), page.len().div_ceil(1000));
     }
     Ok(())
 }

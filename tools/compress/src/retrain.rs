@@ -35,6 +35,9 @@ use data::{LEAST_HELD_OUT, LEAST_TRAIN};
 /// Share of the right answers on held-out pictures that the threshold for unknown pictures gives up.
 const GIVEN_UP: f64 = 0.05;
 
+/// Most memory for the features, bytes; training holds them twice.
+const MOST_BYTES: u64 = 1 << 31;
+
 /// Why a retraining failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -122,6 +125,19 @@ pub enum RetrainError {
         pictures: usize,
         /// What is wrong with the first.
         first: String,
+    },
+    /// There are more features than memory should hold.
+    #[error(
+        "{pictures} pictures with {augment} variants each and {width} features take over {} GB of memory; \
+         lower --augment", MOST_BYTES >> 30
+    )]
+    TooMuch {
+        /// Pictures to learn from.
+        pictures: usize,
+        /// Variants of each.
+        augment: usize,
+        /// Features of a picture.
+        width: usize,
     },
     /// The backbone failed on a picture.
     #[error("{}: the model makes numbers of it that are infinite or not numbers", path.display())]

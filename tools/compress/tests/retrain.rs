@@ -182,6 +182,9 @@ fn models_that_cannot_be_retrained_say_why() {
     let given = RetrainOptions { preprocess: Some(tiny::preprocess()), ..options.clone() };
     let new = run(&bare, folder.path(), &given).unwrap();
     assert_eq!(new.file.metadata().unwrap().preprocess, Some(tiny::preprocess()));
+    let many = RetrainOptions { augment: 1 << 40, ..options.clone() };
+    let error = run(&tiny::lite(1), folder.path(), &many).unwrap_err();
+    assert!(matches!(error, RetrainError::TooMuch { .. }), "{error}");
     let half = kinglet_compress::half::convert(&tiny::lite(1), PARENT).unwrap().file;
     let error = run(&half, folder.path(), &options).unwrap_err();
     assert!(matches!(error, RetrainError::Half { .. }), "{error}");

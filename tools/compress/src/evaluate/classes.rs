@@ -28,9 +28,12 @@ impl ClassCount {
     }
 }
 
-/// How often each class (first) was taken for each (second).
+/// Number of pictures by (class, answer).
+pub type Pairs = BTreeMap<(usize, usize), usize>;
+
+/// How often each class was taken for each.
 #[must_use]
-pub fn confusions(samples: &[Sample], evaluation: &Evaluation) -> BTreeMap<(usize, usize), usize> {
+pub fn confusions(samples: &[Sample], evaluation: &Evaluation) -> Pairs {
     let mut pairs = BTreeMap::new();
     for p in &evaluation.predictions {
         // By rank, not by index: of equal outputs the right one may be listed second.

@@ -2,7 +2,6 @@
 
 use kinglet_engine::Picture;
 
-use super::classes::{self, ClassCount};
 use super::compare::Comparison;
 use super::{Evaluation, Prediction};
 use crate::chart::{self, Axis, Series};
@@ -10,10 +9,8 @@ use crate::dataset::Sample;
 use crate::page::{self, Card, Cell, Page, Tone};
 use crate::statistics::{calibration, quantile, wilson};
 
-/// Most classes of which the whole confusion matrix is shown.
-const WHOLE_MATRIX: usize = 20;
-/// Rows of a table before the rest is folded away.
-const ROWS: usize = 15;
+mod tables;
+
 /// Most rows that are folded away.
 const MOST_ROWS: usize = 1000;
 /// Most pictures of a gallery.
@@ -55,8 +52,8 @@ pub fn report(input: &Input<'_>) -> String {
         comparison(&mut page, input, other, second);
     }
     mistakes(&mut page, input);
-    confusion(&mut page, input);
-    per_class(&mut page, input);
+    tables::confusion(&mut page, input);
+    tables::per_class(&mut page, input);
     trust(&mut page, evaluation);
     latency(&mut page, evaluation);
     if !evaluation.skipped.is_empty() {
@@ -210,89 +207,6 @@ fn mistakes(page: &mut Page, input: &Input<'_>) {
     page.gallery(&wrong[..shown].iter().map(card).collect::<Vec<_>>());
     if wrong[..shown].iter().any(|p| p.rank >= 5) {
         page.paragraph("A red edge: the right class is not among the best five.");
-    }
-}
-
-fn confusion(page: &mut Page, input: &Input<'_>) {
-    let pairs = classes::confusions(input.samples, input.evaluation);
-    page.section("Confusions");
-    let counts = classes::count(input.samples, input.evaluation);
-    let classes = counts.len();
-    if classes <= WHOLE_MATRIX {
-        let names: Vec<String> = counts.iter().map(|c| label(input, c.class)).collect();
-        let headings: Vec<&str> =
-            std::iter::once("truth \\ answer").chain(names.iter().map(String::as_str)).collect();
-        let row = |truth: &ClassCount| {
-            let cell = |answer: &ClassCount| {
-                let (from, to) = (truth.class, answer.class);
-                let n = pairs.get(&(from, to)).copied().unwrap_or(0);
-                let share = n as f32 / truth.n.max(1) as f32;
-                let tone = if from == to { Tone::Good } else { Tone::Bad };
-                let cell = Cell::number(if n == 0 { "·".to_owned() } else { n.to_string() });
-                if n > 0 { cell.shaded(tone, share) } else { cell }
-            };
-            let name = Cell::text(label(input, truth.class));
-            std::iter::once(name).chain(counts.iter().map(cell)).collect()
-        };
-        return page.table(&headings, &counts.iter().map(row).collect::<Vec<Vec<Cell>>>());
-    }
-    let mut wrong: Vec<_> = pairs.into_iter().filter(|((from, to), _)| from != to).collect();
-    wrong.sort_by_key(|&(pair, n)| (std::cmp::Reverse(n), pair));
-    page.paragraph(&format!(
-        "What is most often taken for what ({} classes occur, too many for a matrix){}.",
-        classes,
-        some_of(wrong.len().min(ROWS), wrong.len())
-    ));
-    let row = |&((from, to), n): &((usize, usize), usize)| {
-        let of = counts.iter().find(|c| c.class == from).map_or(0, |c| c.n);
-        vec![
-            Cell::text(label(input, from)),
-            Cell::text(label(input, to)),
-            Cell::number(n),
-            Cell::number(format!("of {of}")),
-        ]
-    };
-    let rows: Vec<_> = wrong.iter().take(ROWS).map(row).collect();
-    page.table(&["truth", "answer", "pictures", ""], &rows);
-}
-
-fn per_class(page: &mut Page, input: &Input<'_>) {
-    page.section("Classes");
-    let mut counts = classes::count(input.samples, input.evaluation);
-    counts.retain(|c| c.n > 0);
-    // Worst first; of equals those that more pictures speak for.
-    let order = |c: &ClassCount| (c.right as f64 / c.n.max(1) as f64, std::cmp::Reverse(c.n));
-    counts.sort_by(|a, b| {
-        let (a, b) = (order(a), order(b));
-        a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
-    });
-    let headings =
-        ["class", "pictures", "right", "recall", "95 %", "precision", "mostly taken for"];
-    let row = |c: &ClassCount| {
-        let share = c.right as f64 / c.n.max(1) as f64;
-        let (low, high) = wilson(c.right, c.n);
-        let precision = if c.answered == 0 { "–".into() } else { percent(c.precision()) };
-        let other = c
-            .mostly
-            .map_or_else(String::new, |(class, n)| format!("{} ({n})", label(input, class)));
-        vec![
-            Cell::text(label(input, c.class)),
-            Cell::number(c.n),
-            Cell::number(c.right),
-            Cell::number(percent(share)).shaded(Tone::Bad, (1.0 - share) as f32),
-            Cell::number(format!("{:.0} to {:.0}", 100.0 * low, 100.0 * high)),
-            Cell::number(precision),
-            Cell::text(other),
-        ]
-    };
-    let rows: Vec<_> = counts.iter().take(MOST_ROWS).map(row).collect();
-    let (first, rest) = rows.split_at(rows.len().min(ROWS));
-    page.paragraph("The worst first. Few pictures a class say little: mind the intervals.");
-    page.table(&headings, first);
-    if !rest.is_empty() {
-        page.fold(&format!("{} more classes", rest.len()));
-        page.table(&headings, rest);
-        page.unfold();
     }
 }
 

@@ -6,7 +6,7 @@ use kinglet_engine::{ModelError, OnnxFile, Options, Picture, Session};
 
 use super::augment::Augmenter;
 use super::data::Dataset;
-use super::{RetrainError, RetrainOptions};
+use super::{MOST_BYTES, RetrainError, RetrainOptions};
 use crate::classifier::{self, Classifier};
 use crate::dataset::Sample;
 use crate::evaluate::Skipped;
@@ -52,6 +52,11 @@ pub fn features(
     let preprocess = options.preprocess.clone().or(file.metadata()?.preprocess);
     let preprocess = preprocess.ok_or(RetrainError::NoPreprocess)?;
     preprocess.check()?;
+    let (pictures, augment, width) = (data.train.len(), options.augment, classifier.width);
+    let rows = (pictures as u64).saturating_mul(augment as u64 + 1);
+    if rows.saturating_mul(width as u64 * 4) > MOST_BYTES {
+        return Err(RetrainError::TooMuch { pictures, augment, width });
+    }
     let backbone = backbone(file, &classifier)?;
     let samples: Vec<&Sample> = data.train.iter().chain(&data.held_out).collect();
     let learnt = data.train.len();
