@@ -90,7 +90,7 @@ pub(crate) struct Args {
     adaround: Option<u32>,
     /// Points of top-1 that may be lost; without --labelled, of agreement with the float model
     ///
-    /// Without this the mean cosine between the features of both models is to be at least 0.992.
+    /// Without this the mean cosine between the features of both models is to be at least 0.996.
     #[arg(long, value_name = "POINTS", conflicts_with = "f16", value_parser = points)]
     target_drop: Option<f64>,
     /// Folder of labelled pictures to judge by, as for `evaluate`; else a part of the calibration

@@ -43,14 +43,16 @@ fn a_model_is_compressed_both_ways_and_evaluated() {
     expect(at, 0, &arguments);
 
     let int8 = ["compress", "m.onnx", "--int8", "--calibration", "pictures", "-o", "int8.onnx"];
-    let (stdout, _) = expect(at, 0, &[&int8[..], &["--report"]].concat());
+    let (stdout, _) = expect(at, 0, &[&int8[..], &["--cures", "none", "--report"]].concat());
     for part in ["stem.relu6.out", "SQNR", "classifier", "int8.onnx: "] {
         assert!(stdout.contains(part), "{part} in {stdout}");
     }
     assert!(!stdout.contains(" 7: "), "{stdout}");
+    assert!(stdout.contains("next: kinglet-tools evaluate int8.onnx"), "{stdout}");
     let mut seven = int8;
     seven[6] = "int8-7.onnx";
-    let (stdout, _) = expect(at, 0, &[&seven[..], &["--pointwise-bits", "7", "--report"]].concat());
+    let narrow = ["--cures", "none", "--pointwise-bits", "7", "--report"];
+    let (stdout, _) = expect(at, 0, &[&seven[..], &narrow].concat());
     let line = |name: &str| stdout.lines().find(|l| l.starts_with(name)).unwrap().to_owned();
     assert!(line("blocks.0.depthwise.relu6.out").ends_with(" 7: read by pointwise convolutions"));
     assert!(line("stem.relu6.out").ends_with(" 8: read by a depthwise convolution"), "{stdout}");
@@ -84,6 +86,48 @@ fn a_model_is_compressed_both_ways_and_evaluated() {
     assert!(stderr.contains("broken.jpg") && stdout.contains("1 pictures"), "{stdout}{stderr}");
     let (_, stderr) = expect(at, 1, &int8);
     assert!(stderr.contains("1 of 7") && stderr.contains("5 %"), "{stderr}");
+}
+
+#[test]
+fn what_is_lost_is_told_and_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_pictures(&at.join("pictures"));
+    let random = "import --arch efficientnet-b0 --init random --classes 3 --resolution 32";
+    let mut arguments: Vec<&str> = random.split(' ').collect();
+    arguments.extend(["-o", "m.onnx"]);
+    expect(at, 0, &arguments);
+    let int8 = ["compress", "m.onnx", "--int8", "--calibration", "pictures", "-o", "int8.onnx"];
+    let with = |more: &[&'static str]| [&int8[..], more].concat();
+    let report = with(&["--cures", "none", "--sensitivity", "--report", "page.html"]);
+    let (stdout, _) = expect(at, 0, &report);
+    for part in ["int8, ranges by mse: cosine", "alone, error", "blocks.3.depthwise", "page.html"] {
+        assert!(stdout.contains(part), "{part} in {stdout}");
+    }
+    let page = std::fs::read_to_string(at.join("page.html")).unwrap();
+    assert!(page.contains("blocks.3.depthwise") && page.contains("prefers-color-scheme"));
+    assert!(page.contains("What was tried") && !page.contains("<script"));
+    // Labelled pictures judge: no point may be lost, and layers in float see to that.
+    let labelled = with(&["--labelled", "pictures", "--target-drop", "0", "--cures", "float"]);
+    let (stdout, _) = expect(at, 0, &labelled);
+    assert!(stdout.contains("top-1 ") && stdout.contains("(float "), "{stdout}");
+    for bad in [["--target-drop", "-1"], ["--max-latency", "0"], ["--cures", "pray"]] {
+        expect(at, 2, &with(&[bad[0], bad[1]]));
+    }
+    expect(at, 1, &with(&["--cures", "auto,float"]));
+    std::fs::create_dir(at.join("plain")).unwrap();
+    for n in 0..3 {
+        let grey = image::RgbImage::from_pixel(40, 40, image::Rgb([90; 3]));
+        grey.save(at.join(format!("plain/{n}.png"))).unwrap();
+    }
+    let mut plain = int8;
+    plain[4] = "plain";
+    let (_, stderr) = expect(at, 1, &plain);
+    assert!(stderr.contains("one colour"), "{stderr}");
+    std::fs::create_dir(at.join("empty")).unwrap();
+    plain[4] = "empty";
+    let (_, stderr) = expect(at, 1, &plain);
+    assert!(stderr.contains("no pictures"), "{stderr}");
 }
 
 #[test]

@@ -37,6 +37,9 @@ pub(super) struct Draft {
     pub float: BTreeSet<usize>,
 }
 
+/// Weights `[outputs][inputs][taps]`, their shape, and the bias.
+type Weights = (Vec<f32>, Vec<usize>, Vec<f32>);
+
 impl<'a> Bench<'a> {
     pub(super) fn new(
         model: ModelProto,
@@ -115,11 +118,8 @@ impl<'a> Bench<'a> {
         chosen.into_iter().flatten().collect()
     }
 
-    /// A layer's float weights, `[outputs][inputs][taps]`, their shape, and its bias.
-    pub(super) fn weights(
-        &self,
-        layer: usize,
-    ) -> Result<(Vec<f32>, Vec<usize>, Vec<f32>), QuantizeError> {
+    /// A layer's float weights.
+    pub(super) fn weights(&self, layer: usize) -> Result<Weights, QuantizeError> {
         let index = Index::new(self.graph());
         let node = &self.graph().node[self.plan.layers[layer].node];
         let constant = |at: usize| input(node, at).and_then(|v| index.constant(v));

@@ -11,18 +11,45 @@ use std::collections::HashMap;
 use kinglet_engine::onnx::{GraphProto, ModelProto, NodeProto};
 use kinglet_engine::tensor;
 
-use super::plan::Plan;
+use super::plan::{Effect, Plan, Point};
 use crate::graph::{Index, input, int};
 
 /// The weight of the channel that matters most.
 const MOST: f64 = 65536.0;
 
 /// A weight, 1..=65536, for each channel of each point; one for all where nothing is known.
+///
+/// The whole way back is taken only in networks with swishes and gates: there it brought
+/// EfficientNet-B0's features from a cosine of 0.980 to 0.986. Behind Relu6, whose slope is zero as
+/// often as one, it misleads (EfficientNet-Lite1 lost 4 photographs of 1000): only the layers that
+/// read a value count.
 pub(super) fn importance(model: &ModelProto, plan: &Plan) -> Vec<Vec<u64>> {
     let Some(graph) = model.graph.as_ref() else { return vec![vec![1]; plan.points.len()] };
-    let energies = energies(graph);
-    let of_value = |value: &str| energies.get(value).map_or_else(|| vec![1], |e| whole(e));
-    plan.points.iter().map(|point| of_value(&point.value)).collect()
+    let smooth = plan.points.iter().any(|point| point.effect != Effect::Identity);
+    let energies = if smooth { energies(graph) } else { HashMap::new() };
+    let index = Index::new(graph);
+    let of_point = |(at, point): (usize, &Point)| {
+        let own = energies.get(point.value.as_str()).cloned();
+        let direct = || if smooth { None } else { of_readers(&index, plan, at) };
+        own.or_else(direct).map_or_else(|| vec![1], |energy| whole(&energy))
+    };
+    plan.points.iter().enumerate().map(of_point).collect()
+}
+
+/// Energy of each channel of a point that only layers with weights read.
+fn of_readers(index: &Index<'_>, plan: &Plan, at: usize) -> Option<Vec<f64>> {
+    let value = plan.points[at].value.as_str();
+    let nodes = plan.layers.iter().filter(|l| l.input == at).map(|l| &index.graph.node[l.node]);
+    let readers: Vec<&NodeProto> = nodes.collect();
+    let only_layers = index.readers(value).len() == readers.len()
+        && readers.iter().all(|node| input(node, 0) == Some(value))
+        && !index.is_output(value);
+    let energies: Option<Vec<Vec<f64>>> =
+        readers.iter().map(|node| through_weights(index, node, None)).collect();
+    energies.filter(|_| only_layers)?.into_iter().reduce(|mut all, more| {
+        all.iter_mut().zip(more).for_each(|(own, more)| *own += more);
+        all
+    })
 }
 
 /// Energy of each channel of every value that leads to a layer with weights.

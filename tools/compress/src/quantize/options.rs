@@ -108,7 +108,7 @@ impl Default for QuantizeOptions {
             correct_bias: true,
             cures: Cures::Auto,
             adaround: None,
-            target: Target::Cosine(0.992),
+            target: Target::Cosine(0.996),
             labelled: None,
             max_latency: None,
             diagnose: Diagnose::Nothing,

@@ -1,7 +1,8 @@
 //! The report as a page.
 
 use super::report::{Cost, Report};
-use crate::page::{Cell, Page, Tone};
+use crate::page::{ACCENT, Cell, GRID, INK, Page, SECOND, Tone, escape};
+use std::fmt::Write as _;
 
 /// What was done to a model, and why, as one HTML page. `name` is the result's file.
 #[must_use]
@@ -54,6 +55,14 @@ pub fn page(report: &Report, name: &str) -> String {
         .collect();
     page.table(&["step", "cosine", "points lost", "float layers", "ms", "kept"], &rows);
     page.section("Layers");
+    if let Some(svg) = chart(report) {
+        page.chart(
+            &svg,
+            "Signal to error of each layer's result, dB, all layers in front as chosen; layers in float \
+             in the second colour. Under 10 dB little is left of a value; what the features keep of it \
+             is the cosine above.",
+        );
+    }
     page.paragraph(
         "The range is that of the layer's result behind its activation; clipped is the share of the \
          calibration's values outside it, each channel counted as much as it matters to what follows. \
@@ -79,6 +88,50 @@ pub fn page(report: &Report, name: &str) -> String {
         page.paragraph(&format!("{name} stays in float: {why}"));
     }
     page.finish(concat!("kinglet-tools ", env!("CARGO_PKG_VERSION"), " compress --int8"))
+}
+
+/// A bar a layer; `None` where nothing was measured.
+fn chart(report: &Report) -> Option<String> {
+    const HEIGHT: f64 = 160.0;
+    const WIDTH: f64 = 640.0;
+    const MOST: f64 = 40.0;
+    let measured = report.sensitivity.iter().zip(&report.layers);
+    let bars: Vec<(f64, bool, &str)> = measured
+        .filter_map(|(s, layer)| Some((s.sqnr_db?, layer.float, layer.name.as_str())))
+        .collect();
+    if bars.is_empty() {
+        return None;
+    }
+    let y = |db: f64| HEIGHT - db.clamp(0.0, MOST) / MOST * HEIGHT + 10.0;
+    let (left, step) = (28.0, (WIDTH - 28.0) / bars.len() as f64);
+    let mut svg = format!(
+        "<svg viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\" aria-label=\"Signal to error, dB\">",
+        HEIGHT + 16.0
+    );
+    for db in [0.0, 10.0, 20.0, 30.0, 40.0] {
+        _ = write!(
+            svg,
+            "<line x1=\"{left}\" x2=\"{WIDTH}\" y1=\"{0:.1}\" y2=\"{0:.1}\" stroke=\"{GRID}\"/>\
+             <text x=\"0\" y=\"{1:.1}\" font-size=\"12\" fill=\"{INK}\">{db}</text>",
+            y(db),
+            y(db) + 4.0
+        );
+    }
+    for (at, (db, float, name)) in bars.iter().enumerate() {
+        _ = write!(
+            svg,
+            "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{}\">\
+             <title>{}: {db:.1} dB</title></rect>",
+            left + step * at as f64,
+            y(*db),
+            (step * 0.8).max(1.0),
+            HEIGHT + 10.0 - y(*db),
+            if *float { SECOND } else { ACCENT },
+            escape(name)
+        );
+    }
+    svg += "</svg>";
+    Some(svg)
 }
 
 fn row(report: &Report, at: usize) -> Vec<Cell> {
