@@ -66,8 +66,6 @@ pub(crate) fn run() -> ExitCode {
         Command::Explain(args) => explain::run(args),
         Command::Robustness(args) => robustness::run(args),
         Command::Prune(args) => prune::run(args),
-        Command::Compress(args) => compress::run(args),
-        Command::Evaluate(args) => evaluate::run(args),
         Command::Fit(args) => fit::run(args),
         Command::Boards(args) => boards::run(args),
         Command::Completions(args) => completions::completions(args),
