@@ -118,15 +118,16 @@ fn codes_of_seven_bits_are_proven_and_nothing_else_changes() {
         let int8 = seven_bits(&float).file;
         let report = session(&int8, true).report();
         assert!(report.float_convs.is_empty(), "{name}: {:?}", report.float_convs);
+        // The stem's result and the sum; what the depthwise layer gives is inside a block.
         let narrow = report.layers.iter().filter(|l| l.codes == Some((0, 127))).count();
-        assert_eq!(narrow, 3, "{name}: {:?}", report.layers);
+        assert_eq!(narrow, 2, "{name}: {:?}", report.layers);
         // The projection is still added to the residual before rounding, as with 8 bits.
         let eight = session(&quantized(&float), true).report();
         let operations = |r: &kinglet_engine::report::Report| {
             r.layers.iter().map(|l| l.operation.clone()).collect::<Vec<_>>()
         };
         assert_eq!(operations(&report), operations(&eight), "{name}");
-        assert!(operations(&report).iter().any(|o| o == "pointwise + add"), "{name}");
+        assert!(operations(&report).iter().any(|o| o.ends_with("pointwise + add")), "{name}");
         assert!(eight.layers.iter().all(|l| l.codes != Some((0, 127))), "{name}");
         let cosine = least_cosine(&float, &int8);
         assert!(cosine > 0.99, "{name}: {cosine}");

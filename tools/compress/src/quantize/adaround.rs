@@ -31,8 +31,10 @@ const BATCH: usize = 32;
 const RATE: f32 = 0.02;
 /// Part of the steps without the term that drives `h` to 0 or 1.
 const WARM: f32 = 0.2;
-/// Weight of that term.
+/// Weight of that term when it begins.
 const LAMBDA: f32 = 0.05;
+/// What that weight has been multiplied by at the end: no `h` stays between 0 and 1 then.
+const GROWTH: f32 = 1000.0;
 
 /// The draft with learnt rounding, and the layers that got it.
 pub(super) fn adaround(
@@ -134,12 +136,13 @@ impl Problem<'_> {
         if rows == 0 || nearest_error <= 0.0 {
             return (self.nearest.to_vec(), nearest_mean);
         }
-        // Errors are measured in those of nearest rounding, spread over the weights.
+        // Errors are measured in those of nearest rounding, spread over the weights; about their mean,
+        // which the bias takes up.
         let unit = n as f32 / nearest_error as f32;
+        let (inputs, results) = (centred(self.inputs, n), centred(&results, 1));
         let (mut first, mut second) = (vec![0.0_f32; n], vec![0.0_f32; n]);
         let mut gradient = vec![0.0_f32; n];
         let mut real = vec![0.0_f32; n];
-        let mean = nearest_mean as f32;
         for step in 0..STEPS {
             for ((real, v), floor) in real.iter_mut().zip(&v).zip(&floor) {
                 *real = self.scale * (floor + rectified(*v).0);
@@ -147,16 +150,16 @@ impl Problem<'_> {
             gradient.fill(0.0);
             for _ in 0..BATCH {
                 let at = random.below(rows);
-                let row = &self.inputs[at * n..(at + 1) * n];
-                let given = dot(row, &real) - mean;
-                let factor = 2.0 * (given - results[at]) / BATCH as f32 * unit * self.scale;
+                let row = &inputs[at * n..(at + 1) * n];
+                let factor =
+                    2.0 * (dot(row, &real) - results[at]) / BATCH as f32 * unit * self.scale;
                 for (g, x) in gradient.iter_mut().zip(row) {
                     *g += factor * x;
                 }
             }
-            let part = step as f32 / STEPS as f32;
-            let beta = 20.0 - 18.0 * ((part - WARM) / (1.0 - WARM)).max(0.0);
-            let lambda = if part < WARM { 0.0 } else { LAMBDA };
+            let part = (step as f32 / STEPS as f32 - WARM) / (1.0 - WARM);
+            let beta = 20.0 - 18.0 * part.max(0.0);
+            let lambda = if part < 0.0 { 0.0 } else { LAMBDA * GROWTH.powf(part) };
             let (a, b) =
                 (1.0 - 0.9_f32.powi(step as i32 + 1), 1.0 - 0.999_f32.powi(step as i32 + 1));
             for at in 0..n {
@@ -174,7 +177,7 @@ impl Problem<'_> {
             .zip(&floor)
             .map(|(v, floor)| (floor + f32::from(u8::from(rectified(*v).0 >= 0.5))) as i8)
             .collect();
-        let (error, mean) = self.error(&codes, &results);
+        let (error, mean) = self.error(&codes, &self.results());
         if error < nearest_error { (codes, mean) } else { (self.nearest.to_vec(), nearest_mean) }
     }
 
@@ -192,6 +195,17 @@ impl Problem<'_> {
         let mean = errors.iter().sum::<f64>() / n;
         (errors.iter().map(|e| (e - mean) * (e - mean)).sum::<f64>() / n, mean)
     }
+}
+
+/// Rows of `n` values less the mean row.
+fn centred(rows: &[f32], n: usize) -> Vec<f32> {
+    let mut mean = vec![0.0_f64; n];
+    for row in rows.chunks_exact(n) {
+        mean.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+    }
+    let count = (rows.len() / n.max(1)).max(1) as f64;
+    let less = |(x, sum): (&f32, &f64)| (f64::from(*x) - sum / count) as f32;
+    rows.chunks_exact(n).flat_map(|row| row.iter().zip(&mean).map(less)).collect()
 }
 
 /// The stretched and clipped sigmoid, and its slope.
