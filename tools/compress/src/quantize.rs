@@ -90,8 +90,8 @@ const TUNING: usize = 32;
 /// Quantizes a float model. `parent` is the SHA-256 of its file. `on` hears of the progress, from
 /// several threads.
 ///
-/// Without labelled pictures every fifth calibration picture, 100 at most, is held out of all that
-/// follows and the result judged by it; of fewer than five pictures all serve for both.
+/// Ranges are those of all pictures. Without labelled pictures every fifth, 100 at most, is held out
+/// of all cures, and the result judged by it; of fewer than five pictures all serve for both.
 ///
 /// # Errors
 /// [`QuantizeError`] saying what is wrong with the model or the pictures.
@@ -127,10 +127,10 @@ pub fn quantize(
         return Err(QuantizeError::NoConvolution);
     }
     let threads = parallel::threads(options.threads);
-    let (calibrated, judged) = divide(pictures, options);
-    let calibration = calibrate::calibrate(&model, &plan, &preprocess, &calibrated, threads, on)?;
+    let (for_cures, judged) = divide(pictures, options);
+    let calibration = calibrate::calibrate(&model, &plan, &preprocess, pictures, threads, on)?;
     let bench = Bench::new(model, plan, calibration, options, &preprocess, threads);
-    let treated = treat::treat(bench, &calibrated, &judged, on)?;
+    let treated = treat::treat(bench, treat::Pictures { all: pictures, for_cures }, &judged, on)?;
     let record = provenance::record(options, &treated, parent, pictures)?;
     let file = finish(&treated, metadata, record)?;
     let met = treated.score.meets(options.target);
@@ -160,7 +160,7 @@ fn finish(
 /// Pictures with their classes, if they are labelled.
 type Judged = Vec<(PathBuf, Option<usize>)>;
 
-/// The pictures to calibrate on and those to judge by.
+/// The pictures that cures may see and those to judge by.
 fn divide(pictures: &[PathBuf], options: &QuantizeOptions) -> (Vec<PathBuf>, Judged) {
     let unlabelled = |p: &Path| (p.to_owned(), None);
     if let Some(samples) = &options.labelled {
@@ -172,8 +172,8 @@ fn divide(pictures: &[PathBuf], options: &QuantizeOptions) -> (Vec<PathBuf>, Jud
     }
     let stride = HELD_OUT.max(pictures.len().div_ceil(MOST_HELD_OUT));
     let held_out = |at: usize| at % stride == stride - 1;
-    let (judged, calibrated): (Vec<_>, Vec<_>) =
+    let (judged, for_cures): (Vec<_>, Vec<_>) =
         pictures.iter().enumerate().partition(|(at, _)| held_out(*at));
-    let calibrated = calibrated.into_iter().map(|(_, p)| p.clone()).collect();
-    (calibrated, judged.into_iter().map(|(_, p)| unlabelled(p)).collect())
+    let for_cures = for_cures.into_iter().map(|(_, p)| p.clone()).collect();
+    (for_cures, judged.into_iter().map(|(_, p)| unlabelled(p)).collect())
 }

@@ -1,6 +1,7 @@
 //! From the first draft to one that meets the target: cures in the order of what they cost on the
 //! board, each kept if the pictures that it is tried on say that it helps.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -53,6 +54,14 @@ pub(super) struct Treated<'a> {
     pub skipped: Vec<Skipped>,
 }
 
+/// Pictures without labels.
+pub(super) struct Pictures<'a> {
+    /// All, for ranges.
+    pub all: &'a [PathBuf],
+    /// Those that cures may see.
+    pub for_cures: Vec<PathBuf>,
+}
+
 /// What is judged by, and the record of it.
 struct Course<'a> {
     tuning: Judge,
@@ -82,20 +91,22 @@ impl Course<'_> {
 /// Drafts, judges and cures.
 pub(super) fn treat<'a>(
     mut bench: Bench<'a>,
-    calibrated: &[PathBuf],
+    pictures: Pictures<'_>,
     judged: &[(PathBuf, Option<usize>)],
     on: &(dyn Fn(Event<'_>) + Sync),
 ) -> Result<Treated<'a>, QuantizeError> {
     let options = bench.options;
-    let stride = calibrated.len().div_ceil(TUNING).max(1);
-    let tuning: Vec<PathBuf> = calibrated.iter().step_by(stride).cloned().collect();
+    let Pictures { all, for_cures } = pictures;
+    let stride = for_cures.len().div_ceil(TUNING).max(1);
+    let tuning: Vec<PathBuf> = for_cures.iter().step_by(stride).cloned().collect();
     let unlabelled: Vec<_> = tuning.iter().map(|p| (p.clone(), None)).collect();
     let (calibrator, mut draft) = (
         options.calibrator.unwrap_or_default(),
         bench.draft(options.calibrator.unwrap_or_default())?,
     );
     let held_out = Judge::new(&bench, &draft, judged, on)?;
-    let skipped = skipped(&bench, &held_out, calibrated.len() + judged.len())?;
+    let distinct: HashSet<&PathBuf> = all.iter().chain(judged.iter().map(|(p, _)| p)).collect();
+    let skipped = skipped(&bench, &held_out, distinct.len())?;
     let tuning_judge = Judge::new(&bench, &draft, &unlabelled, on)?;
     let mut course = Course { tuning: tuning_judge, held_out, steps: Vec::new(), on };
     let mut calibrator = calibrator;
@@ -120,14 +131,8 @@ pub(super) fn treat<'a>(
             let mut model = bench.model.clone();
             model.graph = Some(graph);
             let plan = super::plan::plan(model.graph.as_ref().unwrap_or(bench.graph()));
-            let calibration = calibrate::calibrate(
-                &model,
-                &plan,
-                bench.preprocess,
-                calibrated,
-                bench.threads,
-                on,
-            )?;
+            let calibration =
+                calibrate::calibrate(&model, &plan, bench.preprocess, all, bench.threads, on)?;
             let other =
                 Bench::new(model, plan, calibration, options, bench.preprocess, bench.threads);
             let new = other.draft(calibrator)?;
@@ -145,7 +150,7 @@ pub(super) fn treat<'a>(
     }
     if let Some(budget) = options.adaround {
         let (new, learnt) =
-            adaround::adaround(&bench, &draft, &tuning_pictures(calibrated), budget, on)?;
+            adaround::adaround(&bench, &draft, &tuning_pictures(&for_cures), budget, on)?;
         let kept =
             course.tuning.score(&bench, &new)?.error < course.tuning.score(&bench, &draft)?.error;
         let what =
@@ -241,9 +246,9 @@ fn skipped(
 }
 
 /// At most 128 pictures for what needs more than the tuning pictures.
-fn tuning_pictures(calibrated: &[PathBuf]) -> Vec<PathBuf> {
-    let stride = calibrated.len().div_ceil(128).max(1);
-    calibrated.iter().step_by(stride).cloned().collect()
+fn tuning_pictures(for_cures: &[PathBuf]) -> Vec<PathBuf> {
+    let stride = for_cures.len().div_ceil(128).max(1);
+    for_cures.iter().step_by(stride).cloned().collect()
 }
 
 /// The calibrator whose draft is nearest to the float model on the tuning pictures.
