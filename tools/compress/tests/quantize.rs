@@ -319,7 +319,7 @@ fn the_result_says_where_it_comes_from_and_tests_itself() {
     assert_eq!(provenance.parent_sha256.as_deref(), Some(PARENT));
     let step = provenance.steps.last().unwrap();
     assert!(
-        step.contains("--int8") && step.contains("10 calibration pictures and 2 held out"),
+        step.contains("--int8") && step.contains("12 calibration pictures, 2 of them held out"),
         "{step}"
     );
     assert!(step.contains("seed 0") && step.contains(env!("CARGO_PKG_VERSION")), "{step}");

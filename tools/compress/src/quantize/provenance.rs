@@ -24,9 +24,10 @@ pub(super) fn record(
 ) -> Result<Record, QuantizeError> {
     let on = |on: bool| if on { "on" } else { "off" };
     let judged = treated.score.pictures;
-    let against = if options.labelled.is_some() { "labelled" } else { "held out" };
+    let against =
+        if options.labelled.is_some() { "labelled" } else { "of them held out of all cures" };
     let mut step = format!(
-        "compress --int8 (kinglet-tools {}, seed {}, {} calibration pictures and {judged} {against}, \
+        "compress --int8 (kinglet-tools {}, seed {}, {} calibration pictures, {judged} {against}, \
          sha256 of the folder's pictures {}; weights of {} bits a channel, {}{} activations{}, \
          ranges by {}, weight search {}, bias correction {}",
         env!("CARGO_PKG_VERSION"),
