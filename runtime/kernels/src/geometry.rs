@@ -114,6 +114,15 @@ impl ConvGeometry {
             .filter(|&row| row < self.in_h)
     }
 
+    /// Input rows from the first to the last that some output rows read.
+    pub(crate) fn input_rows(&self, rows: std::ops::Range<usize>) -> std::ops::Range<usize> {
+        let Some(last) = rows.clone().last() else { return 0..0 };
+        let start = (rows.start * self.stride_h).saturating_sub(self.pad_top);
+        let end = last * self.stride_h + (self.kernel_h - 1) * self.dilation_h + 1;
+        let end = end.saturating_sub(self.pad_top).min(self.in_h);
+        start.min(end)..end
+    }
+
     /// Input column read by output column `x` and tap column `j`, or `None` in the padding.
     #[inline]
     pub(crate) fn input_col(&self, x: usize, j: usize) -> Option<usize> {

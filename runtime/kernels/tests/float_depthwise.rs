@@ -9,7 +9,7 @@ use float_common::{
 };
 use half::f16;
 use kinglet_kernels::float::{Activation, Depthwise, Element};
-use kinglet_kernels::{ConvGeometry, Isa, KernelError, Scratch};
+use kinglet_kernels::{ConvGeometry, Isa, KernelError};
 
 fn check<T: Element>(g: ConvGeometry, seed: u64) {
     let mut random = Random::new(seed);
@@ -24,11 +24,10 @@ fn check<T: Element>(g: ConvGeometry, seed: u64) {
         let few = g.in_c < 16 && conv.kernel().ends_with("scalar");
         assert!(few || is_of(conv.kernel(), isa), "{} on {}", conv.kernel(), isa.name());
         let what = format!("{} {g:?} {activation:?}", conv.kernel());
-        let mut scratch = Scratch::new();
-        let mut run = |range: std::ops::Range<usize>, offset| {
+        let run = |range: std::ops::Range<usize>, offset| {
             let input = Guarded::of(&data, offset);
             let mut out = Guarded::unwritten(range.len() * g.out_w * g.out_c, offset);
-            conv.run(input.get(), range, out.get_mut(), &mut scratch);
+            conv.run(input.get(), range, out.get_mut());
             out.check(&what);
             out.get().to_vec()
         };

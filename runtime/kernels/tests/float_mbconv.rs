@@ -6,7 +6,7 @@ mod float_common;
 
 use float_common::{ACTIVATIONS, Random};
 use half::f16;
-use kinglet_kernels::float::mbconv::{First, MbConv, Projection, Squeeze};
+use kinglet_kernels::float::mbconv::{First, MbConv, Pair, Projection, Squeeze};
 use kinglet_kernels::float::{
     Activation, Conv, ConvPool, Depthwise, Element, GlobalAveragePool, Linear, Mul,
 };
@@ -69,14 +69,30 @@ fn same<T: Element>(found: &[T], expected: &[T], what: &str) {
     assert!(found.iter().map(bits).eq(expected.iter().map(bits)), "{what}");
 }
 
+/// What makes the many channels; a pair's first layer has this window.
+#[derive(Clone, Copy, PartialEq)]
+enum Front {
+    Depthwise,
+    Conv,
+    Pair(usize, usize),
+}
+
 fn check<T: Element>(
     seed: u64,
     size: (usize, usize),
     window: (usize, usize),
     [input, between, out]: [usize; 3],
-    (depthwise, squeezed): (bool, bool),
+    (front, squeezed): (Front, bool),
 ) {
     let mut random = Random::new(seed);
+    let expand = match front {
+        Front::Pair(kernel, stride) => {
+            Some(Layer::random(&mut random, size, (kernel, stride), (input, between), false))
+        }
+        _ => None,
+    };
+    let depthwise = front != Front::Conv;
+    let size = expand.as_ref().map_or(size, |e| (e.geometry.out_h, e.geometry.out_w));
     let input = if depthwise { between } else { input };
     let first = Layer::random(&mut random, size, window, (input, between), depthwise);
     let (h, w) = (first.geometry.out_h, first.geometry.out_w);
@@ -85,14 +101,20 @@ fn check<T: Element>(
     let excite = Layer::random(&mut random, (1, 1), (1, 1), (few, between), false);
     let project = Layer::random(&mut random, (h, w), (1, 1), (between, out), false);
     let adds = seed & 1 > 0;
-    let image: Vec<T> = random.values(first.geometry.input_len(), 1.0);
+    let start = expand.as_ref().map_or(&first, |expand| expand);
+    let image: Vec<T> = random.values(start.geometry.input_len(), 1.0);
     let added: Vec<T> = random.values(h * w * out, 1.0);
     let added = adds.then_some(&added[..]);
     for isa in Isa::available() {
         let mut scratch = Scratch::new();
         let mut made = vec![T::default(); h * w * between];
-        if depthwise {
-            first.depthwise::<T>(isa).run(&image, 0..h, &mut made, &mut scratch);
+        if let Some(expand) = &expand {
+            let mut expanded = vec![T::default(); first.geometry.input_len()];
+            let conv = expand.conv::<T>(isa);
+            conv.run(&image, None, 0..conv.pixels(), &mut expanded, &mut scratch);
+            first.depthwise::<T>(isa).run(&expanded, 0..h, &mut made);
+        } else if depthwise {
+            first.depthwise::<T>(isa).run(&image, 0..h, &mut made);
         } else {
             first.conv::<T>(isa).run(&image, None, 0..h * w, &mut made, &mut scratch);
         }
@@ -113,9 +135,12 @@ fn check<T: Element>(
             let mut scratches: Vec<Scratch> = (0..threads).map(|_| Scratch::new()).collect();
             let squeeze = squeezed
                 .then(|| Squeeze::new(isa, h * w, reduce.linear(isa), excite.linear(isa)).unwrap());
-            let front = match depthwise {
-                true => First::Depthwise(first.depthwise::<T>(isa)),
-                false => First::Conv(first.conv(isa)),
+            let front = match &expand {
+                Some(expand) => {
+                    First::Pair(Pair::new(expand.conv(isa), first.depthwise(isa)).unwrap())
+                }
+                None if depthwise => First::Depthwise(first.depthwise::<T>(isa)),
+                None => First::Conv(first.conv(isa)),
             };
             let projection = Projection {
                 geometry: project.geometry,
@@ -128,7 +153,11 @@ fn check<T: Element>(
             let mut found = vec![T::from_f32(9.0); h * w * out];
             let mut between = vec![T::default(); block.between_len()];
             block.run(&workers, &image, added, &mut between, &mut found, &mut scratches);
-            same(&found, &expected, &format!("{:?} {:?}", block.kernels(), first.geometry));
+            same(
+                &found,
+                &expected,
+                &format!("{:?} {:?}", block.kernels().collect::<Vec<_>>(), first.geometry),
+            );
         }
     }
 }
@@ -139,7 +168,8 @@ fn blocks_with_and_without_excitation() {
     for size in [(1, 1), (5, 4), (7, 7), (14, 29)] {
         for window in [(3, 1), (3, 2), (5, 1)] {
             for channels in [[8, 96, 24], [5, 33, 7], [3, 320, 17]] {
-                for kind in [(true, false), (true, true), (false, false), (false, true)] {
+                let fronts = [Front::Depthwise, Front::Conv, Front::Pair(1, 1), Front::Pair(3, 2)];
+                for kind in fronts.into_iter().flat_map(|front| [(front, false), (front, true)]) {
                     seed += 1;
                     check::<f32>(seed, size, window, channels, kind);
                     if seed % 2 == 0 {
@@ -147,6 +177,16 @@ fn blocks_with_and_without_excitation() {
                     }
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn strips_that_hold_a_part_of_the_image() {
+    // Many rows of many bytes, so that the strip is made anew and rows are kept.
+    for (seed, window) in [(0, (3, 1)), (1, (3, 2)), (2, (5, 1)), (3, (5, 2)), (4, (1, 2))] {
+        for front in [Front::Pair(1, 1), Front::Pair(3, 2)] {
+            check::<f32>(900 + seed, (61, 56), window, [8, 144, 16], (front, seed % 2 == 0));
         }
     }
 }

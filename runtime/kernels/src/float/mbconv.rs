@@ -1,12 +1,19 @@
-//! The blocks of MobileNet and EfficientNet from the layer that makes many channels on, as one
-//! operation; see [`crate::mbconv`], whose float counterpart this is.
+//! The blocks of MobileNet and EfficientNet as one operation; see [`crate::mbconv`], whose float
+//! counterpart this is.
 //!
-//! Depth first: some rows of the depthwise or dense convolution are computed, and projected while they
-//! lie in the cache. With a squeeze-and-excitation the first layer comes first as a whole, and bands of
-//! its pixels are multiplied just before the projection reads them. All is made of the kernels of the
-//! single layers; the result is theirs, bit for bit.
+//! Depth first: some rows are expanded (`pair.rs`), the depthwise or dense convolution makes rows of
+//! them, and these are projected while they lie in the cache. With a squeeze-and-excitation that
+//! convolution comes first as a whole, and bands of its pixels are multiplied just before the
+//! projection reads them. All is made of the kernels of the single layers; the result is theirs, bit
+//! for bit.
+
+mod pair;
+
+pub use pair::Pair;
 
 use std::ops::Range;
+
+use pair::Strip;
 
 use super::{Conv, Depthwise, Element, GlobalAveragePool, Linear, Mul, check_length};
 use crate::{ConvGeometry, Isa, KernelError, Scratch, Workers};
@@ -22,6 +29,8 @@ pub enum First<T: Element> {
     Depthwise(Depthwise<T>),
     /// A dense convolution.
     Conv(Conv<T>),
+    /// An expansion or stem, and the depthwise convolution of it.
+    Pair(Pair<T>),
 }
 
 impl<T: Element> First<T> {
@@ -29,16 +38,34 @@ impl<T: Element> First<T> {
         match self {
             First::Depthwise(kernel) => kernel.geometry(),
             First::Conv(kernel) => kernel.geometry(),
+            First::Pair(kernel) => kernel.depthwise().geometry(),
         }
     }
 
-    fn run(&self, input: &[T], rows: Range<usize>, out: &mut [T], scratch: &mut Scratch) {
+    /// Values that [`First::run`] keeps from some rows for the next ones.
+    fn kept_len(&self) -> usize {
         match self {
-            First::Depthwise(kernel) => kernel.run(input, rows, out, scratch),
+            First::Pair(kernel) => kernel.strip_len(),
+            First::Depthwise(_) | First::Conv(_) => 0,
+        }
+    }
+
+    /// Computes `rows`, of which `strip` may hold what the rows before have read.
+    fn run(
+        &self,
+        input: &[T],
+        rows: Range<usize>,
+        out: &mut [T],
+        strip: &mut Strip<'_, T>,
+        scratch: &mut Scratch,
+    ) {
+        match self {
+            First::Depthwise(kernel) => kernel.run(input, rows, out),
             First::Conv(kernel) => {
                 let w = kernel.geometry().out_w;
                 kernel.run(input, None, rows.start * w..rows.end * w, out, scratch);
             }
+            First::Pair(kernel) => kernel.run(input, rows, out, strip, scratch),
         }
     }
 }
@@ -137,13 +164,14 @@ impl<T: Element> MbConv<T> {
         Ok(MbConv { first, squeeze, project, adds, band })
     }
 
-    /// The names of the kernels of the first layer and of the projection.
-    pub fn kernels(&self) -> (&'static str, &'static str) {
-        let first = match &self.first {
-            First::Depthwise(kernel) => kernel.kernel(),
-            First::Conv(kernel) => kernel.kernel(),
+    /// The names of the kernels, in the order in which they run.
+    pub fn kernels(&self) -> impl Iterator<Item = &'static str> {
+        let (before, first) = match &self.first {
+            First::Depthwise(kernel) => (None, kernel.kernel()),
+            First::Conv(kernel) => (None, kernel.kernel()),
+            First::Pair(kernel) => (Some(kernel.expand().kernel()), kernel.depthwise().kernel()),
         };
-        (first, self.project.kernel())
+        before.into_iter().chain([first, self.project.kernel()])
     }
 
     /// Whether there is a residual.
@@ -179,20 +207,26 @@ impl<T: Element> MbConv<T> {
             |pixels: &Range<usize>| residual.map(|all| &all[pixels.start * c..pixels.end * c]);
         let Some(squeeze) = &self.squeeze else {
             return workers.share(g.out_h, output, scratches, |rows, part, scratch| {
-                let (band, inner) = scratch.floats_and_inner(self.band * g.out_c);
+                let kept = self.first.kept_len();
+                let (both, inner) = scratch.floats_and_inner(self.band * g.out_c + kept);
+                let (band, kept) = both.split_at_mut(self.band * g.out_c);
+                let mut strip = Strip::new(kept, rows.end);
                 let step = self.band / g.out_w;
                 for (first, out) in rows.step_by(step).zip(part.chunks_mut(self.band * c)) {
                     let count = out.len() / c;
                     let rows = first..first + count / g.out_w;
                     let pixels = first * g.out_w..first * g.out_w + count;
-                    self.first.run(input, rows, &mut band[..count * g.out_c], inner);
+                    let made = &mut band[..count * g.out_c];
+                    self.first.run(input, rows, made, &mut strip, inner);
                     self.project.run(band, added(&pixels), 0..count, out, inner);
                 }
             });
         };
         let (image, gates) = between.split_at_mut(g.out_h * g.out_w * g.out_c);
         workers.share(g.out_h, image, scratches, |rows, part, scratch| {
-            self.first.run(input, rows, part, scratch);
+            let (kept, inner) = scratch.floats_and_inner(self.first.kept_len());
+            let mut strip = Strip::new(kept, rows.end);
+            self.first.run(input, rows, part, &mut strip, inner);
         });
         squeeze.gates(image, gates, &mut scratches[0]);
         let (image, gates) = (&*image, &*gates);

@@ -260,8 +260,8 @@ impl<T: Float> FloatKernel<T> {
             }
             Self::Depthwise(k) => {
                 let a = T::read(a);
-                workers.share(k.rows(), T::write(out), scratches, |range, part, scratch| {
-                    k.run(a, range, part, scratch);
+                workers.share(k.rows(), T::write(out), scratches, |range, part, _| {
+                    k.run(a, range, part);
                 });
             }
             Self::Linear(k) => {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::mem::take;
 
-use kinglet_kernels::float::mbconv::{First, MbConv, Projection, Squeeze};
+use kinglet_kernels::float::mbconv::{First, MbConv, Pair, Projection, Squeeze};
 use kinglet_kernels::float::{self, Activation};
 use kinglet_kernels::{ConvGeometry, Isa, KernelError};
 
@@ -15,9 +15,8 @@ use crate::region::plan::Value;
 use crate::region::shape;
 use crate::region::step::{ConvShape, Payload, Region, StepKind};
 
-/// Fewest bytes between the first layer and the projection for which they run as one: what a small
-/// board's caches do not hold. Smaller blocks gain nothing, and their bands are too few pixels for the
-/// tiles.
+/// Fewest bytes of the expanded image for which a block runs as one: what a small board's caches do
+/// not hold. Smaller blocks gain nothing, and their bands are too few pixels for the tiles.
 const MIN_BETWEEN: usize = 1 << 20;
 
 /// A convolution's parameters.
@@ -47,8 +46,9 @@ pub(super) fn fused<T: Float>(
     values: &HashMap<&str, Value>,
     context: &Context<'_>,
 ) -> Result<Option<Built>, String> {
-    if let Pattern::Block { first, .. } = *pattern {
-        let between = &values[region.steps[first.conv].output.as_str()].shape;
+    if let Pattern::Block { expand, first, .. } = *pattern {
+        let between = expand.unwrap_or(first).conv;
+        let between = &values[region.steps[between].output.as_str()].shape;
         if between.iter().skip(1).product::<usize>() * size_of::<T>() < MIN_BETWEEN {
             return Ok(None);
         }
@@ -56,8 +56,8 @@ pub(super) fn fused<T: Float>(
     let mut parts = Parts { region, payloads, values, macs: 0, parameters: 0 };
     let isa = context.isa;
     let (kernel, name) = match *pattern {
-        Pattern::Block { expand: None, first, squeeze, project: Some(project) } => {
-            let first = parts.first::<T>(first.conv, isa)?;
+        Pattern::Block { expand, first, squeeze, project: Some(project) } => {
+            let first = parts.first::<T>(expand.map(|at| at.conv), first.conv, isa)?;
             let squeeze = squeeze.map(|at| parts.squeeze::<T>(at, isa)).transpose()?;
             let part = parts.take::<T>(project)?;
             let project = Projection {
@@ -68,8 +68,9 @@ pub(super) fn fused<T: Float>(
                 adds: part.residual,
             };
             let kernel = MbConv::new(isa, first, squeeze, project).map_err(text)?;
-            let (first, project) = kernel.kernels();
-            (FloatKernel::MbConv(Box::new(kernel)), format!("{first} + {project}"))
+            let names: Vec<&str> = kernel.kernels().collect();
+            let name = names.join(" + ");
+            (FloatKernel::MbConv(Box::new(kernel)), name)
         }
         Pattern::Head { conv, .. } => {
             let Part { geometry, values, bias, activation, .. } = parts.take::<T>(conv.conv)?;
@@ -106,16 +107,31 @@ impl<'a> Parts<'a> {
         Ok(Part { shape, geometry, values, bias, activation: *activation, residual: *residual })
     }
 
-    fn first<T: Float>(&mut self, at: usize, isa: Isa) -> Result<First<T>, String> {
+    fn first<T: Float>(
+        &mut self,
+        expand: Option<usize>,
+        at: usize,
+        isa: Isa,
+    ) -> Result<First<T>, String> {
+        let expand = expand.map(|at| self.dense(at, isa)).transpose()?;
         let Part { shape, geometry, values, bias, activation, .. } = self.take::<T>(at)?;
         let values = ordered(shape, &values);
-        Ok(if shape.groups > 1 {
-            let kernel = float::Depthwise::new(isa, geometry, &values, bias, activation);
-            First::Depthwise(kernel.map_err(text)?)
-        } else {
+        if shape.groups == 1 {
             let kernel = float::Conv::new(isa, geometry, &values, bias, activation);
-            First::Conv(kernel.map_err(text)?)
+            return kernel.map(First::Conv).map_err(text);
+        }
+        let kernel = float::Depthwise::new(isa, geometry, &values, bias, activation);
+        let kernel = kernel.map_err(text)?;
+        Ok(match expand {
+            Some(expand) => First::Pair(Pair::new(expand, kernel).map_err(text)?),
+            None => First::Depthwise(kernel),
         })
+    }
+
+    fn dense<T: Float>(&mut self, at: usize, isa: Isa) -> Result<float::Conv<T>, String> {
+        let Part { shape, geometry, values, bias, activation, .. } = self.take::<T>(at)?;
+        let values = ordered(shape, &values);
+        float::Conv::new(isa, geometry, &values, bias, activation).map_err(text)
     }
 
     fn squeeze<T: Float>(&mut self, at: pattern::Squeeze, isa: Isa) -> Result<Squeeze<T>, String> {

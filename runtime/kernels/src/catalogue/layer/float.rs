@@ -35,10 +35,7 @@ impl<T: Element> Layer<T> {
             }
             Op::Depthwise => {
                 let conv = Depthwise::<T>::new(isa, g, &weights, &bias, RELU6)?;
-                (
-                    conv.kernel(),
-                    Box::new(move |[i, _], o, scratch| conv.run(i, 0..conv.rows(), o, scratch)),
-                )
+                (conv.kernel(), Box::new(move |[i, _], o, _| conv.run(i, 0..conv.rows(), o)))
             }
             Op::Linear => {
                 let linear = Linear::<T>::new(isa, g.in_c, g.out_c, &weights, &bias, none)?;

@@ -13,7 +13,7 @@ mod tile;
 use std::ops::Range;
 
 use super::{Activation, Element, check_length};
-use crate::{ConvGeometry, Isa, KernelError, Scratch};
+use crate::{ConvGeometry, Isa, KernelError};
 
 /// What every instruction set builds its kernel from; checked by [`Depthwise::new`].
 #[derive(Clone, Copy)]
@@ -36,7 +36,8 @@ pub struct Depthwise<T: Element> {
 trait Body<T>: Send + Sync {
     fn name(&self) -> &'static str;
 
-    fn run(&self, input: &[T], rows: Range<usize>, output: &mut [T], scratch: &mut Scratch);
+    /// `input` lacks the first `above` rows of the image, which `rows` do not read.
+    fn run(&self, input: &[T], above: usize, rows: Range<usize>, output: &mut [T]);
 }
 
 impl<T: Element> Depthwise<T> {
@@ -94,13 +95,32 @@ impl<T: Element> Depthwise<T> {
     /// # Panics
     /// If `input` or `output` has another length, or `range` is reversed or ends beyond
     /// [`Depthwise::rows`].
-    pub fn run(&self, input: &[T], range: Range<usize>, output: &mut [T], scratch: &mut Scratch) {
+    pub fn run(&self, input: &[T], range: Range<usize>, output: &mut [T]) {
         assert_eq!(input.len(), self.geometry.input_len(), "input length");
+        self.run_within(input, 0, range, output);
+    }
+
+    /// As [`Depthwise::run`], with only the rows of the image from `above` on as `input`: at least
+    /// those of [`ConvGeometry::input_rows`].
+    ///
+    /// # Panics
+    /// As [`Depthwise::run`], and if a row that `range` reads is not there.
+    pub(super) fn run_within(
+        &self,
+        input: &[T],
+        above: usize,
+        range: Range<usize>,
+        output: &mut [T],
+    ) {
+        let g = &self.geometry;
         assert!(range.start <= range.end && range.end <= self.rows(), "row range {range:?}");
-        let row = self.geometry.out_w * self.geometry.out_c;
-        assert_eq!(output.len(), range.len() * row, "output length");
+        assert_eq!(output.len(), range.len() * g.out_w * g.out_c, "output length");
         if !range.is_empty() {
-            self.body.run(input, range, output, scratch);
+            let read = g.input_rows(range.clone());
+            let there = above..above + input.len() / (g.in_w * g.in_c);
+            let all = read.is_empty() || (there.start <= read.start && read.end <= there.end);
+            assert!(all, "rows {there:?} are given, {read:?} are read");
+            self.body.run(input, above, range, output);
         }
     }
 }

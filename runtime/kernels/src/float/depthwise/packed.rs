@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use super::tile::{self, Line};
 use super::{Body, Layer};
+use crate::ConvGeometry;
 use crate::float::Element;
 use crate::float::simd::{self, Dispatch, Epilogue, Io, Simd, Vectorized};
 use crate::scratch::PackedFloats;
-use crate::{ConvGeometry, Scratch};
 
 /// Builds the body for the vectors chosen.
 pub(super) struct Build<'a>(pub(super) Layer<'a>);
@@ -107,13 +107,14 @@ impl<S: Io<T>, T: Element> Body<T> for Kernel<S> {
         self.name
     }
 
-    fn run(&self, input: &[T], rows: Range<usize>, output: &mut [T], _scratch: &mut Scratch) {
+    fn run(&self, input: &[T], above: usize, rows: Range<usize>, output: &mut [T]) {
         let g = &self.geometry;
         macro_rules! rows {
             ($vectors:tt, $kernel:literal, $stride:literal) => {
                 self.simd.vectorize(Rows::<S, T, $vectors, $kernel, $stride> {
                     kernel: self,
                     input,
+                    above,
                     rows,
                     output,
                 })
@@ -142,6 +143,7 @@ impl<S: Io<T>, T: Element> Body<T> for Kernel<S> {
 struct Rows<'a, S: Simd, T, const VECTORS: usize, const KERNEL: usize, const STRIDE: usize> {
     kernel: &'a Kernel<S>,
     input: &'a [T],
+    above: usize,
     rows: Range<usize>,
     output: &'a mut [T],
 }
@@ -163,7 +165,7 @@ impl<S: Io<T>, T: Element, const VECTORS: usize, const KERNEL: usize, const STRI
             let inside = |i: &usize| g.input_row(y, *i).is_some();
             let first = (0..g.kernel_h).position(|i| inside(&i)).unwrap_or(0);
             let taps = (first..g.kernel_h).take_while(inside).count();
-            let row = g.input_row(y, first).unwrap_or(0);
+            let row = g.input_row(y, first).map_or(0, |row| row - self.above);
             let to = (y - first_row) * g.out_w * g.out_c;
             for group in &kernel.groups {
                 let width = group.vectors * S::LANES;
@@ -177,7 +179,7 @@ impl<S: Io<T>, T: Element, const VECTORS: usize, const KERNEL: usize, const STRI
                     output: self.output[to + group.first..].as_mut_ptr(),
                     inner: &inner,
                 };
-                // SAFETY: rows `row..` that `taps` counts lie within the image, the group's
+                // SAFETY: rows `row..` that `taps` counts lie within `input` (`Depthwise` checked), the group's
                 // channels within its pixels, weights and bias were packed for the group, and the
                 // output has a row for each `y`.
                 unsafe {

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::{Body, Layer};
+use crate::ConvGeometry;
 use crate::float::{Activation, Element};
-use crate::{ConvGeometry, Scratch};
 
 pub(super) struct Kernel<T> {
     geometry: ConvGeometry,
@@ -24,14 +24,14 @@ impl<T: Element> Kernel<T> {
     }
 
     /// Bias and products of channel `c` at output pixel (`y`, `x`).
-    fn accumulate(&self, input: &[T], y: usize, x: usize, c: usize) -> f32 {
+    fn accumulate(&self, input: &[T], above: usize, [y, x, c]: [usize; 3]) -> f32 {
         let g = &self.geometry;
         let mut acc = self.bias[c].to_f32();
         for i in 0..g.kernel_h {
             for j in 0..g.kernel_w {
                 // Outside the image the input is 0, which adds nothing.
                 if let (Some(row), Some(col)) = (g.input_row(y, i), g.input_col(x, j)) {
-                    let x = input[(row * g.in_w + col) * g.in_c + c];
+                    let x = input[((row - above) * g.in_w + col) * g.in_c + c];
                     acc += x.to_f32() * self.weights[(i * g.kernel_w + j) * g.in_c + c].to_f32();
                 }
             }
@@ -45,13 +45,14 @@ impl<T: Element> Body<T> for Kernel<T> {
         if T::NAME == "f32" { "depthwise_f32_scalar" } else { "depthwise_f16_scalar" }
     }
 
-    fn run(&self, input: &[T], rows: Range<usize>, output: &mut [T], _scratch: &mut Scratch) {
+    fn run(&self, input: &[T], above: usize, rows: Range<usize>, output: &mut [T]) {
         let g = &self.geometry;
         let first = rows.start * g.out_w;
         for (p, out) in output.chunks_exact_mut(g.out_c).enumerate() {
             let (y, x) = ((first + p) / g.out_w, (first + p) % g.out_w);
             for (c, out) in out.iter_mut().enumerate() {
-                *out = T::from_f32(self.activation.apply(self.accumulate(input, y, x, c)));
+                let sum = self.accumulate(input, above, [y, x, c]);
+                *out = T::from_f32(self.activation.apply(sum));
             }
         }
     }
