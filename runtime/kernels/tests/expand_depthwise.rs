@@ -209,10 +209,10 @@ fn to_blocks(image: &[u8], channels: usize) -> Vec<u8> {
 }
 
 /// How many instruction sets here have a fused kernel, counted as [`Pair::check`] does; NEON has one
-/// for long rows of a pointwise expansion, and one thread.
+/// for long rows of a pointwise expansion or a stem of three rows, and one thread.
 fn fused_sets(expand: &ConvGeometry) -> usize {
     let dot = Isa::available().iter().any(|isa| isa.name() == "neon-dot");
-    let long = usize::from(expand.is_pointwise() && expand.out_w >= 20);
+    let long = usize::from(matches!(expand.kernel_h, 1 | 3) && expand.out_w >= 20);
     // Without the dot product, only in whole tiles of four columns, or one more.
     let tiles = usize::from(expand.out_w % 4 < 2);
     let sets = Isa::available().into_iter().map(|isa| match isa.name() {

@@ -167,14 +167,13 @@ fn blocks_with_and_without_excitation() {
     let mut seed = 0;
     for size in [(1, 1), (5, 4), (7, 7), (14, 29)] {
         for window in [(3, 1), (3, 2), (5, 1)] {
-            for channels in [[8, 96, 24], [5, 33, 7], [3, 320, 17]] {
-                let fronts = [Front::Depthwise, Front::Conv, Front::Pair(1, 1), Front::Pair(3, 2)];
-                for kind in fronts.into_iter().flat_map(|front| [(front, false), (front, true)]) {
-                    seed += 1;
-                    check::<f32>(seed, size, window, channels, kind);
-                    if seed % 2 == 0 {
-                        check::<f16>(seed + 1, size, window, channels, kind);
-                    }
+            let fronts = [Front::Depthwise, Front::Conv, Front::Pair(1, 1), Front::Pair(3, 2)];
+            for kind in fronts.into_iter().flat_map(|front| [(front, false), (front, true)]) {
+                seed += 1;
+                let channels = [[8, 96, 24], [5, 33, 7], [3, 320, 17]][seed as usize / 8 % 3];
+                check::<f32>(seed, size, window, channels, kind);
+                if seed % 3 == 0 {
+                    check::<f16>(seed + 1, size, window, channels, kind);
                 }
             }
         }
@@ -186,7 +185,7 @@ fn strips_that_hold_a_part_of_the_image() {
     // Many rows of many bytes, so that the strip is made anew and rows are kept.
     for (seed, window) in [(0, (3, 1)), (1, (3, 2)), (2, (5, 1)), (3, (5, 2)), (4, (1, 2))] {
         for front in [Front::Pair(1, 1), Front::Pair(3, 2)] {
-            check::<f32>(900 + seed, (61, 56), window, [8, 144, 16], (front, seed % 2 == 0));
+            check::<f32>(900 + seed, (23, 40), window, [8, 208, 16], (front, seed % 2 == 0));
         }
     }
 }

@@ -15,7 +15,7 @@ mod im2col;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
 #[cfg(target_arch = "aarch64")]
-mod neon_lines;
+pub(crate) mod neon_lines;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon_pixels;
 #[cfg(target_arch = "aarch64")]

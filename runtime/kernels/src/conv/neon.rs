@@ -175,19 +175,7 @@ impl Kernel {
             rest = next;
             lines.fill(self.token, g, input, y, (self.input_zero_point, self.middle), rows);
             let tiles = &mut packed[..tile::tiles_bytes(xs.len(), self.steps)];
-            for (i, to) in tiles.chunks_mut(tile::tiles_bytes(ROWS, self.steps)).enumerate() {
-                let x = |p: usize| (xs.start + i * ROWS + p).min(xs.end - 1);
-                let pixel = |p: usize| lines.pixel(g, rows, x(p));
-                // SAFETY: the token proves NEON; the tile has room for its pixels.
-                unsafe {
-                    if to.len() == tile::tiles_bytes(1, self.steps) {
-                        pack_lines(lines, [pixel(0)], self.steps, to.as_mut_ptr());
-                    } else {
-                        let pixels = std::array::from_fn::<_, ROWS, _>(pixel);
-                        pack_lines(lines, pixels, self.steps, to.as_mut_ptr());
-                    }
-                }
-            }
+            pack_columns(self.token, lines, g, rows, xs, tiles);
             self.run_tiles(tiles, out);
         }
     }
@@ -296,6 +284,35 @@ pub(crate) fn pack_pixels(
             } else {
                 let pixels = std::array::from_fn::<_, ROWS, _>(pixel);
                 pack_tile(pixels, (depth, block), middle, to.as_mut_ptr());
+            }
+        }
+    }
+}
+
+/// Packs the output columns `xs` of the row that `rows` holds, see [`Lines::fill`], as tiles.
+///
+/// # Panics
+/// If a length does not agree, or a column does not exist.
+pub(crate) fn pack_columns(
+    _token: Neon,
+    lines: &Lines,
+    g: &ConvGeometry,
+    rows: &[u8],
+    xs: Range<usize>,
+    packed: &mut [u8],
+) {
+    let steps = (g.taps() * g.in_c).div_ceil(STEP);
+    assert_eq!(packed.len(), tile::tiles_bytes(xs.len(), steps));
+    for (i, to) in packed.chunks_mut(tile::tiles_bytes(ROWS, steps)).enumerate() {
+        let x = |p: usize| (xs.start + i * ROWS + p).min(xs.end - 1);
+        let pixel = |p: usize| lines.pixel(g, rows, x(p));
+        // SAFETY: the token proves NEON; the tile has room for its pixels.
+        unsafe {
+            if to.len() == tile::tiles_bytes(1, steps) {
+                pack_lines(lines, [pixel(0)], steps, to.as_mut_ptr());
+            } else {
+                let pixels = std::array::from_fn::<_, ROWS, _>(pixel);
+                pack_lines(lines, pixels, steps, to.as_mut_ptr());
             }
         }
     }

@@ -14,7 +14,7 @@ const ROWS: usize = 3;
 const RUN: usize = 16;
 
 /// How one layer is packed.
-pub(super) struct Lines {
+pub(crate) struct Lines {
     /// Byte `k` of a pixel's depth is byte `tables[k / 16][k % 16]` of its three registers.
     tables: [[u8; 16]; ROWS],
     /// Values of depth.
@@ -25,7 +25,7 @@ pub(super) struct Lines {
 
 impl Lines {
     /// For a layer of this shape, if it is one.
-    pub(super) fn new(g: &ConvGeometry) -> Option<Lines> {
+    pub(crate) fn new(g: &ConvGeometry) -> Option<Lines> {
         let run = g.kernel_w * g.in_c;
         if g.kernel_h != ROWS || run > RUN || g.dilation_w != 1 {
             return None;
@@ -41,7 +41,7 @@ impl Lines {
     }
 
     /// Bytes of what [`Lines::fill`] writes.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         ROWS * self.line
     }
 
@@ -51,7 +51,7 @@ impl Lines {
     }
 
     /// The padded input rows of output row `y`, each value less `offset` as a signed byte.
-    pub(super) fn fill(
+    pub(crate) fn fill(
         &self,
         _token: Neon,
         g: &ConvGeometry,
@@ -82,7 +82,8 @@ impl Lines {
     ///
     /// # Panics
     /// If `lines` is too short.
-    pub(super) fn pixel(&self, g: &ConvGeometry, lines: &[u8], x: usize) -> *const u8 {
+    #[inline]
+    pub(crate) fn pixel(&self, g: &ConvGeometry, lines: &[u8], x: usize) -> *const u8 {
         assert!(lines.len() >= self.bytes() && x < g.out_w);
         lines[x * g.stride_w * g.in_c..].as_ptr()
     }

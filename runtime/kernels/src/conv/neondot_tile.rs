@@ -111,7 +111,8 @@ unsafe fn pack_pairs<const N: usize>(
 ///
 /// # Panics
 /// If the length does not agree.
-pub(super) fn pack_lines(
+#[inline(always)]
+pub(crate) fn pack_lines(
     _token: NeonDot,
     lines: &Lines,
     pixel: impl Fn(usize) -> *const u8,

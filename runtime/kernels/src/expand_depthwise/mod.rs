@@ -154,8 +154,8 @@ impl Body {
             }
             #[cfg(target_arch = "aarch64")]
             Isa::NeonDot if offered && neondot::Kernel::takes(expand, second) => {
-                let token = NeonDot::detect()?;
-                Some(Body::NeonDot(neondot::Kernel::new(token, expand, second, tables)))
+                let tokens = (Neon::detect()?, NeonDot::detect()?);
+                Some(Body::NeonDot(neondot::Kernel::new(tokens, expand, second, tables)))
             }
             #[cfg(target_arch = "aarch64")]
             Isa::Neon if offered && neon::Kernel::takes(expand, second) => {

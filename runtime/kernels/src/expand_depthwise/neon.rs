@@ -2,13 +2,14 @@
 //! that the depthwise kernel reads ([`crate::depthwise::neon`]).
 //!
 //! Row after row, since packed rows are four times as large as the image's: packed once, a row is
-//! expanded for all channels, whose rings lie side by side.
+//! expanded for all channels, whose rings lie side by side. A stem packs its rows as it does alone.
 
 use super::Tables;
 use crate::arm::Ending;
 use crate::arm_end::MAX_COLS;
 use crate::conv::BLOCK_CHANNELS;
-use crate::conv::neon::{self, Panel, pack_pixels};
+use crate::conv::neon::{self, Panel, pack_columns, pack_pixels};
+use crate::conv::neon_lines::Lines;
 use crate::conv::neon_pixels::Pixels;
 use crate::conv::neon_tile::{STEP, padded, run_signed, tiles_bytes};
 use crate::depthwise::neon::Rows;
@@ -25,7 +26,10 @@ const BLOCK_GROUPS: usize = BLOCK_CHANNELS / GROUP;
 pub(super) struct Kernel {
     token: Neon,
     expand: ConvGeometry,
-    /// What packing subtracts.
+    /// For an image's first layer.
+    lines: Option<Lines>,
+    /// What packing finds outside the image, and what it subtracts.
+    outside: u8,
     middle: u8,
     /// One for each group of the depthwise convolution.
     panels: Vec<Panel>,
@@ -43,7 +47,7 @@ impl Kernel {
         (second, second_reach): (&depthwise::Layer<'_>, Reach),
     ) -> bool {
         let g = &expand.geometry;
-        g.is_pointwise()
+        (g.is_pointwise() || Lines::new(g).is_some())
             && padded(g.out_w) == g.out_w
             && (second.geometry.out_w - 1) * second.geometry.stride_w + second.geometry.kernel_w
                 >= second.geometry.pad_left + g.out_w
@@ -68,6 +72,8 @@ impl Kernel {
         Kernel {
             token,
             expand: expand.geometry,
+            lines: Lines::new(&expand.geometry),
+            outside: expand.input.zero_point,
             middle: expand.input.middle(),
             panels: (0..groups).map(panel).collect(),
             ending: Ending::of(&expand.output, expand_reach),
@@ -90,13 +96,21 @@ impl Kernel {
     /// Computes the whole output, `[block][out_h][out_w][32]`.
     pub(super) fn run(&self, input: &[u8], output: &mut [u8], scratch: &mut Scratch) {
         let (g, d, groups) = (&self.expand, self.rows.geometry(), self.panels.len());
-        let steps = g.in_c.div_ceil(STEP);
-        let lens = [tiles_bytes(g.out_w, steps), self.rows.ring_len(groups)];
-        let [packed, ring] = scratch.pieces(lens);
+        let steps = (g.taps() * g.in_c).div_ceil(STEP);
+        let padded = self.lines.as_ref().map_or(0, Lines::bytes);
+        let lens = [tiles_bytes(g.out_w, steps), self.rows.ring_len(groups), padded];
+        let [packed, ring, padded] = scratch.pieces(lens);
         let source = Pixels::image(input, g.in_c);
         let fill = |row: usize, group: usize, to: &mut [u8]| {
-            if group == 0 {
-                pack_pixels(self.token, &source, row * g.in_w, g.in_w, self.middle, packed);
+            match &self.lines {
+                _ if group > 0 => {}
+                Some(lines) => {
+                    lines.fill(self.token, g, input, row, (self.outside, self.middle), padded);
+                    pack_columns(self.token, lines, g, padded, 0..g.out_w, packed);
+                }
+                None => {
+                    pack_pixels(self.token, &source, row * g.in_w, g.in_w, self.middle, packed);
+                }
             }
             let parts = self.panels[group].parts();
             match self.ending {

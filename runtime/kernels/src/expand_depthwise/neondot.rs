@@ -1,7 +1,7 @@
 //! The fused pair for NEON with the dot-product extension: the expansion writes row pairs straight
 //! into the ring that the depthwise kernel reads ([`crate::depthwise::neondot`]).
 //!
-//! The image is packed once for all channels. Where both rows of a pair exist, tiles are columns of
+//! The image is packed once for all channels, a stem's rows for each block of them. Where both rows of a pair exist, tiles are columns of
 //! two rows, whose results are stored side by side.
 //!
 //! This saves the pass that interleaves rows, and the image between the two layers. Units for
@@ -11,14 +11,15 @@
 use super::Tables;
 use crate::arm::Ending;
 use crate::conv::BLOCK_CHANNELS;
+use crate::conv::neon_lines::Lines;
 use crate::conv::neon_pixels::Pixels;
 use crate::conv::neondot::Panel;
 use crate::conv::neondot_tile::{
-    columns_bytes, next_columns, next_rows, pack_tile, run, run_columns, tile_bytes,
+    columns_bytes, next_columns, next_rows, pack_lines, pack_tile, run, run_columns, tile_bytes,
 };
 use crate::depthwise::neondot::Rows;
 use crate::depthwise::neondot_tile::{COL, GROUP, interleave};
-use crate::isa::NeonDot;
+use crate::isa::{Neon, NeonDot};
 use crate::lookup::Lookup;
 use crate::requantize::Reach;
 use crate::{ConvGeometry, Scratch, conv, depthwise};
@@ -26,9 +27,32 @@ use crate::{ConvGeometry, Scratch, conv, depthwise};
 /// Groups of channels in one block.
 const BLOCK_GROUPS: usize = BLOCK_CHANNELS / GROUP;
 
+/// Where the pixels of a tile lie in a pair of rows.
+#[derive(Clone, Copy)]
+enum At {
+    /// Those of both rows in turn, from a column on.
+    Both(usize),
+    /// One of the rows, from a column on.
+    One(usize, usize),
+}
+
+impl At {
+    /// Which of the two rows, and which column.
+    fn place(self, pixel: usize) -> (usize, usize) {
+        match self {
+            At::Both(x) => (pixel % 2, x + pixel / 2),
+            At::One(row, x) => (row, x + pixel),
+        }
+    }
+}
+
 pub(super) struct Kernel {
+    neon: Neon,
     token: NeonDot,
     expand: ConvGeometry,
+    /// For an image's first layer, and what lies outside of it.
+    lines: Option<Lines>,
+    around: u8,
     /// Steps of 8 values of depth.
     steps: usize,
     /// One for each group of the depthwise convolution.
@@ -48,14 +72,14 @@ impl Kernel {
         (expand, expand_reach): (&conv::Layer<'_>, Reach),
         (second, second_reach): (&depthwise::Layer<'_>, Reach),
     ) -> bool {
-        expand.geometry.is_pointwise()
+        (expand.geometry.is_pointwise() || Lines::new(&expand.geometry).is_some())
             && expand_reach.converts_exactly
             && expand_reach.weights_fit_i8
             && Rows::takes(second, second_reach)
     }
 
     pub(super) fn new(
-        token: NeonDot,
+        (neon, token): (Neon, NeonDot),
         (expand, expand_reach): (&conv::Layer<'_>, Reach),
         (second, second_reach): (&depthwise::Layer<'_>, Reach),
         tables: Tables,
@@ -63,11 +87,15 @@ impl Kernel {
         let g = expand.geometry;
         let groups = g.out_c.div_ceil(GROUP);
         let places = (0..groups).map(|v| (v * GROUP, v % BLOCK_GROUPS * GROUP));
+        let depth = g.taps() * g.in_c;
         Kernel {
+            neon,
             token,
             expand: g,
-            steps: g.in_c.div_ceil(8),
-            panels: (0..groups).map(|v| Panel::new(expand, g.in_c, v * GROUP, GROUP / 4)).collect(),
+            lines: Lines::new(&g),
+            around: expand.input.zero_point,
+            steps: depth.div_ceil(8),
+            panels: (0..groups).map(|v| Panel::new(expand, depth, v * GROUP, GROUP / 4)).collect(),
             ending: Ending::of(&expand.output, expand_reach),
             outside: second.input.zero_point,
             rows: Rows::new(token, second, second_reach, places),
@@ -88,49 +116,93 @@ impl Kernel {
 
     /// Computes the whole output, `[block][out_h][out_w][32]`.
     pub(super) fn run(&self, input: &[u8], output: &mut [u8], scratch: &mut Scratch) {
-        let d = self.rows.geometry();
+        let (g, d) = (&self.expand, self.rows.geometry());
         let (pairs, columns) = (self.rows.pairs(d.out_h), self.rows.inside().len());
         let pair_bytes = columns_bytes(columns, self.steps);
         let [planes_len, ring_len] = self.rows.working(BLOCK_GROUPS);
-        let lens = [pairs * pair_bytes, planes_len, ring_len, columns * GROUP];
-        let [packed, planes, ring, line] = scratch.pieces(lens);
-        let source = Pixels::image(input, self.expand.in_c);
-        for (pair, to) in packed.chunks_exact_mut(pair_bytes).enumerate() {
-            self.pack(&source, self.rows.rows_of(0, pair), columns, to);
+        let (lines_len, packed_len) = match &self.lines {
+            Some(lines) => (lines.bytes(), pair_bytes),
+            None => (0, pairs * pair_bytes),
+        };
+        let lens = [packed_len, planes_len, ring_len, columns * GROUP, 2 * lines_len];
+        let [packed, planes, ring, line, padded] = scratch.pieces(lens);
+        if self.lines.is_none() {
+            let source = Pixels::image(input, g.in_c);
+            for (pair, to) in packed.chunks_exact_mut(pair_bytes).enumerate() {
+                let rows = self.rows.rows_of(0, pair);
+                self.pack(rows, columns, to, |at, pixels, to| {
+                    let pixel = |p: usize| {
+                        let (row, x) = at.place(p);
+                        rows[row].unwrap_or(0) * g.in_w + x
+                    };
+                    pack_tile(self.token, &source, pixel, pixels, to);
+                });
+            }
         }
         let block_len = d.out_h * d.out_w * BLOCK_CHANNELS;
         for (block, out) in output.chunks_exact_mut(block_len).enumerate() {
             let groups = block * BLOCK_GROUPS..((block + 1) * BLOCK_GROUPS).min(self.panels.len());
-            let fill = |pair: usize, lines, group: usize, to: &mut [u8]| {
+            let first = groups.start;
+            let fill = |pair: usize, rows, group: usize, to: &mut [u8]| {
+                let pair = match &self.lines {
+                    Some(lines) => {
+                        if group == first {
+                            self.pack_lines(lines, input, rows, columns, padded, packed);
+                        }
+                        0
+                    }
+                    None => pair,
+                };
                 let tiles = &packed[pair * pair_bytes..][..pair_bytes];
-                self.fill(tiles, lines, &self.panels[group], line, to);
+                self.fill(tiles, rows, &self.panels[group], line, to);
             };
             let done = |rows: &mut [u8]| self.tables.finish(rows);
             self.rows.run(groups, 0, [planes, ring], fill, out, BLOCK_CHANNELS, done);
         }
     }
 
-    /// Packs the first `columns` columns of a pair of rows, or of the one that exists.
+    /// Packs a pair of rows of an image's first layer; `padded` is room for what they read.
+    fn pack_lines(
+        &self,
+        lines: &Lines,
+        input: &[u8],
+        rows: [Option<usize>; 2],
+        columns: usize,
+        padded: &mut [u8],
+        to: &mut [u8],
+    ) {
+        let (g, around) = (&self.expand, (self.around, 128));
+        for (row, padded) in rows.iter().zip(padded.chunks_exact_mut(lines.bytes())) {
+            if let Some(row) = *row {
+                lines.fill(self.neon, g, input, row, around, padded);
+            }
+        }
+        self.pack(rows, columns, to, |at, pixels, to| {
+            let pixel = |p: usize| {
+                let (row, x) = at.place(p);
+                lines.pixel(g, &padded[row * lines.bytes()..], x)
+            };
+            pack_lines(self.token, lines, pixel, pixels, to);
+        });
+    }
+
+    /// Packs the first `columns` columns of a pair of rows, or of the one that exists. `tile` packs
+    /// some pixels and is told which row of the two and which column each is.
     fn pack(
         &self,
-        source: &Pixels<'_>,
-        lines: [Option<usize>; 2],
+        rows: [Option<usize>; 2],
         columns: usize,
         mut to: &mut [u8],
+        tile: impl Fn(At, usize, &mut [u8]),
     ) {
-        let Some(first) = lines[0].or(lines[1]).map(|line| line * self.expand.in_w) else { return };
-        let both = lines.iter().all(Option::is_some);
+        let Some(only) = rows.iter().position(Option::is_some) else { return };
+        let both = rows.iter().all(Option::is_some);
         let mut x = 0;
         while x < columns {
             let count = if both { next_columns(columns - x) } else { next_rows(columns - x) };
             let pixels = if both { 2 * count } else { count };
-            let (tile, rest) = to.split_at_mut(tile_bytes(pixels, self.steps));
-            if both {
-                let pixel = |p: usize| first + p % 2 * self.expand.in_w + x + p / 2;
-                pack_tile(self.token, source, pixel, pixels, tile);
-            } else {
-                pack_tile(self.token, source, |p| first + x + p, pixels, tile);
-            }
+            let (now, rest) = to.split_at_mut(tile_bytes(pixels, self.steps));
+            tile(if both { At::Both(x) } else { At::One(only, x) }, pixels, now);
             x += count;
             to = rest;
         }
