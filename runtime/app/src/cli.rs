@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::exit::{Done, Outcome};
-use crate::{bench, classify, inspect, tune, verify};
+use crate::{bench, classify, inspect, serve, tune, verify};
 
 /// Classifies pictures with quantized EfficientNets, on small boards.
 #[derive(Debug, Parser)]
@@ -20,6 +20,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Says what is in pictures.
     Classify(classify::Args),
+    /// Classifies pictures that come over HTTP.
+    Serve(serve::Args),
     /// Measures latency, load time and memory.
     Bench(bench::Args),
     /// Shows which kernel runs each layer, in which type.
@@ -48,6 +50,7 @@ impl Cli {
     pub(crate) fn run(self) -> Outcome {
         match self.command {
             Command::Classify(args) => classify::run(&args),
+            Command::Serve(args) => serve::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Inspect(args) => inspect::run(&args),
             Command::Tune(args) => tune::run(&args),

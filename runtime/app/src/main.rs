@@ -10,6 +10,7 @@ mod exit;
 mod inspect;
 mod load;
 mod pictures;
+mod serve;
 mod tune;
 mod verify;
 

@@ -1,0 +1,115 @@
+//! A picture's bytes out of a request, within limits.
+//!
+//! What a client announces is checked before anything is read or allocated. What it does not announce
+//! (chunked bodies) may be small only. All bodies together have one budget.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody as _};
+use axum::http::{HeaderMap, header};
+use http_body_util::BodyExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::answer::Refusal;
+
+/// Largest body, bytes.
+const MAX_BODY: usize = 10 << 20;
+/// Largest body whose length is not announced, bytes.
+const MAX_UNMEASURED: usize = 1 << 20;
+/// All bodies at a time, bytes.
+const BUDGET: usize = 32 << 20;
+/// What the budget is counted in, bytes.
+const UNIT: usize = 1 << 10;
+/// How long a body may take.
+const MAX_SECONDS: u64 = 20;
+
+/// The room for bodies.
+pub(super) struct Uploads {
+    room: Arc<Semaphore>,
+}
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Self { room: Arc::new(Semaphore::new(BUDGET / UNIT)) }
+    }
+}
+
+/// The bytes of a picture file, and the room that they take.
+pub(super) struct Upload {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Upload {
+    /// The file.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Uploads {
+    /// Reads a picture: the whole body, or a field of a form.
+    pub(super) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Upload, Refusal> {
+        let announced = body.size_hint().exact();
+        let most = match announced {
+            Some(sent) if sent > MAX_BODY as u64 => {
+                return Err(Refusal::TooLarge { sent, limit: MAX_BODY });
+            }
+            Some(sent) => sent as usize,
+            None => MAX_UNMEASURED,
+        };
+        // At most 10 MiB: the number of units fits.
+        let units = most.div_ceil(UNIT).max(1) as u32;
+        let room = self.room.clone().try_acquire_many_owned(units).map_err(|_| Refusal::Busy)?;
+        let read = tokio::time::timeout(Duration::from_secs(MAX_SECONDS), collect(body, most));
+        let bytes = read.await.map_err(|_| Refusal::TooSlow(MAX_SECONDS))??;
+        let bytes = match boundary(headers) {
+            Some(boundary) => field(bytes, boundary).await?,
+            None => bytes,
+        };
+        Ok(Upload { bytes, _room: room })
+    }
+}
+
+/// The whole body, of at most `most` bytes.
+async fn collect(mut body: Body, most: usize) -> Result<Bytes, Refusal> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Refusal::BrokenOff(error.to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if data.len() > most - bytes.len() {
+            return Err(Refusal::Unmeasured { limit: most });
+        }
+        if bytes.capacity() == 0 && data.len() < most {
+            // Grows with what has come, not with what was announced.
+            bytes.reserve(most.min(64 << 10));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.into())
+}
+
+/// What separates the fields of a form, if the body is one.
+fn boundary(headers: &HeaderMap) -> Option<String> {
+    let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    multer::parse_boundary(kind).ok()
+}
+
+/// The field 'image', or else the first that is a file.
+async fn field(form: Bytes, boundary: String) -> Result<Bytes, Refusal> {
+    let bad = |error: multer::Error| Refusal::BadForm(error.to_string());
+    let stream = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(form)]);
+    let mut fields = multer::Multipart::new(stream, boundary);
+    let mut file = None;
+    while let Some(field) = fields.next_field().await.map_err(bad)? {
+        let named = field.name() == Some("image");
+        if named || (file.is_none() && field.file_name().is_some()) {
+            file = Some(field.bytes().await.map_err(bad)?);
+        }
+        if named {
+            break;
+        }
+    }
+    file.ok_or(Refusal::NoPicture)
+}
