@@ -12,7 +12,7 @@ use serde_json::Value;
 
 /// Photographs, and what the model sees on them.
 const PHOTOGRAPHS: [(&str, &str); 2] =
-    [("coffee.png", "espresso"), ("chelsea.png", "Egyptian cat")];
+    [("coffee.png", "espresso"), ("rocket.jpg", "missile")];
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
