@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::exit::{Done, Outcome};
-use crate::{bench, classify, inspect, tune, verify};
+use crate::{bench, classify, doctor, inspect, tune, verify, watch};
 
 /// Classifies pictures with quantized EfficientNets, on small boards.
 #[derive(Debug, Parser)]
@@ -20,6 +20,10 @@ pub(crate) struct Cli {
 enum Command {
     /// Says what is in pictures.
     Classify(classify::Args),
+    /// Watches a camera and acts on what it sees: lines, pins, files.
+    Watch(Box<watch::Args>),
+    /// Says what this machine has, what is wrong with it, and what mends it.
+    Doctor(doctor::Args),
     /// Measures latency, load time and memory.
     Bench(bench::Args),
     /// Shows which kernel runs each layer, in which type.
@@ -48,6 +52,8 @@ impl Cli {
     pub(crate) fn run(self) -> Outcome {
         match self.command {
             Command::Classify(args) => classify::run(&args),
+            Command::Watch(args) => watch::run(&args),
+            Command::Doctor(args) => doctor::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Inspect(args) => inspect::run(&args),
             Command::Tune(args) => tune::run(&args),

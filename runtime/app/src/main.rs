@@ -5,13 +5,16 @@
 mod bench;
 mod classify;
 mod cli;
+mod decide;
 mod default_model;
+mod doctor;
 mod exit;
 mod inspect;
 mod load;
 mod pictures;
 mod tune;
 mod verify;
+mod watch;
 
 fn main() -> std::process::ExitCode {
     load::start_clock();

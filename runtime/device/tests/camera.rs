@@ -5,7 +5,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kinglet_device::camera::{Feed, Layout, Pace, Patience, Source, State, Taken, Wanted};
 
@@ -243,6 +243,11 @@ fn the_newest_frame_wins_and_memory_is_used_again() {
     }
     let status = feed.status();
     assert!(status.dropped > 20, "{status:?}");
+    // Onlookers take nothing away.
+    let looked = feed.newer_than(last, Instant::now() + 1000 * MS).unwrap();
+    assert!(looked.number > last && frame(&feed).number >= looked.number);
+    assert!(feed.newer_than(looked.number + 1000, Instant::now() + 5 * MS).is_none());
+    drop(looked);
     assert!(places.len() <= 4, "{} buffers", places.len());
 }
 

@@ -106,6 +106,15 @@ pub fn peak_memory_bytes() -> Option<u64> {
     kib(&field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM")?)
 }
 
+/// Space that is left for us on the file system of a path, bytes.
+///
+/// # Errors
+/// What the system says.
+pub fn free_bytes(path: &Path) -> std::io::Result<u64> {
+    let facts = rustix::fs::statvfs(path)?;
+    Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+}
+
 /// The value of the first line `name : value`.
 fn field(text: &str, name: &str) -> Option<String> {
     text.lines()

@@ -65,10 +65,7 @@ impl Child {
             }
             if frames {
                 let got = got(self.stdout.read(to), &self.name)?;
-                if got == Got::End {
-                    return Err(self.ended());
-                }
-                return Ok(got);
+                return if got == Got::End { self.ended() } else { Ok(got) };
             }
             if !words || Instant::now() >= deadline {
                 return Ok(Got::Wait);
@@ -101,21 +98,25 @@ impl Child {
         }
     }
 
-    /// Why its output ended: its status and what it said last.
-    fn ended(&mut self) -> CameraError {
+    /// Why its output ended: well, or its status and what it said last.
+    fn ended(&mut self) -> Result<Got, CameraError> {
         let deadline = Instant::now() + GRACE;
         while let Some(words) = &self.stderr
             && matches!(wait(words.as_fd(), None, deadline), Ok((true, _)))
         {
             self.listen();
         }
-        let status = self.wait(deadline).map(|status| status.to_string()).unwrap_or_default();
+        let status = self.wait(deadline);
+        if status.is_some_and(|status| status.success()) {
+            return Ok(Got::End);
+        }
+        let status = status.map(|status| status.to_string()).unwrap_or_default();
         let why = match (status.is_empty(), self.last.is_empty()) {
             (_, true) => status,
             (true, _) => self.last.clone(),
             _ => format!("{status}, after '{}'", self.last),
         };
-        CameraError::Ended { what: self.name.clone(), why }
+        Err(CameraError::Ended { what: self.name.clone(), why })
     }
 
     /// Waits for it to be gone.

@@ -54,7 +54,7 @@ const RAN_WELL: Duration = Duration::from_secs(5);
 /// How soon the thread sees that it shall end.
 const GLANCE: Duration = Duration::from_millis(50);
 /// How long is waited for the thread to end; a process that it ends may take a second to go.
-const FAREWELL: Duration = Duration::from_millis(1500);
+const FAREWELL: Duration = Duration::from_millis(1200);
 /// The same failure is logged this often.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
 
@@ -120,6 +120,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Slot {
     frame: Option<Arc<Frame>>,
+    /// The same, and still there when it has been taken.
+    newest: Option<Arc<Frame>>,
     lost: bool,
     ended: Option<Result<(), Arc<CameraError>>>,
     status: Status,
@@ -183,6 +185,22 @@ impl Feed {
                     return Taken::End(Err(Arc::new(CameraError::Ended { what, why })));
                 }
                 return Taken::Wait;
+            }
+            slot = self.shared.wait(slot, left);
+        }
+    }
+
+    /// The newest frame if its number is above `number`, waiting until `deadline` at the latest. Takes
+    /// nothing away: for any number of onlookers, none of which the camera waits for.
+    pub fn newer_than(&self, number: u64, deadline: Instant) -> Option<Arc<Frame>> {
+        let mut slot = self.shared.slot();
+        loop {
+            if let Some(frame) = slot.newest.as_ref().filter(|frame| frame.number > number) {
+                return Some(Arc::clone(frame));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || slot.ended.is_some() {
+                return None;
             }
             slot = self.shared.wait(slot, left);
         }
@@ -345,6 +363,7 @@ impl Keeper {
         if let Some(own) = Arc::get_mut(&mut frame) {
             own.number = slot.status.frames;
         }
+        slot.newest = Some(Arc::clone(&frame));
         if slot.frame.replace(Arc::clone(&frame)).is_some() {
             slot.status.dropped += 1;
         }
@@ -356,7 +375,7 @@ impl Keeper {
 
     fn lose(&self, why: String) {
         let mut slot = self.shared.slot();
-        (slot.frame, slot.lost, slot.refused) = (None, true, None);
+        (slot.frame, slot.newest, slot.lost, slot.refused) = (None, None, true, None);
         slot.status.state = State::Lost;
         slot.status.lost += 1;
         slot.status.last_error = Some(why);
