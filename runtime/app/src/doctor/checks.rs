@@ -243,27 +243,18 @@ pub(super) fn picture(text: &str) -> Check {
     let begun = Instant::now();
     let feed = Feed::start(source, Wanted::default(), Pace::Newest, Patience::default());
     let deadline = begun + Patience::default().start + Duration::from_secs(1);
-    loop {
-        let why = match feed.take(deadline) {
-            Taken::Frame(frame) => {
-                let mode = feed.status().mode.unwrap_or_else(|| "a picture".into());
-                let (bytes, ms) = (frame.bytes.len(), begun.elapsed().as_millis());
-                return Check::good(
-                    "picture",
-                    format!("{text}: {mode}, {bytes} bytes, after {ms} ms"),
-                );
-            }
-            Taken::Lost => feed.status().last_error.unwrap_or_default(),
-            Taken::Wait => "no picture in time".into(),
-            Taken::End(Err(error)) => error.to_string(),
-            Taken::End(Ok(())) => "it is empty".into(),
-        };
-        return Check::bad(
-            "picture",
-            format!("{text}: {why}"),
-            "see the lines about cameras above",
-        );
-    }
+    let why = match feed.take(deadline) {
+        Taken::Frame(frame) => {
+            let mode = feed.status().mode.unwrap_or_else(|| "a picture".into());
+            let (bytes, ms) = (frame.bytes.len(), begun.elapsed().as_millis());
+            return Check::good("picture", format!("{text}: {mode}, {bytes} bytes, after {ms} ms"));
+        }
+        Taken::Lost => feed.status().last_error.unwrap_or_default(),
+        Taken::Wait => "no picture in time".into(),
+        Taken::End(Err(error)) => error.to_string(),
+        Taken::End(Ok(())) => "it is empty".into(),
+    };
+    Check::bad("picture", format!("{text}: {why}"), "see the lines about cameras above")
 }
 
 /// Loads the model, runs its self-test and times it.
