@@ -1,7 +1,8 @@
 //! What a board shows, for an emulated machine: takes frames from a V4L2 camera in every format,
 //! closes and opens it, and switches a line of a GPIO chip.
 //!
-//! `board /dev/video0 gpiochip0:3`; needs no model, so that it is built in a minute.
+//! `board /dev/video0 gpiochip0:3 20`: the last number says how often the emulated camera (vivid) is
+//! unplugged. Needs no model, so that it is built in a minute. tests/emulated/board.sh runs it.
 
 #![allow(clippy::print_stdout)]
 
@@ -26,6 +27,49 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if let Some(pin) = arguments.get(1) {
         line(&Pin::parse(pin)?)?;
+    }
+    if let (Some(camera), Some(times)) = (arguments.first(), arguments.get(2)) {
+        unplug(camera, times.parse()?)?;
+    }
+    Ok(())
+}
+
+/// Takes the emulated camera away and gives it back: how soon that is noticed, and how soon there
+/// are frames again.
+fn unplug(camera: &str, times: u32) -> Result<(), Box<dyn std::error::Error>> {
+    let driver = std::path::Path::new("/sys/bus/platform/drivers/vivid");
+    let count = |folder: &str| std::fs::read_dir(folder).map(Iterator::count);
+    let source = Source::parse(camera)?;
+    let feed = Feed::start(source, Wanted::default(), Pace::Newest, Patience::default());
+    let wait = |lost: bool| -> Result<Duration, String> {
+        let begun = Instant::now();
+        loop {
+            match feed.take(begun + Duration::from_secs(10)) {
+                Taken::Frame(_) if !lost => return Ok(begun.elapsed()),
+                Taken::Lost if lost => return Ok(begun.elapsed()),
+                Taken::Frame(_) | Taken::Lost => {}
+                other => return Err(format!("{other:?}, {:?}", feed.status())),
+            }
+        }
+    };
+    wait(false)?;
+    let before = (count("/proc/self/fd")?, count("/proc/self/task")?);
+    let (mut noticed, mut back) = (Duration::ZERO, Duration::ZERO);
+    for time in 0..times {
+        std::fs::write(driver.join("unbind"), "vivid.0")?;
+        noticed = noticed.max(wait(true)?);
+        // Gone for up to three seconds.
+        std::thread::sleep(Duration::from_millis(u64::from(time * 700 % 3000)));
+        std::fs::write(driver.join("bind"), "vivid.0")?;
+        back = back.max(wait(false)?);
+    }
+    let after = (count("/proc/self/fd")?, count("/proc/self/task")?);
+    println!(
+        "unplugged {times} times: noticed within {noticed:.1?}, back within {back:.1?}; \
+         descriptors and threads {before:?} before, {after:?} after"
+    );
+    if after != before || noticed > Duration::from_secs(2) || back > Duration::from_secs(5) {
+        return Err("that is too slow, or too many".into());
     }
     Ok(())
 }

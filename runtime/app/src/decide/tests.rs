@@ -196,3 +196,43 @@ proptest! {
         prop_assert!(seen.iter().all(|s| *s == seen[0]));
     }
 }
+
+/// A video of bottles, and what tests/golden/decide/make.py says was to be decided.
+#[test]
+fn recorded_scores_give_the_decisions_of_another_program() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/decide/");
+    let read = |name: &str| std::fs::read_to_string(format!("{golden}{name}")).unwrap();
+    let rows: Vec<Vec<f32>> = read("scores.csv")
+        .lines()
+        .map(|line| line.split(',').map(|v| v.parse().unwrap()).collect())
+        .collect();
+    let expected = read("expected.csv");
+    assert!(rows.len() > 200 && expected.lines().count() >= 8);
+    for line in expected.lines() {
+        let fields: Vec<&str> = line.split(',').collect();
+        let number = |i: usize| -> f32 { fields[i].parse().unwrap() };
+        let settings = Settings {
+            smoothing: if fields[0] == "mean" { Smoothing::Mean } else { Smoothing::Majority },
+            window: number(1) as usize,
+            age: None,
+            enter: number(2),
+            leave: number(3),
+            hold: MS * number(4) as u32,
+            unknown_below: Some(number(5)).filter(|least| *least > 0.0),
+            energy_below: None,
+        };
+        let mut decider = Decider::new(settings);
+        let mut changes = Vec::new();
+        for (row, scores) in rows.iter().enumerate() {
+            if decider.observe(MS * scores[0] as u32, &scores[1..], None) {
+                let state = match decider.state() {
+                    State::Nothing => -1,
+                    State::Unknown => -2,
+                    State::Class(class) => class as i32,
+                };
+                changes.push(format!("{row}:{state}"));
+            }
+        }
+        assert_eq!(changes, fields[6..], "{line}");
+    }
+}
