@@ -32,6 +32,12 @@ enum Command {
     Tune(tune::Args),
     /// Runs the model's own self-test on this machine.
     Verify(verify::Args),
+    /// Switches outputs off when `watch` has died.
+    #[command(name = kinglet_device::gpio::GUARD_COMMAND, hide = true)]
+    GuardPins {
+        /// PIN=LEVEL
+        pins: Vec<String>,
+    },
     /// Prints completions for a shell.
     #[command(after_help = "Example: kinglet completions bash > \
         ~/.local/share/bash-completion/completions/kinglet")]
@@ -58,6 +64,13 @@ impl Cli {
             Command::Inspect(args) => inspect::run(&args),
             Command::Tune(args) => tune::run(&args),
             Command::Verify(args) => verify::run(&args),
+            Command::GuardPins { pins } => {
+                // Whoever ends us ends `watch` too; what it leaves on is then our task.
+                let ignored = std::sync::Arc::default();
+                signal_hook::flag::register(signal_hook::consts::SIGTERM, ignored)?;
+                kinglet_device::gpio::run_guard(&pins)?;
+                Ok(Done::Well)
+            }
             Command::Completions { shell } => {
                 let mut command = <Self as clap::CommandFactory>::command();
                 clap_complete::generate(shell, &mut command, "kinglet", &mut std::io::stdout());

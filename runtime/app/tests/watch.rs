@@ -219,6 +219,32 @@ fn it_ends_within_two_seconds_whatever_the_camera_does() {
 }
 
 #[test]
+fn a_guard_outlives_a_crash_and_then_ends() {
+    let guards = || {
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        all.filter(|entry| {
+            let line = std::fs::read_to_string(entry.path().join("cmdline"));
+            line.is_ok_and(|line| line.contains("guard-pins\0/dev/gpiochip98:7=0"))
+        })
+        .count()
+    };
+    let led = ["--camera", "test", "--led", "gpiochip98:7=unknown"];
+    let mut child = watch(&led).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(guards(), 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(guards(), 1, "it tries to reach the pin");
+    std::thread::sleep(Duration::from_millis(3000));
+    assert_eq!(guards(), 0);
+    // And where all is well it has nothing to do.
+    let mut child = watch(&led).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(terminate(&mut child) < Duration::from_secs(2));
+    assert_eq!(guards(), 0);
+}
+
+#[test]
 fn the_same_video_gives_the_same_decisions() {
     let Some(data) = std::env::var_os("KINGLET_DATA") else {
         println!("skipped: KINGLET_DATA is not set");

@@ -9,10 +9,17 @@
 use std::time::{Duration, Instant};
 
 use kinglet_device::camera::{Feed, Layout, Pace, Patience, Source, Taken, Wanted, devices};
-use kinglet_device::gpio::{Button, Output, Pattern, Pin, chips, open_input, open_output};
+use kinglet_device::gpio::{
+    Button, GUARD_COMMAND, Guard, Output, Pattern, Pin, chips, open_input, open_output, run_guard,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some(GUARD_COMMAND) => return Ok(run_guard(&arguments[1..])?),
+        Some("crash") => crash(&Pin::parse(&arguments[1])?, arguments.get(2).is_some())?,
+        _ => {}
+    }
     for device in devices() {
         match device.what {
             Ok(what) => println!("{}: {what}", device.path.display()),
@@ -27,6 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if let Some(pin) = arguments.get(1) {
         line(&Pin::parse(pin)?)?;
+        crashes(pin)?;
     }
     if let (Some(camera), Some(times)) = (arguments.first(), arguments.get(2)) {
         unplug(camera, times.parse()?)?;
@@ -103,6 +111,38 @@ fn frames(camera: &str) -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     println!("{} descriptors open", std::fs::read_dir("/proc/self/fd")?.count());
+    Ok(())
+}
+
+/// Switches a line on and dies, with a guard or without.
+fn crash(pin: &Pin, guarded: bool) -> Result<(), Box<dyn std::error::Error>> {
+    let guard = guarded.then(|| Guard::start([(pin, false)].into_iter())).transpose()?;
+    let mut output = Output::new(open_output(pin, false)?, Pattern::Steady, false)?;
+    output.want(true, Instant::now());
+    output.tick(Instant::now())?;
+    std::mem::forget((guard, output));
+    std::process::abort()
+}
+
+/// What a pin is like after such a death.
+fn crashes(pin: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let (chip, line) = pin.split_once(':').ok_or("a pin with its chip")?;
+    let line: u32 = line.parse()?;
+    for guarded in [false, true] {
+        let mut command = std::process::Command::new(std::env::current_exe()?);
+        command.args(["crash", pin]).args(guarded.then_some("guarded"));
+        let status = command.stderr(std::process::Stdio::null()).status()?;
+        std::thread::sleep(Duration::from_millis(1500));
+        // As it is, without a change.
+        let mut builder = gpiocdev::Request::builder();
+        let request = builder.on_chip(format!("/dev/{chip}")).with_line(line).request()?;
+        let on = request.lone_value()? == gpiocdev::line::Value::Active;
+        let how = if guarded { "with a guard" } else { "without a guard" };
+        println!("after a crash ({status}) {how} the pin is {}", if on { "on" } else { "off" });
+        if guarded && on {
+            return Err("the guard has not switched it off".into());
+        }
+    }
     Ok(())
 }
 

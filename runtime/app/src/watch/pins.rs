@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kinglet_device::gpio::{
-    AnyInput, AnyOutput, Button, GpioError, Output, Pattern, Pin, open_input, open_output,
+    AnyInput, AnyOutput, Button, GpioError, Guard, Output, Pattern, Pin, open_input, open_output,
 };
 
 use super::bus::Bus;
@@ -46,6 +46,8 @@ pub(super) struct Pins {
     outputs: Vec<OutputPlan>,
     has_buttons: bool,
     thread: Option<JoinHandle<()>>,
+    // After the thread: it has nothing to do once that has switched all off.
+    guard: Option<Guard>,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +67,16 @@ impl Pins {
         let shared = Arc::<Shared>::default();
         let has_buttons = !buttons.is_empty();
         *shared.wanted() = vec![false; outputs.len()];
+        let guard = match outputs.is_empty() {
+            true => None,
+            false => match Guard::start(outputs.iter().map(|plan| (&plan.pin, plan.active_low))) {
+                Ok(guard) => Some(guard),
+                Err(error) => {
+                    bus.report("guard of pins", Some(error.to_string()));
+                    None
+                }
+            },
+        };
         let thread = if outputs.is_empty() && buttons.is_empty() {
             None
         } else {
@@ -72,7 +84,7 @@ impl Pins {
             let thread = std::thread::Builder::new().name("pins".into());
             Some(thread.spawn(move || Keeper::new(plans, buttons, bus).run(&shared))?)
         };
-        Ok(Self { shared, outputs, has_buttons, thread })
+        Ok(Self { shared, outputs, has_buttons, thread, guard })
     }
 
     /// Follows what is decided: the state of each area.
@@ -111,6 +123,10 @@ impl Drop for Pins {
         let deadline = Instant::now() + FAREWELL;
         while !thread.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
+        }
+        if !thread.is_finished() {
+            // The guard sees to it when we are gone.
+            std::mem::forget(self.guard.take());
         }
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! [`Output`] and [`Button`] speak embedded-hal 1.0 alone. [`open_output`] and [`open_input`] give
 //! pins of this machine: through rppal on a Raspberry Pi, else through the kernel's GPIO character
-//! device. Whoever holds an [`Output`] calls [`Output::tick`] when it says so; nothing here has a
+//! device. A [`Guard`] switches outputs off when this process dies. Whoever holds an [`Output`] calls [`Output::tick`] when it says so; nothing here has a
 //! thread.
 
 mod button;
 mod chardev;
+mod guard;
 mod output;
 mod raspberry;
 
@@ -19,6 +20,7 @@ use crate::Board;
 
 pub use button::Button;
 pub use chardev::{Chip, chips};
+pub use guard::{COMMAND as GUARD_COMMAND, Guard, run_guard};
 pub use output::{Output, Pattern};
 
 /// An output of this machine.
