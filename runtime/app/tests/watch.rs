@@ -218,6 +218,33 @@ fn it_ends_within_two_seconds_whatever_the_camera_does() {
     assert!(!left, "a process is left");
 }
 
+/// Many USB cameras leave the Huffman tables out of their pictures.
+#[test]
+fn pictures_without_tables_are_read_from_standard_input() {
+    let picture = image::open(photographs().join("coffee.png")).unwrap().to_rgb8();
+    let mut jpeg = Vec::new();
+    image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 90)
+        .encode_image(&picture)
+        .unwrap();
+    let mut at = 2;
+    while jpeg[at + 1] != 0xda {
+        let length = 2 + usize::from(u16::from_be_bytes([jpeg[at + 2], jpeg[at + 3]]));
+        if jpeg[at + 1] == 0xc4 {
+            jpeg.drain(at..at + length);
+        } else {
+            at += length;
+        }
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, jpeg.repeat(3)).unwrap();
+    let mut command = watch(&["--camera", "-", "--every-frame", "--all", "--json"]);
+    let output = command.stdin(std::fs::File::open(&file).unwrap()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines = json(&output.stdout);
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().all(|line| line["decision"] == "espresso"), "{lines:?}");
+}
+
 #[test]
 fn a_guard_outlives_a_crash_and_then_ends() {
     let guards = || {

@@ -84,7 +84,7 @@ fn what_a_process_says_does_not_stall_it() {
 
 /// A JPEG picture in form only: markers, and nothing that could be decoded.
 fn jpeg(size: usize) -> Vec<u8> {
-    let mut bytes = vec![0xff, 0xd8, 0xff, 0xda, 0, 4, 1, 2];
+    let mut bytes = vec![0xff, 0xd8, 0xff, 0xc4, 0, 2, 0xff, 0xda, 0, 4, 1, 2];
     bytes.resize(size, 7);
     bytes.extend([0xff, 0xd9]);
     bytes

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::bytes::{Got, got, wait};
 use super::error::CameraError;
+use super::source::without_password;
 
 /// How long a process may take to end when it is asked to.
 const GRACE: Duration = Duration::from_millis(300);
@@ -87,7 +88,9 @@ impl Child {
                         }
                         continue;
                     }
-                    let line = String::from_utf8_lossy(&self.line).trim().to_owned();
+                    let line = String::from_utf8_lossy(&self.line);
+                    let words: Vec<_> = line.split_whitespace().map(without_password).collect();
+                    let line = words.join(" ");
                     self.line.clear();
                     if !line.is_empty() {
                         log(&self.name, &line);

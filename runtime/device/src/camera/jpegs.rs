@@ -7,6 +7,7 @@ use super::Next;
 use super::bytes::{Bytes, Got};
 use super::error::CameraError;
 use super::frame::{Frame, Layout, MAX_BYTES};
+use super::huffman::complete;
 
 /// So many bytes without the beginning of a picture are garbage.
 const MOST_BETWEEN: usize = 1 << 20;
@@ -39,6 +40,7 @@ impl Jpegs {
             if let Some(length) = self.find(from.name())? {
                 frame.bytes.clear();
                 frame.bytes.extend_from_slice(&self.bytes[..length]);
+                complete(&mut frame.bytes);
                 (frame.layout, frame.width, frame.height) = (Layout::File, 0, 0);
                 self.discard(length);
                 return Ok(Next::Frame);

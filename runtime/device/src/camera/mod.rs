@@ -12,6 +12,7 @@ mod error;
 mod feed;
 mod frame;
 mod http;
+mod huffman;
 mod jpegs;
 mod pictures;
 mod pool;

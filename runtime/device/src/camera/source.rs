@@ -180,7 +180,7 @@ impl fmt::Display for Source {
 }
 
 /// A URL as it may stand in a log.
-fn without_password(url: &str) -> String {
+pub(super) fn without_password(url: &str) -> String {
     let shown = url.strip_prefix("file:").unwrap_or(url);
     let Some((scheme, rest)) = shown.split_once("://") else { return shown.to_owned() };
     let end = rest.find('/').unwrap_or(rest.len());

@@ -15,6 +15,7 @@ use std::time::Instant;
 use super::bytes::wait;
 use super::error::CameraError;
 use super::frame::{Color, Frame, Layout, MAX_BYTES, MAX_SIDE, Mode};
+use super::huffman::complete;
 use super::source::Wanted;
 use super::{Camera, Next};
 use negotiate::{Offer, Sizes, choose};
@@ -124,6 +125,9 @@ impl Camera for V4l2 {
             let requeued = sys::queue(&self.device, buffer.index);
             requeued.map_err(CameraError::system(self.name.clone()))?;
             if whole {
+                if layout == Layout::File {
+                    complete(&mut frame.bytes);
+                }
                 (frame.layout, frame.width, frame.height) = (layout, width, height);
                 (frame.color, frame.captured) = (self.color, Instant::now());
                 return Ok(Next::Frame);
