@@ -144,7 +144,7 @@ impl Watch {
                 std::thread::sleep((next - now).min(GLANCE));
                 continue;
             }
-            match self.bus.frames().take(now + if asked.is_some() { GLANCE } else { GLANCE / 5 }) {
+            match self.bus.frames().take(now + GLANCE) {
                 Taken::Frame(frame) => {
                     if self.pins.has_buttons() {
                         if self.pins.pressed() {

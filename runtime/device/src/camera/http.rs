@@ -152,7 +152,9 @@ impl Connection {
             }
         }
         let kind = field("content-type").unwrap_or_default();
-        if !(kind.is_empty() || kind.starts_with("multipart/") || kind.starts_with("image/jp")) {
+        // ffmpeg's own server says octet-stream.
+        let usable = ["multipart/", "image/jp", "application/octet-stream"];
+        if !kind.is_empty() && !usable.iter().any(|usable| kind.starts_with(usable)) {
             let why = format!("it sends {kind}, no pictures; for video, name it ffmpeg:URL");
             return Err(garbage(&why));
         }

@@ -18,6 +18,7 @@ mod pictures;
 mod pool;
 mod programs;
 mod source;
+mod status;
 mod stream;
 mod test_pattern;
 mod v4l2;
@@ -26,9 +27,10 @@ mod y4m;
 use std::time::Instant;
 
 pub use error::CameraError;
-pub use feed::{Feed, Pace, Patience, State, Status, Taken};
+pub use feed::Feed;
 pub use frame::{Color, Frame, Layout, Mode};
 pub use source::{Source, Wanted};
+pub use status::{Pace, Patience, State, Status, Taken};
 pub use v4l2::{Device, devices};
 
 /// What [`Camera::next`] came back with.
