@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::exit::{Done, Outcome};
-use crate::{bench, classify, inspect, serve, tune, verify};
+use crate::{bench, classify, doctor, inspect, serve, tune, verify, watch};
 
 /// Classifies pictures with quantized EfficientNets, on small boards.
 #[derive(Debug, Parser)]
@@ -22,6 +22,10 @@ enum Command {
     Classify(classify::Args),
     /// Classifies pictures that come over HTTP.
     Serve(serve::Args),
+    /// Watches a camera and acts on what it sees: lines, pins, files.
+    Watch(Box<watch::Args>),
+    /// Says what this machine has, what is wrong with it, and what mends it.
+    Doctor(doctor::Args),
     /// Measures latency, load time and memory.
     Bench(bench::Args),
     /// Shows which kernel runs each layer, in which type.
@@ -30,6 +34,12 @@ enum Command {
     Tune(tune::Args),
     /// Runs the model's own self-test on this machine.
     Verify(verify::Args),
+    /// Switches outputs off when `watch` has died.
+    #[command(name = kinglet_device::gpio::GUARD_COMMAND, hide = true)]
+    GuardPins {
+        /// PIN=LEVEL
+        pins: Vec<String>,
+    },
     /// Prints completions for a shell.
     #[command(after_help = "Example: kinglet completions bash > \
         ~/.local/share/bash-completion/completions/kinglet")]
@@ -51,10 +61,19 @@ impl Cli {
         match self.command {
             Command::Classify(args) => classify::run(&args),
             Command::Serve(args) => serve::run(&args),
+            Command::Watch(args) => watch::run(&args),
+            Command::Doctor(args) => doctor::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Inspect(args) => inspect::run(&args),
             Command::Tune(args) => tune::run(&args),
             Command::Verify(args) => verify::run(&args),
+            Command::GuardPins { pins } => {
+                // Whoever ends us ends `watch` too; what it leaves on is then our task.
+                let ignored = std::sync::Arc::default();
+                signal_hook::flag::register(signal_hook::consts::SIGTERM, ignored)?;
+                kinglet_device::gpio::run_guard(&pins)?;
+                Ok(Done::Well)
+            }
             Command::Completions { shell } => {
                 let mut command = <Self as clap::CommandFactory>::command();
                 clap_complete::generate(shell, &mut command, "kinglet", &mut std::io::stdout());

@@ -16,6 +16,11 @@ pub(crate) enum Done {
     PartlyFailed,
 }
 
+/// A wrong option or configuration: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
 /// Keeps panics inside tract silent: the engine turns them into errors, which are printed.
 pub(crate) fn quiet_tract() {
     let usual = std::panic::take_hook();
@@ -36,7 +41,15 @@ pub(crate) fn report(outcome: Outcome) -> ExitCode {
                 return ExitCode::SUCCESS;
             }
             eprintln!("error: {}", one_line(&error));
-            ExitCode::from(if error.chain().any(|e| e.is::<ModelError>()) { 3 } else { 1 })
+            let is_usage = error.chain().any(|e| e.is::<Usage>());
+            let is_model = error.chain().any(|e| e.is::<ModelError>());
+            ExitCode::from(if is_usage {
+                2
+            } else if is_model {
+                3
+            } else {
+                1
+            })
         }
     }
 }

@@ -5,7 +5,9 @@
 mod bench;
 mod classify;
 mod cli;
+mod decide;
 mod default_model;
+mod doctor;
 mod exit;
 mod inspect;
 mod load;
@@ -13,6 +15,7 @@ mod pictures;
 mod serve;
 mod tune;
 mod verify;
+mod watch;
 
 fn main() -> std::process::ExitCode {
     load::start_clock();

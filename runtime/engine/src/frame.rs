@@ -252,6 +252,36 @@ impl<'a> FrameView<'a> {
         Self::new(format, width, height, &planes[..format.planes()], matrix)
     }
 
+    /// A part of the frame, from the pixel `left`, `top` on, without a copy. Where pixels share
+    /// chroma, the part begins at the pixels that share it and is a whole number of them wide and
+    /// high: it may be one pixel larger each way.
+    ///
+    /// # Errors
+    /// [`FrameError::Size`] when the part has no pixels or is not within the frame.
+    pub fn crop(&self, left: u32, top: u32, width: u32, height: u32) -> Result<Self, FrameError> {
+        let within = |start: u32, length: u32, side: u32| {
+            length > 0 && start.checked_add(length).is_some_and(|end| end <= side)
+        };
+        if !within(left, width, self.width) || !within(top, height, self.height) {
+            return Err(FrameError::Size { width, height });
+        }
+        let shapes = self.format.shapes();
+        let step = |of: fn(&PlaneShape) -> usize| shapes.iter().map(of).max().unwrap_or(1) as u32;
+        let align = |start: u32, length: u32, step: u32| {
+            let first = start / step * step;
+            (first, (start + length).next_multiple_of(step) - first)
+        };
+        let (left, width) = align(left, width, step(|s| s.pixels));
+        let (top, height) = align(top, height, step(|s| s.rows));
+        let mut part = Self { width, height, ..*self };
+        for (plane, shape) in part.planes.iter_mut().zip(shapes) {
+            let row = top as usize / shape.rows;
+            let skip = row * plane.stride + left as usize / shape.pixels * shape.bytes;
+            plane.bytes = &plane.bytes[skip..];
+        }
+        Ok(part)
+    }
+
     /// How its samples lie.
     pub fn format(&self) -> PixelFormat {
         self.format
@@ -348,6 +378,42 @@ mod tests {
             assert!(matches!(error, Err(FrameError::Odd { .. })), "{format:?}: {error:?}");
         }
         assert_eq!(packed(Yuyv, 2, 3, 12), Ok(()));
+    }
+
+    #[test]
+    fn a_part_has_the_pixels_that_it_names() {
+        let bytes: Vec<u8> = (0..96).collect();
+        let matrix = YuvMatrix::default();
+        for format in [PixelFormat::Rgb, PixelFormat::Grey, PixelFormat::Yuyv, PixelFormat::I420] {
+            let frame = FrameView::packed(format, 8, 4, &bytes, matrix).unwrap();
+            let part = frame.crop(3, 1, 2, 2).unwrap();
+            let (left, top, size) = match format {
+                PixelFormat::Rgb | PixelFormat::Grey => (3, 1, (2, 2)),
+                PixelFormat::Yuyv => (2, 1, (4, 2)),
+                _ => (2, 0, (4, 4)),
+            };
+            assert_eq!((part.width(), part.height()), size, "{format:?}");
+            for (plane, whole) in part.planes().iter().zip(frame.planes()) {
+                assert_eq!(plane.stride, whole.stride);
+            }
+            let bytes_a_pixel = [3, 1, 2, 1][match format {
+                PixelFormat::Rgb => 0,
+                PixelFormat::Grey => 1,
+                PixelFormat::Yuyv => 2,
+                _ => 3,
+            }];
+            assert_eq!(part.planes()[0].bytes[0], ((top * 8 + left) * bytes_a_pixel) as u8);
+            // What a crop gives is a frame as any other.
+            let again = FrameView::new(format, size.0, size.1, part.planes(), matrix);
+            assert!(again.is_ok(), "{format:?}: {again:?}");
+        }
+        let frame = FrameView::packed(PixelFormat::I420, 8, 4, &bytes, matrix).unwrap();
+        assert_eq!(frame.crop(2, 2, 2, 2).unwrap().planes()[2].bytes[0], 32 + 8 + 5);
+        for (left, top, width, height) in
+            [(0, 0, 9, 1), (8, 0, 1, 1), (0, 0, 0, 1), (u32::MAX, 0, 2, 2)]
+        {
+            assert!(frame.crop(left, top, width, height).is_err());
+        }
     }
 
     #[test]

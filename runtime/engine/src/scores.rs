@@ -17,36 +17,53 @@ pub struct Ranked {
 }
 
 impl Scores {
-    /// Scores from raw outputs: softmax, in a form that cannot overflow.
+    /// Scores from raw outputs, see [`softmax`].
     #[must_use]
     pub fn from_logits(logits: &[f32]) -> Self {
-        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let mut probabilities: Vec<f32> = logits.iter().map(|v| (v - largest).exp()).collect();
-        let sum: f32 = probabilities.iter().sum();
-        probabilities.iter_mut().for_each(|p| *p /= sum);
+        let mut probabilities = logits.to_vec();
+        softmax(&mut probabilities);
         Self { probabilities }
     }
 
     /// The `n` best classes, best first; of equals the lower index first.
     #[must_use]
     pub fn top(&self, n: usize) -> Vec<Ranked> {
-        let mut ranked: Vec<Ranked> = self
-            .probabilities
-            .iter()
-            .enumerate()
-            .map(|(index, &score)| Ranked { index, score })
-            .collect();
-        let order = |a: &Ranked, b: &Ranked| {
-            b.score.total_cmp(&a.score).then_with(|| a.index.cmp(&b.index))
-        };
-        let n = n.min(ranked.len());
-        if n == 0 {
-            return Vec::new();
-        }
-        ranked.select_nth_unstable_by(n - 1, order);
-        ranked.truncate(n);
-        ranked.sort_by(order);
+        let mut ranked = Vec::new();
+        top_into(&self.probabilities, n, &mut ranked);
         ranked
+    }
+}
+
+/// Raw outputs become probabilities, in a form that cannot overflow.
+pub fn softmax(logits: &mut [f32]) {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    logits.iter_mut().for_each(|v| *v = (*v - largest).exp());
+    let sum: f32 = logits.iter().sum();
+    logits.iter_mut().for_each(|p| *p /= sum);
+}
+
+/// The logarithm of the sum of the exponentials of raw outputs: high where a picture is like those
+/// that the model has learnt, low where it is not.
+///
+/// Source: the negative free energy at temperature 1 of Liu et al., "Energy-based
+/// Out-of-distribution Detection", 2020, equation 4.
+#[must_use]
+pub fn energy(logits: &[f32]) -> f32 {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    largest + logits.iter().map(|v| (v - largest).exp()).sum::<f32>().ln()
+}
+
+/// The `n` largest of `scores`, largest first; of equals the lower index first. `ranked` is used
+/// again.
+pub fn top_into(scores: &[f32], n: usize, ranked: &mut Vec<Ranked>) {
+    ranked.clear();
+    for (index, &score) in scores.iter().enumerate() {
+        if ranked.len() == n && ranked.last().is_none_or(|worst| score <= worst.score) {
+            continue;
+        }
+        let place = ranked.partition_point(|r| r.score >= score);
+        ranked.truncate(n - 1);
+        ranked.insert(place, Ranked { index, score });
     }
 }
 
@@ -58,6 +75,12 @@ mod tests {
     fn softmax_of_huge_outputs_is_finite_and_sums_to_one() {
         let scores = Scores::from_logits(&[1e30, 1e30, -1e30]);
         assert_eq!(scores.probabilities, [0.5, 0.5, 0.0]);
+    }
+
+    #[test]
+    fn energy_is_the_logarithm_of_the_sum() {
+        assert!((energy(&[1.0, 2.0, 3.0]) - 3.407_606).abs() < 1e-5);
+        assert_eq!(energy(&[1e30, 0.0]), 1e30);
     }
 
     #[test]

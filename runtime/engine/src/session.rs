@@ -197,9 +197,48 @@ impl Session {
         frame: &FrameView<'_>,
         outputs: &mut Vec<f32>,
     ) -> Result<(), ModelError> {
+        self.prepare_frame(frame)?;
+        self.run_prepared(outputs)
+    }
+
+    /// The first half of [`Self::frame_outputs_into`]: fills the input tensor.
+    ///
+    /// # Errors
+    /// As [`Self::outputs`].
+    pub fn prepare_frame(&mut self, frame: &FrameView<'_>) -> Result<(), ModelError> {
         let preprocessor = self.preprocessor.as_mut().ok_or_else(no_preprocessing)?;
         preprocessor.run_frame(frame, &mut self.input);
+        Ok(())
+    }
+
+    /// As [`Self::prepare_frame`], from the bytes of a picture's file, of which no more is decoded
+    /// than the model sees.
+    ///
+    /// # Errors
+    /// [`FileError::Picture`] when the file is no usable picture, else as [`Self::outputs`].
+    pub fn prepare_file(&mut self, bytes: &[u8]) -> Result<(), FileError> {
+        let preprocessor = self.preprocessor.as_mut().ok_or_else(no_preprocessing)?;
+        Ok(preprocessor.run_file(bytes, &mut self.input)?)
+    }
+
+    /// The input tensor that was prepared last.
+    #[must_use]
+    pub fn prepared(&self) -> &InputTensor {
+        &self.input
+    }
+
+    /// Runs the model on the input tensor that was prepared last.
+    ///
+    /// # Errors
+    /// As [`Self::outputs`].
+    pub fn run_prepared(&mut self, outputs: &mut Vec<f32>) -> Result<(), ModelError> {
         self.compiled.run(&self.input, outputs)
+    }
+
+    /// Whether the model ends with a softmax itself, so that its outputs are probabilities.
+    #[must_use]
+    pub fn gives_probabilities(&self) -> bool {
+        self.compiled.gives_probabilities
     }
 
     /// Classifies a camera's frame.
@@ -218,10 +257,9 @@ impl Session {
     /// # Errors
     /// [`FileError::Picture`] when the file is no usable picture, else as [`Self::outputs`].
     pub fn classify_file(&mut self, bytes: &[u8]) -> Result<Scores, FileError> {
-        let preprocessor = self.preprocessor.as_mut().ok_or_else(no_preprocessing)?;
-        preprocessor.run_file(bytes, &mut self.input)?;
+        self.prepare_file(bytes)?;
         let mut outputs = Vec::new();
-        self.compiled.run(&self.input, &mut outputs)?;
+        self.run_prepared(&mut outputs)?;
         Ok(self.scores(&outputs))
     }
 

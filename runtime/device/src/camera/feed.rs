@@ -1,0 +1,329 @@
+//! A camera on a thread of its own: the newest frame, and opened again whenever it fails.
+//!
+//! The thread never waits for whoever takes frames ([`Pace::Newest`]): a frame that nobody took is
+//! replaced. It notices a camera that is gone, that stalls or that sends garbage, closes it with
+//! all that belongs to it, and opens it again, at longer and longer intervals up to
+//! [`Patience::longest_pause`].
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::error::CameraError;
+use super::frame::{Frame, Mode};
+use super::pool::Pool;
+use super::status::{Pace, Patience, State, Status, Taken};
+use super::{Camera, Next, Source, Wanted};
+
+/// A camera that has run for this long is opened again soon when it fails.
+const RAN_WELL: Duration = Duration::from_secs(5);
+/// How soon the thread sees that it shall end.
+const GLANCE: Duration = Duration::from_millis(50);
+/// How long is waited for the thread to end; a process that it ends may take a second to go.
+const FAREWELL: Duration = Duration::from_millis(1200);
+/// The same failure is logged this often.
+const LOG_AGAIN: Duration = Duration::from_secs(60);
+
+/// A camera on a thread. Dropping it ends the thread and closes the camera.
+#[derive(Debug)]
+pub struct Feed {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    slot: Mutex<Slot>,
+    changed: Condvar,
+    stop: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    frame: Option<Arc<Frame>>,
+    /// The same, and still there when it has been taken.
+    newest: Option<Arc<Frame>>,
+    lost: bool,
+    ended: Option<Result<(), Arc<CameraError>>>,
+    status: Status,
+    /// Since when every frame has been refused, and why.
+    refused: Option<(Instant, String)>,
+}
+
+impl Feed {
+    /// Opens the source on a thread.
+    #[must_use]
+    pub fn start(source: Source, wanted: Wanted, pace: Pace, patience: Patience) -> Self {
+        let live = source.is_live();
+        // Standard input may rest for as long as it likes.
+        let stalls = source != Source::Stdin;
+        let repeat = wanted.repeat;
+        let name = source.to_string();
+        let open = move || source.open(&wanted, pace == Pace::Every);
+        Self::run(name, open, Keeping { pace, patience, live, stalls, repeat })
+    }
+
+    fn run(
+        name: String,
+        open: impl Fn() -> Result<Box<dyn Camera>, CameraError> + Send + 'static,
+        keeping: Keeping,
+    ) -> Self {
+        let shared = Arc::<Shared>::default();
+        let keeper = Keeper { shared: Arc::clone(&shared), keeping, name, pool: Pool::default() };
+        let thread =
+            std::thread::Builder::new().name("camera".into()).spawn(move || keeper.keep(&open));
+        let thread = match thread {
+            Ok(thread) => Some(thread),
+            Err(error) => {
+                let error = CameraError::system("starting a thread")(error);
+                shared.slot().ended = Some(Err(Arc::new(error)));
+                None
+            }
+        };
+        Self { shared, thread }
+    }
+
+    /// Waits for a frame that has not been taken yet, until `deadline` at the latest.
+    pub fn take(&self, deadline: Instant) -> Taken {
+        let mut slot = self.shared.slot();
+        loop {
+            if std::mem::take(&mut slot.lost) {
+                return Taken::Lost;
+            }
+            if let Some(frame) = slot.frame.take() {
+                // Whoever hands on every frame waits for this.
+                self.shared.changed.notify_all();
+                return Taken::Frame(frame);
+            }
+            if let Some(end) = &slot.ended {
+                return Taken::End(end.clone());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                // A thread that is gone without a word has panicked.
+                if self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
+                    let (what, why) = ("the camera's thread".into(), String::new());
+                    return Taken::End(Err(Arc::new(CameraError::Ended { what, why })));
+                }
+                return Taken::Wait;
+            }
+            slot = self.shared.wait(slot, left);
+        }
+    }
+
+    /// The newest frame if its number is above `number`, waiting until `deadline` at the latest. Takes
+    /// nothing away: for any number of onlookers, none of which the camera waits for.
+    pub fn newer_than(&self, number: u64, deadline: Instant) -> Option<Arc<Frame>> {
+        let mut slot = self.shared.slot();
+        loop {
+            if let Some(frame) = slot.newest.as_ref().filter(|frame| frame.number > number) {
+                return Some(Arc::clone(frame));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || slot.ended.is_some() {
+                return None;
+            }
+            slot = self.shared.wait(slot, left);
+        }
+    }
+
+    /// Says that the last frame was of no use (a picture that cannot be decoded). When nothing else
+    /// comes, the camera is opened again.
+    pub fn refuse(&self, why: &str) {
+        self.shared.slot().refused.get_or_insert_with(|| (Instant::now(), why.to_owned()));
+    }
+
+    /// Says that the last frame was good.
+    pub fn accept(&self) {
+        self.shared.slot().refused = None;
+    }
+
+    /// How the camera is doing.
+    pub fn status(&self) -> Status {
+        self.shared.slot().status.clone()
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Relaxed);
+        self.shared.changed.notify_all();
+        let Some(thread) = self.thread.take() else { return };
+        let deadline = Instant::now() + FAREWELL;
+        while !thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if thread.is_finished() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, slot: MutexGuard<'a, Slot>, time: Duration) -> MutexGuard<'a, Slot> {
+        self.changed.wait_timeout(slot, time).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+}
+
+/// How a camera is kept running.
+#[derive(Debug, Clone, Copy)]
+struct Keeping {
+    pace: Pace,
+    patience: Patience,
+    live: bool,
+    stalls: bool,
+    repeat: bool,
+}
+
+/// The thread's own.
+struct Keeper {
+    shared: Arc<Shared>,
+    keeping: Keeping,
+    name: String,
+    pool: Pool,
+}
+
+impl Keeper {
+    fn keep(mut self, open: &dyn Fn() -> Result<Box<dyn Camera>, CameraError>) {
+        let Patience { first_pause, longest_pause, .. } = self.keeping.patience;
+        let mut pause = first_pause;
+        let mut logged: Option<(String, Instant)> = None;
+        while !self.shared.stopped() {
+            let before = self.shared.slot().status.frames;
+            let begun = Instant::now();
+            let outcome = open().and_then(|mut camera| self.serve(camera.as_mut()));
+            if self.shared.stopped() {
+                return;
+            }
+            let came = self.shared.slot().status.frames > before;
+            let error = match outcome {
+                Ok(()) if self.keeping.repeat && came => continue,
+                Ok(()) if !self.keeping.live => return self.end(Ok(())),
+                Err(error) if !self.keeping.live => return self.end(Err(Arc::new(error))),
+                Ok(()) => CameraError::Ended { what: self.name.clone(), why: String::new() },
+                Err(error) => error,
+            };
+            let text = error.to_string();
+            if came && begun.elapsed() > RAN_WELL {
+                pause = first_pause;
+            }
+            let again = logged
+                .as_ref()
+                .is_none_or(|(last, when)| came || *last != text || when.elapsed() > LOG_AGAIN);
+            if again {
+                tracing::warn!("camera {}: {text}; it is opened again", self.name);
+                logged = Some((text.clone(), Instant::now()));
+            }
+            self.lose(text);
+            self.rest(pause);
+            pause = (pause * 2).min(longest_pause);
+        }
+    }
+
+    /// Hands on frames until the camera ends or fails, or nobody wants any more.
+    fn serve(&mut self, camera: &mut dyn Camera) -> Result<(), CameraError> {
+        let Patience { stall, start, .. } = self.keeping.patience;
+        let (mut last, mut patience, mut known) = (Instant::now(), start, false);
+        while !self.shared.stopped() {
+            let mut frame = self.pool.take();
+            let Some(own) = Arc::get_mut(&mut frame) else { continue };
+            own.name.clear();
+            let next = camera.next(own, Instant::now() + GLANCE.min(patience));
+            match next? {
+                Next::Frame => {
+                    if !std::mem::replace(&mut known, true) {
+                        self.announce(camera.mode());
+                    }
+                    self.post(frame)?;
+                    (last, patience) = (Instant::now(), stall);
+                }
+                Next::Wait => {
+                    self.pool.keep(frame);
+                    if self.keeping.stalls && last.elapsed() >= patience {
+                        return Err(CameraError::Stalled { seconds: last.elapsed().as_secs_f64() });
+                    }
+                }
+                Next::End => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what was opened.
+    fn announce(&self, mode: Option<Mode>) {
+        let mode = mode.map(|mode| mode.to_string());
+        let mut slot = self.shared.slot();
+        let again = if slot.status.lost > 0 { " again" } else { "" };
+        tracing::info!("camera {}{again}: {}", self.name, mode.as_deref().unwrap_or("pictures"));
+        (slot.status.state, slot.status.mode) = (State::Running, mode);
+    }
+
+    /// Puts a frame where it is taken from.
+    fn post(&mut self, mut frame: Arc<Frame>) -> Result<(), CameraError> {
+        let Keeping { pace, live, patience, .. } = self.keeping;
+        let mut slot = self.shared.slot();
+        if let Some((since, why)) = &slot.refused
+            && live
+            && since.elapsed() >= patience.stall
+        {
+            let (what, why) = (self.name.clone(), why.clone());
+            return Err(CameraError::Garbage { what, why });
+        }
+        while pace == Pace::Every && slot.frame.is_some() && !self.shared.stopped() {
+            slot = self.shared.wait(slot, GLANCE);
+        }
+        slot.status.frames += 1;
+        if let Some(own) = Arc::get_mut(&mut frame) {
+            own.number = slot.status.frames;
+        }
+        slot.newest = Some(Arc::clone(&frame));
+        if slot.frame.replace(Arc::clone(&frame)).is_some() {
+            slot.status.dropped += 1;
+        }
+        drop(slot);
+        self.shared.changed.notify_all();
+        self.pool.keep(frame);
+        Ok(())
+    }
+
+    fn lose(&self, why: String) {
+        let mut slot = self.shared.slot();
+        (slot.frame, slot.newest, slot.lost, slot.refused) = (None, None, true, None);
+        slot.status.state = State::Lost;
+        slot.status.lost += 1;
+        slot.status.last_error = Some(why);
+        drop(slot);
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits, unless it is time to end.
+    fn rest(&self, pause: Duration) {
+        let deadline = Instant::now() + pause;
+        let mut slot = self.shared.slot();
+        while !self.shared.stopped() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            slot = self.shared.wait(slot, left);
+        }
+    }
+
+    fn end(&self, how: Result<(), Arc<CameraError>>) {
+        let mut slot = self.shared.slot();
+        slot.status.state = State::Ended;
+        slot.status.last_error = how.as_ref().err().map(ToString::to_string);
+        slot.ended = Some(how);
+        drop(slot);
+        self.shared.changed.notify_all();
+    }
+}
