@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 mod csv;
 mod table;
 
@@ -156,6 +158,16 @@ pub fn class_folders(folder: &Path) -> Result<Vec<(String, Vec<PathBuf>)>, Datas
         Ok((name, list(&inner)?.files))
     };
     list(folder)?.folders.into_iter().map(with_pictures).collect()
+}
+
+/// SHA-256 over the SHA-256 of every picture, in their order, for a model's history.
+pub(crate) fn sha256(pictures: &[PathBuf]) -> String {
+    let mut whole = Sha256::new();
+    for path in pictures {
+        // A picture that cannot be read has been counted and named already.
+        whole.update(Sha256::digest(std::fs::read(path).unwrap_or_default()));
+    }
+    whole.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A folder's pictures and folders, each sorted; hidden ones left out.

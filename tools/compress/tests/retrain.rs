@@ -232,6 +232,12 @@ fn models_that_cannot_be_retrained_say_why() {
     let many = RetrainOptions { augment: 1 << 40, ..options.clone() };
     let error = run(&tiny::lite(1), folder.path(), &many).unwrap_err();
     assert!(matches!(error, RetrainError::TooMuch { .. }), "{error}");
+    let mut nan = tiny::lite(1);
+    let weights = nan.graph_mut().initializer.iter_mut().find(|t| t.name == "w0").unwrap();
+    let (dims, _) = tensor::shape(weights).unwrap();
+    *weights = tensor::from_f32("w0", &dims, &vec![f32::NAN; dims.iter().product()]);
+    let error = run(&nan, folder.path(), &options).unwrap_err();
+    assert!(matches!(error, RetrainError::Features { .. }), "{error}");
     let half = kinglet_compress::half::convert(&tiny::lite(1), PARENT).unwrap().file;
     let error = run(&half, folder.path(), &options).unwrap_err();
     assert!(matches!(error, RetrainError::Half { .. }), "{error}");

@@ -71,10 +71,12 @@ fn a_lone_outlier_is_clipped() {
 fn the_least_divergence_is_not_that_of_one_code() {
     // As a Relu6 gives: zeros, a bell's half, and a heap at the cap.
     let values: Vec<f32> = bell(50_000).iter().map(|v| (v * 2.0).clamp(0.0, 6.0)).collect();
-    for values in [values, bell(50_000).iter().map(|v| v * v * v).collect()] {
+    // And one with long tails, which are dear to square errors and cheap to divergence.
+    let tails = bell(50_000).iter().map(|v| v * v * v).collect();
+    for (values, least_db) in [(values, 25.0), (tails, 15.0)] {
         let chosen = choose(&histogram(&values), ANY, View::PLAIN, Calibrator::Entropy, FORM);
         assert!(chosen.clipped_low <= 1e-3 && chosen.clipped_high <= 1e-3, "{chosen:?}");
-        assert!(chosen.sqnr_db > 25.0, "{chosen:?}");
+        assert!(chosen.sqnr_db > least_db, "{chosen:?}");
     }
 }
 
