@@ -1,6 +1,6 @@
 //! `kinglet-tools prune`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use anyhow::Context;
@@ -134,7 +134,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     report(&result);
     output::save(&result.file, &args.output)?;
     println!("the parent: {:.1} MB", size as f64 / 1e6);
-    next(&args.output, &args.calibration);
+    next(&args);
     Ok(())
 }
 
@@ -196,13 +196,15 @@ fn report(result: &Pruned) {
     }
 }
 
-/// What to do with the result.
-fn next(model: &Path, calibration: &Path) {
-    let stem = model.with_extension("");
+/// What to do with the result, and what brings more where too much was cut.
+fn next(args: &Args) {
+    let (model, pictures) = (args.output.display(), args.calibration.display());
+    let stem = args.output.with_extension("");
+    let stem = stem.display();
     println!(
-        "next: kinglet-tools compress {} --int8 --calibration {} -o {}-int8.onnx",
-        model.display(),
-        calibration.display(),
-        stem.display()
+        "next: kinglet-tools compress {model} --int8 --calibration {pictures} -o {stem}-int8.onnx\n\
+         where that loses too much, a smaller network that learns from the parent keeps more:\n\
+         kinglet-tools distill --teacher {} --student lite0,depth=0.5 {pictures} -o {stem}-taught.onnx",
+        args.model.display(),
     );
 }

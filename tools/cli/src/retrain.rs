@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use kinglet_compress::import::sha256;
 use kinglet_compress::retrain::{
-    self, Dataset, PENALTIES, RetrainError, RetrainOptions, Retrained,
+    self, Dataset, Optimizer, PENALTIES, RetrainError, RetrainOptions, Retrained,
 };
 use kinglet_compress::statistics::wilson;
 use kinglet_engine::{ModelError, OnnxFile};
@@ -16,7 +16,8 @@ use crate::{compress, evaluate, output, preprocess};
 /// Teach a model your own classes.
 ///
 /// DIR holds one folder of pictures for each class, or such folders under train/ and under val/
-/// those to judge by; without val/, a fifth of each class is held out. The backbone stays as it is;
+/// those to judge by; without val/, a fifth of each class is held out. Instead of folders a labels.csv
+/// may name the pictures (columns file and class). The backbone stays as it is;
 /// only the last layer is new, so this takes seconds and a few dozen pictures a class. An int8 model
 /// stays int8. The result has labels, a self-test and a threshold for unknown pictures.
 #[derive(clap::Args)]
@@ -27,7 +28,7 @@ Examples:
 pub(crate) struct Args {
     /// The model whose backbone is used: float or int8
     model: PathBuf,
-    /// Folder with a folder of pictures for each class
+    /// Folder with a folder of pictures for each class, or with a labels.csv
     dir: PathBuf,
     /// Where to write the new model
     #[arg(short, long, value_name = "FILE")]
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     /// Put a hidden layer of N units before the outputs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     hidden: Option<u16>,
+    /// How the new classifier is trained
+    #[arg(long, value_enum, default_value_t = OptimizerArg::Lbfgs)]
+    optimizer: OptimizerArg,
     /// Variants made of each picture: crops, mirror images, other light
     #[arg(long, value_name = "N", default_value_t = 4,
         value_parser = clap::value_parser!(u8).range(0..=64))]
@@ -48,7 +52,7 @@ pub(crate) struct Args {
     /// Share of each class that is held out where there is no val/
     #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
     held_out: f64,
-    /// Seed of the split, the variants and the hidden layer
+    /// Seed of the split, the variants, the hidden layer and the order of mini-batches
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Threads; one for each core by default
@@ -57,6 +61,14 @@ pub(crate) struct Args {
     /// How pictures are prepared, if the model does not say it: JSON, or a file with it
     #[arg(long, value_name = "FILE|JSON")]
     preprocess: Option<String>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum OptimizerArg {
+    /// L-BFGS over all pictures at once: nothing to set, few passes
+    Lbfgs,
+    /// Mini-batches with momentum and a cosine schedule
+    Sgd,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -72,6 +84,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     drop(bytes);
     let options = RetrainOptions {
         seed: args.seed,
+        optimizer: match args.optimizer {
+            OptimizerArg::Lbfgs => Optimizer::Lbfgs,
+            OptimizerArg::Sgd => Optimizer::Sgd,
+        },
         hidden: args.hidden.map(usize::from),
         augment: usize::from(args.augment),
         flip: !args.no_flip,
@@ -146,8 +162,7 @@ fn table(data: &Dataset, result: &Retrained) -> String {
     _ = writeln!(
         text,
         "\nA best score under {:.3} counts as unknown: so would {} of the {} right and {} of the {} \
-         wrong answers above.\nThe held-out pictures chose the penalty and this threshold: expect \
-         slightly less on new ones.\nThe classifier is {}.",
+         wrong answers above.\nThe held-out pictures chose this threshold and nothing else.\nThe classifier is {}.",
         result.unknown_below,
         below(true),
         evaluation.right1,

@@ -40,7 +40,14 @@ fn a_model_is_pruned_and_goes_on() {
 
     let prune = "prune m.onnx --calibration pictures -o p.onnx";
     let (stdout, _) = expect(at, 0, &format!("{prune} --budget 0.7 --no-reconstruction"));
-    for part in ["blocks.1 ", " MACs, 69.", "1 pictures held out", "p.onnx: ", "next: "] {
+    for part in [
+        "blocks.1 ",
+        " MACs, 69.",
+        "1 pictures held out",
+        "p.onnx: ",
+        "next: ",
+        "distill --teacher m.onnx",
+    ] {
         assert!(stdout.contains(part), "{part} in {stdout}");
     }
     // What it says to do next works.

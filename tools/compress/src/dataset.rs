@@ -3,12 +3,17 @@
 //! Calibration takes any pictures ([`pictures`]); evaluation needs their classes ([`labelled`]).
 //! Both give the same order on every machine. Nothing is decoded here.
 
-use std::collections::HashMap;
-use std::path::{Component, Path, PathBuf};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
 
 mod csv;
+mod table;
 
-/// File of a labelled folder: a header `file,class_index`, then one picture a line.
+use table::{Class, Row};
+
+/// File of a labelled folder: a header `file,class_index` or `file,class`, then one picture a line.
 pub const LABELS_FILE: &str = "labels.csv";
 
 /// Endings of the files that count as pictures, in any case.
@@ -34,8 +39,8 @@ pub enum DatasetError {
     },
     /// Neither a label file nor class folders.
     #[error(
-        "{} is not labelled: it needs a {LABELS_FILE} (header file,class_index) or one folder a \
-         class", path.display()
+        "{} is not labelled: it needs a {LABELS_FILE} (header file,class_index or file,class) or one \
+         folder a class", path.display()
     )]
     Unlabelled {
         /// The folder.
@@ -93,7 +98,8 @@ pub fn pictures(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
 
 /// The pictures of a labelled folder with their classes.
 ///
-/// With a [`LABELS_FILE`], its lines in their order. Otherwise each folder in `folder` is a class,
+/// With a [`LABELS_FILE`], its lines in their order; a `class` is a label of the model or an index.
+/// Otherwise each folder in `folder` is a class,
 /// sorted by name; which one, the first of these rules that fits all folders says: the names are
 /// labels of the model (case, spaces, hyphens and underscores do not matter); they are class
 /// indices; there are as many folders as the model has classes, which are then in sorted order.
@@ -105,15 +111,9 @@ pub fn labelled(
     labels: &[String],
     classes: usize,
 ) -> Result<Vec<Sample>, DatasetError> {
-    let table = folder.join(LABELS_FILE);
-    if table.is_file() {
-        let text = std::fs::read_to_string(&table)
-            .map_err(|source| DatasetError::Read { path: table.clone(), source })?;
-        let samples = table_samples(&text, folder, &table, classes)?;
-        if samples.is_empty() {
-            return Err(DatasetError::Empty { path: folder.to_owned() });
-        }
-        return Ok(samples);
+    if let Some(rows) = table::read(folder)? {
+        let sample = |row| table_sample(row, folder, labels, classes);
+        return rows.into_iter().map(sample).collect();
     }
     let folders = list(folder)?.folders;
     if folders.is_empty() {
@@ -139,16 +139,35 @@ pub fn labelled(
     Ok(samples)
 }
 
-/// The folders in a folder, sorted by name, each with its pictures, sorted.
+/// The classes of a folder, sorted by name, each with its pictures: those of a [`LABELS_FILE`] if
+/// there is one, in its order; else each folder is a class, its pictures sorted.
 ///
 /// # Errors
-/// [`DatasetError::Read`].
+/// [`DatasetError::Read`], or [`DatasetError::Line`] for what is wrong with the label file.
 pub fn class_folders(folder: &Path) -> Result<Vec<(String, Vec<PathBuf>)>, DatasetError> {
+    if let Some(rows) = table::read(folder)? {
+        let mut classes: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+        for Row { file, class, .. } in rows {
+            let (Class::Index(name) | Class::Name(name)) = class;
+            classes.entry(name).or_default().push(folder.join(file));
+        }
+        return Ok(classes.into_iter().collect());
+    }
     let with_pictures = |inner: PathBuf| {
         let name = inner.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok((name, list(&inner)?.files))
     };
     list(folder)?.folders.into_iter().map(with_pictures).collect()
+}
+
+/// SHA-256 over the SHA-256 of every picture, in their order, for a model's history.
+pub(crate) fn sha256(pictures: &[PathBuf]) -> String {
+    let mut whole = Sha256::new();
+    for path in pictures {
+        // A picture that cannot be read has been counted and named already.
+        whole.update(Sha256::digest(std::fs::read(path).unwrap_or_default()));
+    }
+    whole.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A folder's pictures and folders, each sorted; hidden ones left out.
@@ -183,42 +202,29 @@ fn is_picture(path: &Path) -> bool {
     ENDINGS.iter().any(|e| ending.eq_ignore_ascii_case(e))
 }
 
-fn table_samples(
-    text: &str,
+fn table_sample(
+    row: Row,
     folder: &Path,
-    table: &Path,
+    labels: &[String],
     classes: usize,
-) -> Result<Vec<Sample>, DatasetError> {
-    let bad = |line: usize, why: String| DatasetError::Line { path: table.to_owned(), line, why };
-    let mut lines = text.lines().enumerate().map(|(at, line)| (at + 1, line));
-    let header = lines.next().map_or_else(Vec::new, |(_, line)| csv::fields(line));
-    let column = |name: &str| {
-        header
-            .iter()
-            .position(|h| h.trim().trim_start_matches('\u{feff}') == name)
-            .ok_or_else(|| bad(1, format!("the header has no column '{name}'")))
+) -> Result<Sample, DatasetError> {
+    let bad =
+        |why: String| DatasetError::Line { path: folder.join(LABELS_FILE), line: row.line, why };
+    let index = |text: &str| text.parse::<usize>().ok();
+    let class = match &row.class {
+        Class::Index(text) => {
+            index(text).ok_or_else(|| bad(format!("class_index '{text}' is not a number")))?
+        }
+        Class::Name(name) => {
+            let label = labels.iter().position(|l| normalized(l) == normalized(name));
+            let class = label.or_else(|| index(name));
+            class.ok_or_else(|| bad(format!("class '{name}' is none of the model's labels")))?
+        }
     };
-    let (file_at, class_at) = (column("file")?, column("class_index")?);
-    let mut samples = Vec::new();
-    for (line, text) in lines.filter(|(_, text)| !text.trim().is_empty()) {
-        let fields = csv::fields(text);
-        let field = |at: usize| fields.get(at).map_or("", |f| f.trim());
-        let file = Path::new(field(file_at));
-        if file.as_os_str().is_empty()
-            || !file.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir))
-        {
-            return Err(bad(line, format!("'{}' is no file of this folder", file.display())));
-        }
-        let class = field(class_at);
-        let class = class
-            .parse()
-            .map_err(|_| bad(line, format!("class_index '{class}' is not a number")))?;
-        if class >= classes {
-            return Err(bad(line, format!("class_index {class}, the model has {classes} classes")));
-        }
-        samples.push(Sample { path: folder.join(file), class });
+    if class >= classes {
+        return Err(bad(format!("class_index {class}, the model has {classes} classes")));
     }
-    Ok(samples)
+    Ok(Sample { path: folder.join(row.file), class })
 }
 
 /// The class of each folder, or which folder has none.

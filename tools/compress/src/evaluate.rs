@@ -9,6 +9,7 @@ use kinglet_engine::{ModelError, OnnxFile, Options, Picture, Session};
 
 use crate::dataset::Sample;
 use crate::parallel;
+use crate::watch::MOST_SKIPPED;
 
 pub mod classes;
 pub mod compare;
@@ -21,10 +22,12 @@ pub enum EvaluateError {
     /// The model was refused, or failed while running.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// Not one picture could be read.
-    #[error("none of the {pictures} pictures could be read, the first: {first}")]
-    NothingRead {
-        /// Number of pictures.
+    /// Too many pictures could not be read.
+    #[error("{skipped} of {pictures} pictures cannot be read, more than 5 %; the first: {first}")]
+    Unreadable {
+        /// How many cannot be read.
+        skipped: usize,
+        /// All.
         pictures: usize,
         /// What was wrong with the first.
         first: String,
@@ -174,12 +177,19 @@ pub fn evaluate(
         .into_iter()
         .map(|(at, why)| Skipped { path: samples[at].path.clone(), why })
         .collect();
+    check_skipped(&skipped, samples.len())?;
+    Ok(Evaluation { right1, right5, n, predictions, skipped, elapsed })
+}
+
+/// # Errors
+/// [`EvaluateError::Unreadable`] if more than one picture in twenty was skipped.
+pub(crate) fn check_skipped(skipped: &[Skipped], pictures: usize) -> Result<(), EvaluateError> {
     match skipped.first() {
-        Some(first) if n == 0 => {
-            let pictures = samples.len();
-            Err(EvaluateError::NothingRead { pictures, first: first.why.clone() })
+        Some(first) if skipped.len() as f64 > MOST_SKIPPED * pictures as f64 => {
+            let (skipped, first) = (skipped.len(), first.why.clone());
+            Err(EvaluateError::Unreadable { skipped, pictures, first })
         }
-        _ => Ok(Evaluation { right1, right5, n, predictions, skipped, elapsed }),
+        _ => Ok(()),
     }
 }
 

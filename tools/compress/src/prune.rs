@@ -12,10 +12,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kinglet_engine::metadata::Preprocess;
+use kinglet_engine::onnx::{ModelProto, tensor_proto::DataType};
 use kinglet_engine::session::ShapedOutput;
-use kinglet_engine::{OnnxFile, Options, Session};
+use kinglet_engine::{OnnxFile, Options, Session, tensor};
 
-use crate::dataset::Sample;
+use crate::dataset::{self, Sample};
 use crate::evaluate::Skipped;
 use crate::inspect::shapes;
 use crate::quantize::prepare;
@@ -198,6 +199,7 @@ pub fn prune(
         metadata.preprocess = Some(preprocess.clone());
     }
     let preprocess = metadata.preprocess.clone().ok_or(PruneError::NoPreprocess)?;
+    check_weights(&model)?;
     metadata.golden = None;
     metadata.write(&mut model);
     let plain = OnnxFile::from_proto(model.clone())?;
@@ -213,6 +215,7 @@ pub fn prune(
         own.map(|(_, p)| p.clone()).collect::<Vec<_>>()
     };
     let (fit, compare) = (part(false), part(true));
+    let all_pictures = dataset::sha256(pictures);
     let pictures = Pictures { paths: &fit, preprocess: &preprocess, threads };
     let skipped = RefCell::default();
     let task = Task { options, pictures, progress, skipped };
@@ -227,7 +230,7 @@ pub fn prune(
     let mut provenance = metadata.provenance.take().unwrap_or_default();
     provenance.parent_sha256 = Some(parent.to_owned());
     provenance.accuracy.clear();
-    provenance.steps.push(step(options, fit.len(), &blocks, &kept));
+    provenance.steps.push(step(options, &all_pictures, fit.len(), &blocks, &kept));
     metadata.provenance = Some(provenance);
     metadata.write(&mut pruned);
     let mut result = OnnxFile::from_proto(pruned)?;
@@ -253,8 +256,26 @@ pub fn prune(
     })
 }
 
+/// # Errors
+/// [`PruneError::NotFinite`] for the first constant that is not finite: no criterion could rank by it.
+fn check_weights(model: &ModelProto) -> Result<(), PruneError> {
+    for constant in model.graph.iter().flat_map(|graph| &graph.initializer) {
+        let float = constant.data_type == DataType::Float as i32;
+        if float && tensor::to_f32(constant)?.iter().any(|v| v.is_nan()) {
+            return Err(PruneError::NotFinite { value: constant.name.clone() });
+        }
+    }
+    Ok(())
+}
+
 /// The step's line in the provenance: all that the result depends on, and what was taken away.
-fn step(options: &PruneOptions, pictures: usize, blocks: &[Block], kept: &[Vec<usize>]) -> String {
+fn step(
+    options: &PruneOptions,
+    sha256: &str,
+    pictures: usize,
+    blocks: &[Block],
+    kept: &[Vec<usize>],
+) -> String {
     let budget = match options.budget {
         Budget::Macs(share) => format!("{share} of the MACs"),
         Budget::Latency(ms) => format!("{ms} ms"),
@@ -262,13 +283,14 @@ fn step(options: &PruneOptions, pictures: usize, blocks: &[Block], kept: &[Vec<u
     let cut = blocks.iter().zip(kept).filter(|(b, k)| k.len() < b.channels);
     let cut: Vec<String> =
         cut.map(|(b, k)| format!("{} {} -> {}", b.name, b.channels, k.len())).collect();
-    let labelled = options
-        .labelled
-        .as_ref()
-        .map_or(String::new(), |l| format!(" on {} labelled pictures", l.len()));
+    let labelled = options.labelled.as_ref().map_or(String::new(), |l| {
+        let paths: Vec<PathBuf> = l.iter().map(|s| s.path.clone()).collect();
+        format!(" on {} labelled pictures, sha256 {}", l.len(), dataset::sha256(&paths))
+    });
     format!(
         "prune (kinglet-tools {}, budget {budget}, criterion {}{labelled}, reconstruction {}, seed \
-         {}, {pictures} calibration pictures; channels: {})",
+         {}, {pictures} calibration pictures, sha256 of the folder's pictures {sha256}; channels: \
+         {})",
         env!("CARGO_PKG_VERSION"),
         options.criterion,
         if options.reconstruct { "on" } else { "off" },

@@ -24,11 +24,12 @@ mod features;
 mod graft;
 mod head;
 mod lbfgs;
+mod sgd;
 mod train;
 
 pub use data::Dataset;
 pub use features::{Features, features};
-pub use train::{PENALTIES, Trained, train};
+pub use train::{Optimizer, PENALTIES, Trained, train};
 
 use data::{LEAST_HELD_OUT, LEAST_TRAIN};
 
@@ -72,7 +73,7 @@ pub enum RetrainError {
     /// There are no class folders.
     #[error(
         "{} holds no folders: it needs one folder of pictures for each class, or such folders under \
-         train/ and val/", path.display()
+         train/ and val/, or a labels.csv with a class for each picture", path.display()
     )]
     NoClasses {
         /// The folder.
@@ -150,8 +151,10 @@ pub enum RetrainError {
 /// How to retrain.
 #[derive(Debug, Clone)]
 pub struct RetrainOptions {
-    /// Seed of the split, the variants and the hidden layer.
+    /// Seed of the split, the variants, the hidden layer and the order of rows.
     pub seed: u64,
+    /// How the new classifier is trained.
+    pub optimizer: Optimizer,
     /// Units of a hidden layer; a linear classifier without.
     pub hidden: Option<usize>,
     /// Variants of each picture to learn from, besides itself.
@@ -170,6 +173,7 @@ impl Default for RetrainOptions {
     fn default() -> Self {
         Self {
             seed: 0,
+            optimizer: Optimizer::default(),
             hidden: None,
             augment: 4,
             flip: true,
@@ -265,7 +269,7 @@ fn threshold(evaluation: &Evaluation) -> f32 {
 /// The step's line in the provenance: all that the result depends on.
 fn step(data: &Dataset, trained: &Trained, options: &RetrainOptions, pictures: &str) -> String {
     format!(
-        "retrain ({} classes, {} pictures and {} variants of each{}, {} held out, {}, L2 penalty {}, \
+        "retrain ({} classes, {} pictures and {} variants of each{}, {} held out, {}, {}, L2 penalty {}, \
          classes weighted {}, seed {}, kinglet-tools {}, pictures sha256 {pictures})",
         data.classes.len(),
         data.train.len(),
@@ -273,6 +277,7 @@ fn step(data: &Dataset, trained: &Trained, options: &RetrainOptions, pictures: &
         if options.flip { "" } else { " not mirrored" },
         data.held_out.len(),
         options.hidden.map_or_else(|| "linear".into(), |n| format!("hidden layer of {n}")),
+        options.optimizer.name(),
         trained.penalty,
         if options.balanced { "equally" } else { "by their pictures" },
         options.seed,

@@ -10,7 +10,7 @@ use kinglet_engine::preprocess::Preprocessor;
 use kinglet_engine::{ModelError, OnnxFile, Options, Picture, Session};
 
 use crate::dataset::Sample;
-use crate::evaluate::{EvaluateError, Skipped};
+use crate::evaluate::{self, EvaluateError, Skipped};
 use crate::gradient::NoGradient;
 use crate::parallel;
 use crate::splitmix::SplitMix64;
@@ -189,12 +189,10 @@ pub fn measure(
     let counted = counted.collect();
     let mut skipped: Vec<_> = parts.into_iter().flat_map(|p| p.skipped).collect();
     skipped.sort();
-    if let Some((_, first)) = skipped.first().filter(|_| n == 0) {
-        let (pictures, first) = (samples.len(), first.clone());
-        return Err(EvaluateError::NothingRead { pictures, first }.into());
-    }
     let skip = |(at, why): (usize, String)| Skipped { path: samples[at].path.clone(), why };
-    Ok(Robustness { n, levels: counted, skipped: skipped.into_iter().map(skip).collect() })
+    let skipped: Vec<Skipped> = skipped.into_iter().map(skip).collect();
+    evaluate::check_skipped(&skipped, samples.len())?;
+    Ok(Robustness { n, levels: counted, skipped })
 }
 
 fn levels(kinds: &[Kind]) -> Vec<(Option<Kind>, f32)> {

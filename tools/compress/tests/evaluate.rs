@@ -10,14 +10,14 @@ use kinglet_engine::{ModelError, Picture};
 fn right_answers_are_counted_and_bad_files_skipped() {
     let file = tiny::lite(1);
     let folder = tempfile::tempdir().unwrap();
-    let pictures = tiny::write_pictures(folder.path(), 8);
+    let pictures = tiny::write_pictures(folder.path(), 20);
     let mut session = tiny::session(&file, false);
-    // Labels: the model's own answer for the first six, its worst class for the others.
+    // Labels: the model's own answer for the first fifteen, its worst class for the others.
     let mut table = String::from("file,class_index\n");
     for (at, path) in pictures.iter().enumerate() {
         let scores = session.classify(&Picture::read(path).unwrap()).unwrap();
         let ranked = scores.top(tiny::CLASSES);
-        let class = if at < 6 { ranked[0].index } else { ranked[tiny::CLASSES - 1].index };
+        let class = if at < 15 { ranked[0].index } else { ranked[tiny::CLASSES - 1].index };
         table += &format!("{}.png,{class}\n", path.file_stem().unwrap().display());
     }
     table += "missing.jpg,0\n";
@@ -30,10 +30,10 @@ fn right_answers_are_counted_and_bad_files_skipped() {
             done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         })
         .unwrap();
-        assert_eq!((result.n, result.right1, result.right5), (8, 6, 6));
+        assert_eq!((result.n, result.right1, result.right5), (20, 15, 15));
         assert_eq!(result.skipped.len(), 1);
         assert!(result.skipped[0].path.ends_with("missing.jpg"));
-        assert_eq!(done.into_inner(), 9);
+        assert_eq!(done.into_inner(), 21);
         assert!(result.images_per_s() > 0.0);
     }
 }
@@ -50,7 +50,8 @@ fn what_is_missing_is_said() {
     assert!(matches!(error, EvaluateError::Class { .. }), "{error}");
     let absent = [Sample { path: folder.path().join("no.png"), class: 0 }];
     let error = evaluate(&file, &absent, &options, &|| ()).unwrap_err();
-    assert!(matches!(error, EvaluateError::NothingRead { .. }), "{error}");
+    let expected = matches!(error, EvaluateError::Unreadable { skipped: 1, pictures: 1, .. });
+    assert!(expected, "{error}");
     file.proto.metadata_props.clear();
     let error = evaluate(&file, &good, &options, &|| ()).unwrap_err();
     assert!(matches!(error, EvaluateError::Model(ModelError::Unsuitable { .. })), "{error}");

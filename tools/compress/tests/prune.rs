@@ -181,7 +181,8 @@ fn labels_can_say_what_the_loss_is() {
     let options = PruneOptions { labelled, ..options(0.8, Criterion::Taylor) };
     let pruned = run(&tiny::lite(1), &options).unwrap();
     let steps = pruned.file.metadata().unwrap().provenance.unwrap().steps;
-    assert!(steps[0].contains("12 labelled pictures"), "{steps:?}");
+    assert!(steps[0].contains("12 labelled pictures, sha256 "), "{steps:?}");
+    assert!(steps[0].contains("seed 1, 27 calibration pictures, sha256 of"), "{steps:?}");
 }
 
 #[test]
@@ -204,6 +205,17 @@ fn errors_say_what_is_wrong() {
     let int8 = quantize(&file, "", &pictures, &QuantizeOptions::default(), &|_| ()).unwrap().file;
     let error = run(&int8, &default).unwrap_err().to_string();
     assert!(error.contains("quantized already"), "{error}");
+
+    let mut nan = file.clone();
+    let weights = nan.graph_mut().initializer.iter_mut().find(|t| t.name == "w4").unwrap();
+    let (dims, _) = kinglet_engine::tensor::shape(weights).unwrap();
+    let mut values = kinglet_engine::tensor::to_f32(weights).unwrap();
+    values[3] = f32::NAN;
+    *weights = kinglet_engine::tensor::from_f32("w4", &dims, &values);
+    for criterion in CRITERIA {
+        let error = run(&nan, &options(0.8, criterion)).unwrap_err();
+        assert!(matches!(&error, PruneError::NotFinite { value } if value == "w4"), "{error}");
+    }
 
     let mut net = tiny::Net::new(1);
     let x = net.conv("input", [3, 16], 3, 2, false);

@@ -9,7 +9,9 @@ use std::path::Path;
 
 use kinglet_compress::classifier::Classifier;
 use kinglet_compress::quantize::{QuantizeOptions, quantize};
-use kinglet_compress::retrain::{self, Dataset, RetrainError, RetrainOptions, Retrained};
+use kinglet_compress::retrain::{
+    self, Dataset, Optimizer, RetrainError, RetrainOptions, Retrained,
+};
 use kinglet_engine::{OnnxFile, tensor};
 use tiny::Net;
 
@@ -104,6 +106,51 @@ fn the_same_seed_gives_the_same_file_on_any_number_of_threads() {
 }
 
 #[test]
+fn gradient_descent_learns_too_and_follows_its_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    colors(folder.path(), &COLORS, 16);
+    let file = int8(&tiny::lite(1));
+    for hidden in [None, Some(8)] {
+        let new = |threads, seed| {
+            let optimizer = Optimizer::Sgd;
+            let threads = Some(threads);
+            let options = RetrainOptions { optimizer, hidden, threads, seed, ..Default::default() };
+            run(&file, folder.path(), &options).unwrap()
+        };
+        let one = new(1, 5);
+        assert!(one.evaluation.top1() >= 0.9, "{hidden:?}: {}", one.evaluation.top1());
+        let provenance = one.file.metadata().unwrap().provenance.unwrap();
+        assert!(provenance.steps.last().unwrap().contains(", sgd, "), "{provenance:?}");
+        assert_eq!(one.file.to_bytes(), new(3, 5).file.to_bytes());
+        assert_ne!(one.file.to_bytes(), new(1, 6).file.to_bytes());
+    }
+}
+
+/// The same pictures, once in folders and once named by a label file, make the same classifier.
+#[test]
+fn a_label_file_does_for_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    colors(folder.path(), &COLORS, 8);
+    let mut table = String::from("file,class\n");
+    for class in COLORS {
+        (0..8).for_each(|at| table += &format!("{class}/{at}.png,{class}\n"));
+    }
+    let options = RetrainOptions::default();
+    let file = tiny::lite(3);
+    let bytes = || run(&file, folder.path(), &options).unwrap().file.to_bytes();
+    let of_folders = bytes();
+    let labels = folder.path().join("labels.csv");
+    std::fs::write(&labels, &table).unwrap();
+    assert_eq!(of_folders, bytes());
+    std::fs::write(&labels, table.replace(",green", ",blue").replace(",red", ",blue")).unwrap();
+    let error = run(&file, folder.path(), &options).unwrap_err();
+    assert!(matches!(&error, RetrainError::OneClass { .. }), "{error}");
+    std::fs::write(&labels, "file\n").unwrap();
+    let error = run(&file, folder.path(), &options).unwrap_err();
+    assert!(error.to_string().contains("labels.csv, line 1"), "{error}");
+}
+
+#[test]
 fn train_and_val_folders_are_taken_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
     colors(&folder.path().join("train"), &COLORS[..2], 7);
@@ -185,6 +232,12 @@ fn models_that_cannot_be_retrained_say_why() {
     let many = RetrainOptions { augment: 1 << 40, ..options.clone() };
     let error = run(&tiny::lite(1), folder.path(), &many).unwrap_err();
     assert!(matches!(error, RetrainError::TooMuch { .. }), "{error}");
+    let mut nan = tiny::lite(1);
+    let weights = nan.graph_mut().initializer.iter_mut().find(|t| t.name == "w0").unwrap();
+    let (dims, _) = tensor::shape(weights).unwrap();
+    *weights = tensor::from_f32("w0", &dims, &vec![f32::NAN; dims.iter().product()]);
+    let error = run(&nan, folder.path(), &options).unwrap_err();
+    assert!(matches!(error, RetrainError::Features { .. }), "{error}");
     let half = kinglet_compress::half::convert(&tiny::lite(1), PARENT).unwrap().file;
     let error = run(&half, folder.path(), &options).unwrap_err();
     assert!(matches!(error, RetrainError::Half { .. }), "{error}");

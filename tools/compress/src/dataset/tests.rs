@@ -46,11 +46,30 @@ fn a_label_file_says_the_classes() {
         ("file,class_index\na.jpg,2", "2 classes"),
         ("file,class_index\na.jpg,x", "line 2"),
         ("file,class_index\n../a.jpg,1", "no file of this folder"),
+        ("file,class_index\na.jpg", "no class"),
+        ("file,class\na.jpg,owl", "none of the model's labels"),
+        ("file,class\na.jpg,2", "2 classes"),
+        ("file,class\n", "no pictures"),
     ] {
         std::fs::write(&table, text).unwrap();
         let error = labelled(folder.path(), &[], 2).unwrap_err().to_string();
         assert!(error.contains(wanted), "{error}");
     }
+}
+
+#[test]
+fn a_label_file_may_name_the_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join(LABELS_FILE);
+    std::fs::write(&table, "file,class\nb.jpg,Red_Kite\na.jpg,goldcrest\nc.jpg,1\n").unwrap();
+    let samples = labelled(folder.path(), &labels(&["goldcrest", "red kite"]), 2).unwrap();
+    assert_eq!(samples.iter().map(|s| s.class).collect::<Vec<_>>(), [1, 0, 1]);
+    // The classes themselves, sorted, for a model that is to learn them.
+    std::fs::write(&table, "file,class\nb.jpg,wren\na.jpg,owl\nmore/c.jpg,wren\n").unwrap();
+    let classes = class_folders(folder.path()).unwrap();
+    let found = |at: usize| (classes[at].0.as_str(), names(&classes[at].1, folder.path()));
+    assert_eq!(found(0), ("owl", vec!["a.jpg".to_owned()]));
+    assert_eq!(found(1), ("wren", vec!["b.jpg".to_owned(), "more/c.jpg".to_owned()]));
 }
 
 #[test]

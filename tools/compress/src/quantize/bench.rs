@@ -73,9 +73,7 @@ impl<'a> Bench<'a> {
 
     /// The value that the last fully connected layer reads: what the network makes of a picture.
     pub(super) fn features(&self) -> Option<&str> {
-        let last = self.plan.layers.last()?;
-        let gemm = self.graph().node[last.node].op_type == "Gemm";
-        gemm.then(|| self.plan.points[last.input].value.as_str())
+        self.plan.features(self.graph())
     }
 
     /// All in integers, ranges by this calibrator.

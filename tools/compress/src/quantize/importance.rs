@@ -26,7 +26,7 @@ const MOST: f64 = 65536.0;
 pub(super) fn importance(model: &ModelProto, plan: &Plan) -> Vec<Vec<u64>> {
     let Some(graph) = model.graph.as_ref() else { return vec![vec![1]; plan.points.len()] };
     let smooth = plan.points.iter().any(|point| point.effect != Effect::Identity);
-    let energies = if smooth { energies(graph) } else { HashMap::new() };
+    let energies = if smooth { energies(graph, plan.features(graph)) } else { HashMap::new() };
     let index = Index::new(graph);
     let of_point = |(at, point): (usize, &Point)| {
         let own = energies.get(point.value.as_str()).cloned();
@@ -52,8 +52,9 @@ fn of_readers(index: &Index<'_>, plan: &Plan, at: usize) -> Option<Vec<f64>> {
     })
 }
 
-/// Energy of each channel of every value that leads to a layer with weights.
-fn energies(graph: &GraphProto) -> HashMap<&str, Vec<f64>> {
+/// Energy of each channel of every value that leads to a layer with weights. Features all matter
+/// alike, whatever the classifier behind them makes of them.
+fn energies<'a>(graph: &'a GraphProto, features: Option<&str>) -> HashMap<&'a str, Vec<f64>> {
     let index = Index::new(graph);
     let mut energies: HashMap<&str, Vec<f64>> = HashMap::new();
     // Nodes are sorted: the readers of a value come after it.
@@ -64,7 +65,10 @@ fn energies(graph: &GraphProto) -> HashMap<&str, Vec<f64>> {
         let Some(source) = input(node, 0) else { continue };
         match (node.op_type.as_str(), weights, behind) {
             ("Conv" | "Gemm", Some(_), behind) => {
-                if let Some(energy) = through_weights(&index, node, behind.as_deref()) {
+                if let Some(mut energy) = through_weights(&index, node, behind.as_deref()) {
+                    if features == Some(index.trace(source)) {
+                        energy.fill(1.0);
+                    }
                     add(&mut energies, source, &energy);
                 }
             }

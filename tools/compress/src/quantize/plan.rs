@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use kinglet_engine::onnx::NodeProto;
+use kinglet_engine::onnx::{GraphProto, NodeProto};
 
 use crate::graph::{self, Index, input, int, ints};
 
@@ -75,6 +75,13 @@ impl Plan {
     pub(super) fn point(&self, value: &str) -> Option<usize> {
         self.by_value.get(value).copied()
     }
+
+    /// The value that the last fully connected layer reads: what the network makes of a picture.
+    pub(super) fn features(&self, graph: &GraphProto) -> Option<&str> {
+        let last = self.layers.last()?;
+        let gemm = graph.node[last.node].op_type == "Gemm";
+        gemm.then(|| self.points[last.input].value.as_str())
+    }
 }
 
 struct Planner<'a> {
@@ -87,7 +94,7 @@ struct Planner<'a> {
 }
 
 /// Plans a prepared graph.
-pub(super) fn plan(graph: &kinglet_engine::onnx::GraphProto) -> Plan {
+pub(super) fn plan(graph: &GraphProto) -> Plan {
     let mut planner = Planner {
         index: Index::new(graph),
         plan: Plan::default(),

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use sha2::{Digest, Sha256};
-
 use super::treat::Treated;
 use super::{QuantizeError, QuantizeOptions};
+use crate::dataset;
 
 /// What is written of a run.
 pub(super) struct Record {
@@ -33,7 +32,7 @@ pub(super) fn record(
         env!("CARGO_PKG_VERSION"),
         options.seed,
         treated.bench.calibration.pictures,
-        hash(pictures),
+        dataset::sha256(pictures),
         options.weight_bits,
         if options.symmetric { "symmetric " } else { "" },
         if options.signed { "int8" } else { "uint8" },
@@ -47,14 +46,4 @@ pub(super) fn record(
     }
     step += ")";
     Ok(Record { parent: parent.to_owned(), step })
-}
-
-/// SHA-256 over the SHA-256 of every picture, in the order of their paths.
-fn hash(pictures: &[PathBuf]) -> String {
-    let mut whole = Sha256::new();
-    for path in pictures {
-        // A picture that cannot be read has been counted and named already.
-        whole.update(Sha256::digest(std::fs::read(path).unwrap_or_default()));
-    }
-    whole.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

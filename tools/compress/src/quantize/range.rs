@@ -124,6 +124,10 @@ const CLIPPED: [f64; 18] = [
     0.3, 0.5,
 ];
 
+/// The most that [`Calibrator::Entropy`] clips at each end: of values that nearly all share one code
+/// the divergence is nothing, so that without a bound it would end there.
+const ENTROPY: f64 = 1e-3;
+
 /// What [`Calibrator::Percentile`] clips at each end.
 const PERCENTILE: [f64; 1] = [1e-4];
 
@@ -173,11 +177,10 @@ pub(super) fn choose(
     let (least, most) = (clamp(least), clamp(most));
     let whole = form.spanning(least, most);
     let total: f64 = bins.iter().map(|b| b.count).sum();
-    let lows = || ends(bins.iter(), total, least, &CLIPPED);
-    let highs = || ends(bins.iter().rev(), total, most, &CLIPPED);
-    let best = |cost: &dyn Fn(Quantization) -> f64| {
+    let best = |clipped: &[f64], cost: &dyn Fn(Quantization) -> f64| {
         let mut best = (cost(whole), whole);
-        let (lows, highs) = (lows(), highs());
+        let lows = ends(bins.iter(), total, least, clipped);
+        let highs = ends(bins.iter().rev(), total, most, clipped);
         for (&low, &high) in lows.iter().flat_map(|low| highs.iter().map(move |high| (low, high))) {
             let candidate = form.spanning(clamp(low), clamp(high));
             let cost = cost(candidate);
@@ -195,8 +198,11 @@ pub(super) fn choose(
             let high = last(ends(bins.iter().rev(), total, most, &PERCENTILE));
             form.spanning(low, high)
         }
-        Calibrator::Mse => best(&|q| error(&bins, q, view)),
-        Calibrator::Entropy => best(&|q| divergence(&bins, q)),
+        Calibrator::Mse => best(&CLIPPED, &|q| error(&bins, q, view)),
+        Calibrator::Entropy => {
+            let few: Vec<f64> = CLIPPED.into_iter().filter(|&share| share <= ENTROPY).collect();
+            best(&few, &|q| divergence(&bins, q))
+        }
     };
     describe_bins(&bins, quantization, view)
 }

@@ -12,9 +12,7 @@ use crate::dataset::Sample;
 use crate::evaluate::Skipped;
 use crate::parallel;
 use crate::splitmix::SplitMix64;
-
-/// Largest share of pictures that may be unreadable.
-const MOST_SKIPPED: f64 = 0.05;
+use crate::watch::MOST_SKIPPED;
 
 /// Rows of features with their classes.
 #[derive(Debug, Clone, Default, PartialEq)]

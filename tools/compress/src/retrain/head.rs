@@ -73,9 +73,12 @@ impl Sizes {
 }
 
 /// Mean negative log-likelihood of rows, each with the weight of its class.
+#[derive(Clone, Copy)]
 pub(super) struct Loss<'a> {
     pub sizes: Sizes,
     pub rows: &'a Rows,
+    /// The rows that count.
+    pub only: &'a [usize],
     /// Weight of each class.
     pub weights: &'a [f64],
     pub threads: usize,
@@ -85,12 +88,12 @@ impl Loss<'_> {
     /// The loss, and its gradient where `gradient` is given.
     pub(super) fn value(&self, parameters: &[f64], gradient: Option<&mut [f64]>) -> f64 {
         let layers = self.sizes.unpack(parameters);
-        let n = self.rows.classes.len();
-        let total: f64 = self.rows.classes.iter().map(|&c| self.weights[c]).sum();
+        let n = self.only.len();
+        let total = self.weight(self.only);
         let wanted = gradient.is_some();
         let parts = parallel::run(self.threads, PARTS, |queue| {
-            let part =
-                |p: usize| (p, self.part(&layers, p * n / PARTS..(p + 1) * n / PARTS, wanted));
+            let rows = |p: usize| &self.only[p * n / PARTS..(p + 1) * n / PARTS];
+            let part = |p: usize| (p, self.part(&layers, rows(p), wanted));
             Ok::<_, std::convert::Infallible>(queue.map(part).collect::<Vec<_>>())
         });
         let Ok(parts) = parts;
@@ -110,17 +113,17 @@ impl Loss<'_> {
         loss
     }
 
+    /// The weight of some rows together.
+    fn weight(&self, rows: &[usize]) -> f64 {
+        rows.iter().map(|&row| self.weights[self.rows.classes[row]]).sum()
+    }
+
     /// The sum of some rows' losses and its gradient.
-    fn part(
-        &self,
-        layers: &[Layer],
-        rows: std::ops::Range<usize>,
-        wanted: bool,
-    ) -> (f64, Vec<f32>) {
+    fn part(&self, layers: &[Layer], rows: &[usize], wanted: bool) -> (f64, Vec<f32>) {
         let Sizes { width, hidden, .. } = self.sizes;
         let mut slopes = vec![0.0; if wanted { self.sizes.len() } else { 0 }];
         let mut loss = 0.0;
-        for row in rows {
+        for &row in rows {
             let x = &self.rows.values[row * width..(row + 1) * width];
             let class = self.rows.classes[row];
             let weight = self.weights[class];
@@ -152,8 +155,27 @@ impl Loss<'_> {
 
     /// The loss plus `l2 / 2` times the squares of the weights, with its gradient.
     pub(super) fn regular(&self, l2: f64, parameters: &[f64], gradient: &mut [f64]) -> f64 {
-        let mut value = self.value(parameters, Some(gradient));
-        let mut at = 0;
+        self.value(parameters, Some(gradient)) + self.penalise(l2, parameters, gradient)
+    }
+
+    /// The gradient of [`Loss::regular`] for some rows only, on the calling thread.
+    pub(super) fn of_rows(
+        &self,
+        rows: &[usize],
+        l2: f64,
+        parameters: &[f64],
+        gradient: &mut [f64],
+    ) {
+        let layers = self.sizes.unpack(parameters);
+        let total = self.weight(rows);
+        let (_, slopes) = self.part(&layers, rows, true);
+        gradient.iter_mut().zip(&slopes).for_each(|(g, s)| *g = f64::from(*s) / total);
+        self.penalise(l2, parameters, gradient);
+    }
+
+    /// The penalty; adds its gradient. Biases are free.
+    fn penalise(&self, l2: f64, parameters: &[f64], gradient: &mut [f64]) -> f64 {
+        let (mut value, mut at) = (0.0, 0);
         for (outputs, inputs) in self.sizes.layers() {
             for i in at..at + outputs * inputs {
                 value += 0.5 * l2 * parameters[i] * parameters[i];
@@ -225,7 +247,9 @@ mod tests {
         for hidden in [0, 5] {
             let sizes = Sizes { width: 19, hidden, classes: 3 };
             let rows = rows(sizes, 30);
-            let loss = Loss { sizes, rows: &rows, weights: &[1.0, 0.5, 2.0], threads: 2 };
+            let only: Vec<usize> = (3..30).collect();
+            let weights = &[1.0, 0.5, 2.0];
+            let loss = Loss { sizes, rows: &rows, only: &only, weights, threads: 2 };
             let mut random = SplitMix64::new(7);
             let at: Vec<f64> = (0..sizes.len()).map(|_| f64::from(random.centred(0.4))).collect();
             let mut gradient = vec![0.0; at.len()];
@@ -251,8 +275,9 @@ mod tests {
         let sizes = Sizes { width: 40, hidden: 4, classes: 2 };
         let rows = rows(sizes, 50);
         let at = sizes.start(1);
+        let only: Vec<usize> = (0..50).collect();
         let run = |threads| {
-            let loss = Loss { sizes, rows: &rows, weights: &[1.0, 1.0], threads };
+            let loss = Loss { sizes, rows: &rows, only: &only, weights: &[1.0, 1.0], threads };
             let mut gradient = vec![0.0; at.len()];
             (loss.value(&at, Some(&mut gradient)), gradient)
         };

@@ -1,20 +1,46 @@
 //! Training of the new classifier on features, and the choice of its regularisation.
+//!
+//! The penalty is chosen by cross-validation on the pictures to learn from (Stone 1974): of some
+//! dozens of held-out pictures the loss says too little, and they are there to judge.
 
 use super::RetrainOptions;
 use super::features::{Features, Rows};
 use super::head::{Layer, Loss, Sizes};
-use super::lbfgs;
+use super::{lbfgs, sgd};
 use crate::parallel;
+use crate::splitmix::SplitMix64;
 use crate::statistics::moments;
 
 /// Strengths of the L2 penalty that are tried, strongest first; features have a variance of 1.
 pub const PENALTIES: [f64; 10] = [10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4];
-/// Most steps of the minimisation for one penalty.
-const STEPS: usize = 200;
-/// Steps without a lower loss on the held-out pictures after which it ends.
-const PATIENCE: usize = 10;
-/// Weaker penalties without a lower loss on the held-out pictures after which the search ends.
-const PENALTY_PATIENCE: usize = 2;
+/// Parts of the pictures, each of which judges what the others teach.
+const FOLDS: usize = 5;
+/// Most steps of L-BFGS where a penalty is tried; each begins where the one before ended.
+const TRIAL_STEPS: usize = 50;
+/// Most steps of L-BFGS in the end.
+const STEPS: usize = 500;
+
+/// How the loss is minimised.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Optimizer {
+    /// L-BFGS on all rows at once: fewest passes, nothing to set.
+    #[default]
+    Lbfgs,
+    /// Stochastic gradient descent with momentum and a cosine schedule, mini-batches in the order of
+    /// the seed: its noise may help a hidden layer.
+    Sgd,
+}
+
+impl Optimizer {
+    /// Its name on the command line and in a model's history.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lbfgs => "lbfgs",
+            Self::Sgd => "sgd",
+        }
+    }
+}
 
 /// A trained classifier.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,30 +66,15 @@ pub fn train(
     let (train, held_out) = (scaling.apply(&features.train), scaling.apply(&features.held_out));
     let sizes = Sizes { width, hidden: options.hidden.unwrap_or(0), classes };
     let weights = class_weights(&train, classes, options.balanced);
+    let all: Vec<usize> = (0..train.classes.len()).collect();
     let threads = parallel::threads(options.threads);
-    let loss = Loss { sizes, rows: &train, weights: &weights, threads };
-    let judge = Loss { sizes, rows: &held_out, weights: &weights, threads };
-    let mut best = (f64::INFINITY, sizes.start(options.seed), PENALTIES[0]);
-    let mut start = best.1.clone();
-    let mut worse = 0;
-    for penalty in PENALTIES {
-        if worse < PENALTY_PATIENCE {
-            let (found, parameters) = descend(&loss, &judge, penalty, start.clone());
-            if found < best.0 {
-                best = (found, parameters.clone(), penalty);
-                worse = 0;
-            } else {
-                worse += 1;
-            }
-            // The minimum of one penalty is near that of the next; with a hidden layer there are
-            // many minima, and each search begins anew.
-            if sizes.hidden == 0 {
-                start = parameters;
-            }
-        }
-        done();
-    }
-    let (loss, parameters, penalty) = best;
+    let loss = Loss { sizes, rows: &train, only: &all, weights: &weights, threads };
+    let penalty = choose_penalty(&loss, options, done);
+    let mut parameters = sizes.start(options.seed);
+    minimise(&loss, penalty, STEPS, &mut parameters, options);
+    let judged: Vec<usize> = (0..held_out.classes.len()).collect();
+    let judge = Loss { rows: &held_out, only: &judged, ..loss };
+    let loss = judge.value(&parameters, None);
     let mut layers = sizes.unpack(&parameters);
     if let Some(first) = layers.first_mut() {
         scaling.fold_into(first);
@@ -71,31 +82,69 @@ pub fn train(
     Trained { layers, penalty, loss }
 }
 
-/// Minimises for one penalty; gives the parameters that were best on the held-out rows.
-fn descend(
-    loss: &Loss<'_>,
-    judge: &Loss<'_>,
-    penalty: f64,
-    mut point: Vec<f64>,
-) -> (f64, Vec<f64>) {
-    let mut best = (judge.value(&point, None), point.clone());
-    let mut waited = 0;
-    lbfgs::minimise(
-        &mut point,
-        STEPS,
-        |at, gradient| loss.regular(penalty, at, gradient),
-        |at| {
-            let found = judge.value(at, None);
-            if found < best.0 - 1e-6 {
-                best = (found, at.to_vec());
-                waited = 0;
-            } else {
-                waited += 1;
+/// The penalty with the least loss on pictures that were left out, each once. Variants, which are
+/// like their picture, take no part.
+fn choose_penalty(loss: &Loss<'_>, options: &RetrainOptions, done: &dyn Fn()) -> f64 {
+    let folds = folds(loss, options);
+    let parts: Vec<_> = (0..FOLDS)
+        .map(|out| {
+            let others = folds.iter().enumerate().filter(|(fold, _)| *fold != out);
+            (others.flat_map(|(_, rows)| rows).copied().collect::<Vec<_>>(), &folds[out])
+        })
+        .filter(|(teach, judge)| !teach.is_empty() && !judge.is_empty())
+        .collect();
+    let mut points = vec![loss.sizes.start(options.seed); parts.len()];
+    let mut best = (f64::INFINITY, PENALTIES[0]);
+    for penalty in PENALTIES {
+        let mut sum = 0.0;
+        for ((teach, judge), point) in parts.iter().zip(&mut points) {
+            // The minimum of one penalty is near that of the next; with a hidden layer there are many
+            // minima, and each search begins anew, as does one whose steps are large at first.
+            if loss.sizes.hidden > 0 || options.optimizer == Optimizer::Sgd {
+                *point = loss.sizes.start(options.seed);
             }
-            waited < PATIENCE
-        },
-    );
-    best
+            minimise(&Loss { only: teach, ..*loss }, penalty, TRIAL_STEPS, point, options);
+            sum += Loss { only: judge, ..*loss }.value(point, None) * judge.len() as f64;
+        }
+        if sum < best.0 {
+            best = (sum, penalty);
+        }
+        done();
+    }
+    best.1
+}
+
+/// Rows of pictures as they are, in parts with as many of each class as can be.
+fn folds(loss: &Loss<'_>, options: &RetrainOptions) -> Vec<Vec<usize>> {
+    let mut folds = vec![Vec::new(); FOLDS];
+    let mut dealt = 0;
+    for class in 0..loss.sizes.classes {
+        let pictures = (0..loss.rows.classes.len()).step_by(options.augment + 1);
+        let mut rows: Vec<usize> = pictures.filter(|&r| loss.rows.classes[r] == class).collect();
+        SplitMix64::at(options.seed, &[u64::MAX - 2, class as u64]).shuffle(&mut rows);
+        for row in rows {
+            folds[dealt % FOLDS].push(row);
+            dealt += 1;
+        }
+    }
+    folds
+}
+
+/// Walks to a minimum of the loss with this penalty.
+fn minimise(
+    loss: &Loss<'_>,
+    penalty: f64,
+    steps: usize,
+    point: &mut Vec<f64>,
+    options: &RetrainOptions,
+) {
+    match options.optimizer {
+        Optimizer::Lbfgs => {
+            let value = |at: &[f64], gradient: &mut [f64]| loss.regular(penalty, at, gradient);
+            lbfgs::minimise(point, steps, value, |_| true);
+        }
+        Optimizer::Sgd => sgd::minimise(loss, penalty, options.seed, point),
+    }
 }
 
 /// The weight of each class: as much for all, or for all pictures.

@@ -59,6 +59,25 @@ fn a_lone_outlier_is_clipped() {
     let high = whole.quantization.range().1;
     assert!((99.9..105.0).contains(&high), "{high}");
     assert!(whole.clipped_high == 0.0 && whole.sqnr_db < chosen.sqnr_db);
+    // All other calibrators give the outlier up, and the rest gains by it.
+    for calibrator in Calibrator::ALL.into_iter().filter(|&c| c != Calibrator::MinMax) {
+        let chosen = choose(&histogram, ANY, View::PLAIN, calibrator, FORM);
+        assert!(chosen.sqnr_db > whole.sqnr_db + 2.0, "{calibrator:?}: {chosen:?}, {whole:?}");
+    }
+}
+
+/// Divergence is nothing where all values share a code; ranges do not end there.
+#[test]
+fn the_least_divergence_is_not_that_of_one_code() {
+    // As a Relu6 gives: zeros, a bell's half, and a heap at the cap.
+    let values: Vec<f32> = bell(50_000).iter().map(|v| (v * 2.0).clamp(0.0, 6.0)).collect();
+    // And one with long tails, which are dear to square errors and cheap to divergence.
+    let tails = bell(50_000).iter().map(|v| v * v * v).collect();
+    for (values, least_db) in [(values, 25.0), (tails, 15.0)] {
+        let chosen = choose(&histogram(&values), ANY, View::PLAIN, Calibrator::Entropy, FORM);
+        assert!(chosen.clipped_low <= 1e-3 && chosen.clipped_high <= 1e-3, "{chosen:?}");
+        assert!(chosen.sqnr_db > least_db, "{chosen:?}");
+    }
 }
 
 #[test]
