@@ -14,7 +14,7 @@ use kinglet_distill::{
     DistillError, Distillation, Flow, Folders, Outcome, Progress, Recipe, Spec, Watch,
 };
 
-use crate::{compress, evaluate, output};
+use crate::{compress, evaluate, output, preprocess};
 
 /// Lines that a training writes where the output is no terminal.
 const LINES: usize = 20;
@@ -26,18 +26,20 @@ static TRAINING: AtomicBool = AtomicBool::new(false);
 
 /// Train a smaller network, taught by larger ones.
 ///
-/// DIR holds one folder a class. Each teacher is a float model, such as one that `fetch` gave; one
-/// with other classes learns those of DIR first, by a new last layer. Ctrl-C leaves a checkpoint
+/// DIR holds one folder a class, or pictures alone, of which the teacher knows the classes. A teacher
+/// is any model that Kinglet runs; one that `retrain` taught the classes of DIR teaches them and its
+/// features, one of other classes its features alone. Ctrl-C or a power cut leaves a checkpoint
 /// beside OUT, from which the same command goes on.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  kinglet-tools distill --teacher efficientnet-lite0.onnx --init efficientnet-lite0.onnx \\
-      --student lite0,width=0.5,size=128 photographs/ -o small.onnx
+  kinglet-tools retrain efficientnet-lite0.onnx photographs/ -o teacher.onnx
+  kinglet-tools distill --teacher teacher.onnx --init efficientnet-lite0.onnx \\
+      --student lite0,depth=0.5,size=128 photographs/ -o small.onnx
   kinglet-tools distill --recipe models/distill-small.toml --teacher a.onnx --teacher b.onnx \\
       photographs/ --unlabelled more/ -o small.onnx")]
 pub(crate) struct Args {
-    /// Folder of labelled pictures: one folder a class
+    /// Folder of pictures: one folder a class, or pictures alone
     dir: PathBuf,
     /// A teacher; several are averaged. Without any, the labels alone teach
     #[arg(long, value_name = "MODEL")]
@@ -46,7 +48,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SPEC", required_unless_present = "recipe")]
     student: Option<Spec>,
     /// Pictures without labels, on which the teachers teach too
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "teacher")]
     unlabelled: Option<PathBuf>,
     /// Model whose weights the student starts from, its channels sliced where there are too many
     #[arg(long, value_name = "MODEL")]
@@ -69,6 +71,9 @@ pub(crate) struct Args {
     /// Threads that decode and ask the teachers; one for each core by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// How teachers get their pictures that do not say it: JSON, or a file with it
+    #[arg(long, value_name = "FILE|JSON")]
+    preprocess: Option<String>,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
@@ -90,8 +95,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let distillation = Distillation {
         spec,
         config,
-        folders: Folders { labelled: args.dir.clone(), unlabelled: args.unlabelled.clone() },
+        folders: Folders { pictures: args.dir.clone(), unlabelled: args.unlabelled.clone() },
         teachers: args.teacher.clone(),
+        preprocess: args.preprocess.as_deref().map(preprocess::parse).transpose()?,
         init: args.init.clone(),
         threads: args.threads.map(usize::from),
         checkpoint: Some(checkpoint.clone()),
@@ -174,7 +180,7 @@ impl Watch for Bars {
             bar.finish_and_clear();
         }
         compress::name_skipped(&data.skipped);
-        let labelled = data.pictures.iter().filter(|p| p.class.is_some()).count();
+        let labelled = data.labelled();
         println!(
             "{} classes, {labelled} labelled and {} other pictures",
             data.classes.len(),

@@ -19,8 +19,8 @@ pub struct Batch {
     pub hard: Tensor<2>,
     /// Sum of `hard`: how many labelled pictures the batch has.
     pub labelled: f32,
-    /// [batch, classes]: the teachers' probabilities.
-    pub soft: Tensor<2>,
+    /// [batch, classes]: the teachers' probabilities, where any knows the classes.
+    pub soft: Option<Tensor<2>>,
     /// [batch, features]: the teachers' features, where they have any.
     pub hints: Option<Tensor<2>>,
 }
@@ -43,7 +43,8 @@ impl Batches<'_> {
     #[must_use]
     pub fn of(&self, step: usize) -> Batch {
         let Config { batch, mixup, seed, .. } = *self.config;
-        let (classes, features) = (self.lesson.classes, self.lesson.features);
+        let (classes, features) = (self.lesson.classes, self.lesson.features());
+        let spoken = !self.lesson.soft.is_empty();
         let mut random = SplitMix64::at(seed, &[4, step as u64]);
         let chosen = self.chosen(step, &mut random);
         let mut pictures = Vec::new();
@@ -64,8 +65,10 @@ impl Batches<'_> {
             let of = |all: &'_ [Vec<f32>], (p, v): (usize, usize), size: usize| {
                 all[p][v * size..][..size].to_vec()
             };
-            let rows = pair.map(|(c, _)| of(&self.lesson.soft, c, classes));
-            mix(&mut soft, [(&rows[0], pair[0].1), (&rows[1], pair[1].1)], |v| v);
+            if spoken {
+                let rows = pair.map(|(c, _)| of(&self.lesson.soft, c, classes));
+                mix(&mut soft, [(&rows[0], pair[0].1), (&rows[1], pair[1].1)], |v| v);
+            }
             if features > 0 {
                 let rows = pair.map(|(c, _)| of(&self.lesson.hints, c, features));
                 mix(&mut hints, [(&rows[0], pair[0].1), (&rows[1], pair[1].1)], |v| v);
@@ -79,22 +82,42 @@ impl Batches<'_> {
             pictures: self.tensor(pictures, batch),
             hard: matrix(hard, classes),
             labelled,
-            soft: matrix(soft, classes),
+            soft: spoken.then(|| matrix(soft, classes)),
             hints: (features > 0).then(|| matrix(hints, features)),
         }
     }
 
-    /// Unmixed views of some pictures, other ones for each `number`, for statistics.
+    /// Unmixed views of some pictures, of labelled and other ones as batches have them, for
+    /// statistics; other ones for each `number`.
     #[must_use]
     pub fn plain(&self, number: u64, count: usize) -> Tensor<4> {
         let mut random = SplitMix64::at(self.config.seed, &[5, number]);
+        let [labelled, others] = self.kinds();
+        let of_others = self.others(count);
         let mut pictures = Vec::new();
-        for _ in 0..count {
-            let picture = random.below(self.data.pictures.len());
+        for at in 0..count {
+            let kind = if at < of_others { &others } else { &labelled };
+            let picture = kind.start + random.below(kind.len());
             let view = random.below(self.data.views);
             pictures.extend(self.data.pixels(picture, view).iter().map(|&v| normal(v)));
         }
         self.tensor(pictures, count)
+    }
+
+    /// The labelled pictures and the others, as they stand in the data.
+    fn kinds(&self) -> [Range<usize>; 2] {
+        let labelled = self.data.labelled();
+        [0..labelled, labelled..self.data.pictures.len()]
+    }
+
+    /// How many of so many places unlabelled pictures have.
+    fn others(&self, places: usize) -> usize {
+        let [labelled, others] = self.kinds();
+        match (labelled.len(), others.len()) {
+            (_, 0) => 0,
+            (0, _) => places,
+            _ => (places as f32 * self.config.unlabelled).round() as usize,
+        }
     }
 
     fn tensor(&self, values: Vec<f32>, batch: usize) -> Tensor<4> {
@@ -105,17 +128,11 @@ impl Batches<'_> {
     /// Picture and view of each place in the batch, labelled and others in a random order. Of each
     /// kind every picture comes once before one comes again.
     fn chosen(&self, step: usize, random: &mut SplitMix64) -> Vec<(usize, usize)> {
-        let all = &self.data.pictures;
-        // Labelled pictures stand first.
-        let labelled = all.iter().filter(|p| p.class.is_some()).count();
         // One place more than the batch where that is odd: every place has a neighbour.
         let places = self.config.batch + self.config.batch % 2;
-        let others = match all.len() - labelled {
-            0 => 0,
-            _ => (places as f32 * self.config.unlabelled).round() as usize,
-        };
-        let mut chosen = self.next(0..labelled, step, places - others, random);
-        chosen.extend(self.next(labelled..all.len(), step, others, random));
+        let ([labelled, unlabelled], others) = (self.kinds(), self.others(places));
+        let mut chosen = self.next(labelled, step, places - others, random);
+        chosen.extend(self.next(unlabelled, step, others, random));
         random.shuffle(&mut chosen);
         chosen
     }

@@ -19,11 +19,14 @@ const FRACTION: f32 = 0.875;
 /// Mean and deviation of its input: those of the Lite family.
 const NORMAL: (f32, f32) = (127.0, 128.0);
 
+/// Most memory for views and what teachers say of them, bytes.
+const MOST_BYTES: u64 = 16 << 30;
+
 /// Where the pictures are.
 #[derive(Debug, Clone)]
 pub struct Folders {
-    /// A folder a class.
-    pub labelled: PathBuf,
+    /// A folder a class; or pictures alone, which teachers know the classes of.
+    pub pictures: PathBuf,
     /// Pictures that only teachers know.
     pub unlabelled: Option<PathBuf>,
 }
@@ -61,7 +64,8 @@ pub struct Listing {
     pub classes: Vec<String>,
     /// The pictures with their classes.
     pub files: Vec<(PathBuf, Option<usize>)>,
-    labelled: PathBuf,
+    folder: PathBuf,
+    is_labelled: bool,
 }
 
 /// How a student's pictures are prepared.
@@ -84,36 +88,53 @@ pub fn normal(sample: u8) -> f32 {
 }
 
 impl Listing {
-    /// Lists the folders.
+    /// Lists the folders. `taught`: the classes that a teacher knows, for pictures without labels.
     ///
     /// # Errors
     /// [`DistillError::Dataset`], or [`DistillError::Classes`] for fewer than two classes,
     /// [`DistillError::EmptyClass`] for one without pictures.
-    pub fn new(folders: &Folders) -> Result<Self, DistillError> {
-        let path = &folders.labelled;
-        let folders = dataset::class_folders(path)?.into_iter();
-        let classes: Vec<String> = folders.map(|(name, _)| name).collect();
+    pub fn new(folders: &Folders, taught: Option<Vec<String>>) -> Result<Self, DistillError> {
+        let path = &folders.pictures;
+        let mut files = Vec::new();
+        let class_folders = dataset::class_folders(path)?;
+        let is_labelled = !class_folders.is_empty();
+        let classes: Vec<String> = if class_folders.is_empty() {
+            let unlabelled = || dataset::DatasetError::Unlabelled { path: path.clone() };
+            let taught = taught.ok_or_else(unlabelled)?;
+            files.extend(dataset::pictures(path)?.into_iter().map(|path| (path, None)));
+            taught
+        } else {
+            let (classes, folders): (Vec<_>, Vec<_>) = class_folders.into_iter().unzip();
+            let of = |(class, files): (usize, Vec<PathBuf>)| {
+                files.into_iter().map(move |path| (path, Some(class)))
+            };
+            files.extend(folders.into_iter().enumerate().flat_map(of));
+            classes
+        };
         if classes.len() < 2 {
             return Err(DistillError::Classes { path: path.clone(), names: classes });
         }
-        let samples = dataset::labelled(path, &classes, classes.len())?;
-        let mut files: Vec<_> = samples.into_iter().map(|s| (s.path, Some(s.class))).collect();
         if let Some(unlabelled) = &folders.unlabelled {
             files.extend(dataset::pictures(unlabelled)?.into_iter().map(|path| (path, None)));
         }
-        let listing = Self { classes, files, labelled: path.clone() };
+        let listing = Self { classes, files, folder: path.clone(), is_labelled };
         listing.complete(listing.files.iter().map(|f| f.1))?;
         Ok(listing)
     }
 
-    /// Every class has a picture.
+    /// There are pictures, and every class of labelled ones has some.
     fn complete(&self, found: impl Iterator<Item = Option<usize>>) -> Result<(), DistillError> {
+        let path = &self.folder;
+        if !self.is_labelled {
+            let empty = || dataset::DatasetError::Empty { path: path.clone() };
+            return Ok(found.count().checked_sub(1).map(drop).ok_or_else(empty)?);
+        }
         let mut counts = vec![0; self.classes.len()];
         found.flatten().for_each(|class| counts[class] += 1);
         match counts.iter().position(|&n| n == 0) {
             None => Ok(()),
             Some(at) => {
-                let (path, class) = (self.labelled.clone(), self.classes[at].clone());
+                let (path, class) = (path.clone(), self.classes[at].clone());
                 Err(DistillError::EmptyClass { path, class })
             }
         }
@@ -124,7 +145,7 @@ impl Listing {
     ///
     /// # Errors
     /// [`DistillError::Model`] when a teacher fails, [`DistillError::EmptyClass`] when of some class
-    /// no picture can be read.
+    /// no picture can be read, [`DistillError::TooMuch`] for too many views.
     pub fn look(
         &self,
         side: u32,
@@ -136,6 +157,14 @@ impl Listing {
         // Without a teacher nobody knows anything of what is not labelled.
         let known = |f: &&(PathBuf, Option<usize>)| !teachers.is_empty() || f.1.is_some();
         let files: Vec<_> = self.files.iter().filter(known).collect();
+        let said: usize = teachers.iter().map(|t| t.outputs).sum();
+        // What a teacher said is held once more in the lesson.
+        let view = 3 * u64::from(side).pow(2) + 8 * said as u64;
+        let bytes = view.saturating_mul(files.len() as u64).saturating_mul(config.views as u64);
+        if bytes > MOST_BYTES {
+            let (pictures, views) = (files.len(), config.views);
+            return Err(DistillError::TooMuch { pictures, views, gigabytes: bytes >> 30 });
+        }
         let parts = parallel::run(parallel::threads(threads), files.len(), |queue| {
             let mut eye = Eye::new(side, config, teachers)?;
             let mut part = Vec::new();
@@ -162,6 +191,12 @@ impl Listing {
 }
 
 impl Data {
+    /// How many pictures are labelled: they stand first.
+    #[must_use]
+    pub fn labelled(&self) -> usize {
+        self.pictures.iter().filter(|p| p.class.is_some()).count()
+    }
+
     /// The bytes of one view.
     #[must_use]
     pub fn pixels(&self, picture: usize, view: usize) -> &[u8] {

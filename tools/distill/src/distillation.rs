@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use kinglet_compress::arch::Padding;
 use kinglet_compress::import::sha256;
 use kinglet_engine::OnnxFile;
-use kinglet_engine::metadata::Provenance;
+use kinglet_engine::metadata::{Preprocess, Provenance};
 
 use crate::batch::Batches;
 use crate::config::Config;
@@ -35,6 +35,8 @@ pub struct Distillation {
     pub folders: Folders,
     /// The teachers' files; without any the labels alone teach.
     pub teachers: Vec<PathBuf>,
+    /// How teachers get their pictures whose files do not say it.
+    pub preprocess: Option<Preprocess>,
     /// A model to start from.
     pub init: Option<PathBuf>,
     /// Threads that decode and ask the teachers; one for each core by default.
@@ -76,9 +78,9 @@ impl Distillation {
     /// [`DistillError`].
     pub fn run(&self, watch: &(dyn Watch + Sync)) -> Result<Outcome, DistillError> {
         self.config.check()?;
-        let listing = Listing::new(&self.folders)?;
-        let teachers: Vec<Teacher> =
-            self.teachers.iter().map(|path| Teacher::read(path)).collect::<Result<_, _>>()?;
+        let read = |path: &PathBuf| Teacher::read(path, self.preprocess.as_ref());
+        let teachers: Vec<Teacher> = self.teachers.iter().map(read).collect::<Result<_, _>>()?;
+        let listing = Listing::new(&self.folders, teachers.iter().find_map(|t| t.labels.clone()))?;
         let init = self.init.as_deref().map(OnnxFile::read).transpose()?;
         let donor = init.as_ref().map(Donor::new).transpose()?;
         let init_hash = self.init.as_deref().map(error::hash).transpose()?;
@@ -96,7 +98,6 @@ impl Distillation {
         let training = Training {
             student: &student,
             batches,
-            taught: !teachers.is_empty(),
             checkpoint: checkpoint.map(|path| (path, fingerprint.as_str())),
         };
         let mut state = first_state(&training, donor.as_ref(), &device);
@@ -120,7 +121,8 @@ impl Distillation {
     /// What makes two trainings the same: settings, models by their hashes, pictures by their names
     /// and sizes.
     fn fingerprint(&self, listing: &Listing, teachers: &[Teacher], init: Option<&str>) -> String {
-        let mut text = format!("{} {} {:?} ", env!("CARGO_PKG_VERSION"), self.spec, self.config);
+        let version = env!("CARGO_PKG_VERSION");
+        let mut text = format!("{version} {} {:?} {:?} ", self.spec, self.config, self.preprocess);
         for hash in teachers.iter().map(|t| t.sha256.as_str()).chain(init) {
             text += hash;
         }
@@ -135,7 +137,7 @@ impl Distillation {
         let name = |path: &Path| {
             path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
         };
-        let labelled = data.pictures.iter().filter(|p| p.class.is_some()).count();
+        let labelled = data.labelled();
         let mut steps = Vec::new();
         if let (Some(path), Some(hash)) = (&self.init, init) {
             steps.push(format!("start from {} (SHA-256 {hash})", name(path)));
@@ -175,7 +177,7 @@ fn first_state(training: &Training<'_>, donor: Option<&Donor>, device: &Device) 
     let plain = device.clone().inner();
     let pictures = batches.plain(u64::MAX, DONOR_PICTURES);
     let mut parameters = init::parameters(student, donor, same, pictures, seed, &plain);
-    let hints = if batches.config.hint > 0.0 { batches.lesson.features } else { 0 };
-    parameters.extend(hint_map(student.network.features, hints, seed, &plain));
+    let scales: &[_] = if batches.config.hint > 0.0 { &batches.lesson.scales } else { &[] };
+    parameters.extend(hint_map(student.network.features, scales, seed, &plain));
     State::new(parameters, student.slots().len())
 }

@@ -62,6 +62,19 @@ pub enum DistillError {
         /// What is wrong.
         why: String,
     },
+    /// The views do not fit in memory.
+    #[error(
+        "{pictures} pictures with {views} views each take {gigabytes} GB of memory, too much: lower \
+         `views` in the recipe"
+    )]
+    TooMuch {
+        /// Pictures.
+        pictures: usize,
+        /// Views of each.
+        views: usize,
+        /// What they take, GB.
+        gigabytes: u64,
+    },
     /// A setting is out of range, or settings contradict each other.
     #[error("{what}: {why}")]
     Setting {

@@ -5,156 +5,160 @@ use kinglet_compress::dataset::normalized;
 use crate::config::Config;
 use crate::data::Data;
 use crate::error::DistillError;
-use crate::head::{Linear, Standard};
 use crate::teacher::Teacher;
-
-/// Every fifth picture is kept back when a new layer is judged.
-const KEPT: usize = 5;
-/// Probabilities are at least this, so that they have a logarithm.
-const LEAST: f32 = 1e-7;
 
 /// The teachers' answers, put together.
 #[derive(Debug, Clone)]
 pub struct Lesson {
     /// Number of classes.
     pub classes: usize,
-    /// Features of all teachers; 0 where none has any.
-    pub features: usize,
-    /// Of each picture: views * classes probabilities at the temperature, the mean of all teachers.
+    /// How the features of all teachers were scaled; empty where none has any.
+    pub scales: Vec<Scale>,
+    /// Of each picture: views * classes probabilities at the temperature, the mean of the teachers
+    /// that know the classes; empty where none does.
     pub soft: Vec<Vec<f32>>,
-    /// Of each picture: views * features values, standardised.
+    /// Of each picture: views * features values, scaled.
     pub hints: Vec<Vec<f32>>,
     /// What each teacher does, in words.
     pub notes: Vec<String>,
 }
 
-/// How a teacher's outputs become logits of the user's classes.
-enum Answer {
-    /// Its own outputs of these indices.
-    Own(Vec<usize>),
-    /// A new layer on its features.
-    New(Linear, Standard),
-}
-
 impl Lesson {
-    /// Puts the answers together; teachers of other classes learn the user's first.
+    /// Puts the answers together.
     ///
     /// # Errors
-    /// [`DistillError::Teacher`] for a teacher of other classes without features.
+    /// [`DistillError::Teacher`] for one of other classes without features.
     pub fn new(data: &Data, teachers: &[Teacher], config: &Config) -> Result<Self, DistillError> {
         let (classes, views) = (data.classes.len(), data.views);
         let count = data.pictures.len();
         let mut lesson = Self {
             classes,
-            features: 0,
-            soft: vec![vec![0.0; views * classes]; count],
+            scales: Vec::new(),
+            soft: Vec::new(),
             hints: vec![Vec::new(); count],
             notes: Vec::new(),
         };
-        let mut standards = Vec::new();
-        for (at, teacher) in teachers.iter().enumerate() {
-            let (answer, note) = lesson.answer(data, at, teacher)?;
-            lesson.notes.push(format!("{}: {note}", teacher.path.display()));
-            for picture in 0..count {
-                for view in 0..views {
-                    let said = data.said(at, teacher.outputs, picture, view);
-                    let soft = softmax(&answer.logits(teacher, said), config.temperature);
-                    let to = &mut lesson.soft[picture][view * classes..][..classes];
-                    to.iter_mut().zip(soft).for_each(|(t, s)| *t += s / teachers.len() as f32);
+        let known: Vec<Option<Vec<usize>>> =
+            teachers.iter().map(|teacher| known(&data.classes, teacher)).collect();
+        let speakers = known.iter().flatten().count();
+        if speakers > 0 {
+            lesson.soft = vec![vec![0.0; views * classes]; count];
+        }
+        let mut featured = Vec::new();
+        for (at, (teacher, known)) in teachers.iter().zip(&known).enumerate() {
+            let note = match known {
+                Some(known) => lesson.speak(data, at, teacher, known, config.temperature, speakers),
+                None if teacher.classifier.is_some() => "knows other classes and teaches its \
+                     features alone; `kinglet-tools retrain` gives it these classes"
+                    .into(),
+                None => {
+                    let why = format!(
+                        "its classes are not {:?}, and no features are recognised in it; \
+                         `kinglet-tools retrain` gives a model other classes",
+                        data.classes
+                    );
+                    return Err(DistillError::Teacher { path: teacher.path.clone(), why });
                 }
-            }
-            if teacher.last.is_some() {
-                standards.push((at, teacher.outputs, standard(data, at, teacher.outputs)));
-                lesson.features += teacher.outputs;
+            };
+            lesson.notes.push(format!("{} {note}", teacher.path.display()));
+            if teacher.classifier.is_some() {
+                let all =
+                    data.pictures.iter().flat_map(|p| p.said[at].chunks_exact(teacher.outputs));
+                featured.push(at);
+                lesson.scales.push(Scale::of(all, teacher.outputs));
             }
         }
         for (picture, hints) in lesson.hints.iter_mut().enumerate() {
             for view in 0..views {
-                for (at, outputs, standard) in &standards {
-                    hints.extend(standard.apply(data.said(*at, *outputs, picture, view)));
+                for (&at, scale) in featured.iter().zip(&lesson.scales) {
+                    let said = data.said(at, teachers[at].outputs, picture, view);
+                    let centred = said.iter().zip(&scale.mean).map(|(v, m)| (v - m) * scale.factor);
+                    hints.extend(centred);
                 }
             }
         }
         Ok(lesson)
     }
 
-    fn answer(
-        &self,
+    /// Features of all teachers.
+    #[must_use]
+    pub fn features(&self) -> usize {
+        self.scales.iter().map(|s| s.mean.len()).sum()
+    }
+
+    /// Adds one teacher's soft labels; says how often it agrees with the folders.
+    fn speak(
+        &mut self,
         data: &Data,
         at: usize,
         teacher: &Teacher,
-    ) -> Result<(Answer, String), DistillError> {
-        let own: Option<Vec<usize>> = teacher.labels.as_ref().and_then(|labels| {
-            let labels: Vec<String> = labels.iter().map(|l| normalized(l)).collect();
-            let find = |class: &String| labels.iter().position(|l| *l == normalized(class));
-            data.classes.iter().map(find).collect()
-        });
-        if let Some(own) = own {
-            return Ok((Answer::Own(own), "teaches its own classes".into()));
-        }
-        if teacher.last.is_none() {
-            let why = format!(
-                "its classes are not {:?}, and it does not end in a linear layer that could be \
-                 replaced",
-                data.classes
-            );
-            return Err(DistillError::Teacher { path: teacher.path.clone(), why });
-        }
-        let standard = standard(data, at, teacher.outputs);
-        let labelled: Vec<(usize, usize)> =
-            data.pictures.iter().enumerate().filter_map(|(i, p)| Some((i, p.class?))).collect();
-        let train = |pictures: &[(usize, usize)]| {
-            let (mut features, mut labels) = (Vec::new(), Vec::new());
-            for &(picture, class) in pictures {
-                for view in 0..data.views {
-                    let said = data.said(at, teacher.outputs, picture, view);
-                    features.extend(standard.apply(said));
-                    labels.push(class);
+        known: &[usize],
+        temperature: f32,
+        speakers: usize,
+    ) -> String {
+        let (classes, views) = (self.classes, data.views);
+        // Of pictures as they are, and of their other views: right ones and all.
+        let mut right = [[0; 2]; 2];
+        for (picture, looked) in data.pictures.iter().enumerate() {
+            for view in 0..views {
+                let all = teacher.logits(data.said(at, teacher.outputs, picture, view));
+                let logits: Vec<f32> = known.iter().map(|&i| all[i]).collect();
+                if let Some(class) = looked.class {
+                    let right = &mut right[usize::from(view > 0)];
+                    right[0] += usize::from(best(&logits) == class);
+                    right[1] += 1;
                 }
-            }
-            Linear::trained(&features, teacher.outputs, &labels, self.classes)
-        };
-        let kept = |i: &usize| i % KEPT == KEPT - 1;
-        let part = |keep: bool| -> Vec<(usize, usize)> {
-            let places = (0..labelled.len()).filter(|i| kept(i) == keep);
-            places.map(|i| labelled[i]).collect()
-        };
-        let (judged, trial) = (part(true), train(&part(false)));
-        let right = judged.iter().filter(|(picture, class)| {
-            let said = data.said(at, teacher.outputs, *picture, 0);
-            best(&trial.apply(&standard.apply(said))) == *class
-        });
-        let note = format!(
-            "a new last layer for {} classes; on {} pictures kept back while it was tried, {} right",
-            self.classes,
-            judged.len(),
-            right.count()
-        );
-        Ok((Answer::New(train(&labelled), standard), note))
-    }
-}
-
-impl Answer {
-    fn logits(&self, teacher: &Teacher, said: &[f32]) -> Vec<f32> {
-        match self {
-            Self::New(head, standard) => head.apply(&standard.apply(said)),
-            Self::Own(indices) => {
-                let all = match &teacher.last {
-                    Some(last) => last.apply(said),
-                    None if teacher.probabilities => {
-                        said.iter().map(|p| p.max(LEAST).ln()).collect()
-                    }
-                    None => said.to_vec(),
-                };
-                indices.iter().map(|&i| all[i]).collect()
+                let soft = softmax(&logits, temperature);
+                let to = &mut self.soft[picture][view * classes..][..classes];
+                to.iter_mut().zip(soft).for_each(|(t, s)| *t += s / speakers as f32);
             }
         }
+        let [[whole, pictures], [parts, others]] = right;
+        if pictures == 0 {
+            return "names the classes".into();
+        }
+        format!(
+            "agrees with the labels of {whole} of {pictures} pictures, and in {parts} of {others} \
+             other views of them"
+        )
     }
 }
 
-fn standard(data: &Data, teacher: usize, outputs: usize) -> Standard {
-    let all = data.pictures.iter().flat_map(|p| p.said[teacher].chunks_exact(outputs));
-    Standard::of(all, outputs)
+/// Which of a teacher's outputs the classes are: those of the same names; or all in order, where it
+/// has no names and as many.
+fn known(classes: &[String], teacher: &Teacher) -> Option<Vec<usize>> {
+    let Some(labels) = &teacher.labels else {
+        return (teacher.classes == classes.len()).then(|| (0..classes.len()).collect());
+    };
+    let labels: Vec<String> = labels.iter().take(teacher.classes).map(|l| normalized(l)).collect();
+    let find = |class: &String| labels.iter().position(|l| *l == normalized(class));
+    classes.iter().map(find).collect()
+}
+
+/// How a teacher's features are scaled: to a mean of 0 and, on average, a variance of 1. One factor
+/// for all: a feature that hardly ever fires must not become large.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scale {
+    /// Mean of each feature.
+    pub mean: Vec<f32>,
+    /// What the difference to it is multiplied by.
+    pub factor: f32,
+}
+
+impl Scale {
+    fn of<'a>(samples: impl Iterator<Item = &'a [f32]> + Clone, size: usize) -> Self {
+        let count = samples.clone().count().max(1) as f64;
+        let mut mean = vec![0.0_f64; size];
+        for sample in samples.clone() {
+            mean.iter_mut().zip(sample).for_each(|(m, v)| *m += f64::from(*v) / count);
+        }
+        let distance = |sample: &[f32]| -> f64 {
+            sample.iter().zip(&mean).map(|(v, m)| (f64::from(*v) - m).powi(2)).sum()
+        };
+        let variance = samples.map(distance).sum::<f64>() / (count * size.max(1) as f64);
+        let factor = if variance > 0.0 { variance.sqrt().recip() as f32 } else { 1.0 };
+        Self { mean: mean.into_iter().map(|m| m as f32).collect(), factor }
+    }
 }
 
 fn best(outputs: &[f32]) -> usize {
@@ -167,4 +171,23 @@ fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
     let powers: Vec<f32> = logits.iter().map(|l| ((l - largest) / temperature).exp()).collect();
     let sum: f32 = powers.iter().sum();
     powers.into_iter().map(|p| p / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_are_scaled_by_one_factor() {
+        let samples: [&[f32]; 2] = [&[1.0, 5.0], &[5.0, 5.0]];
+        let scale = Scale::of(samples.into_iter(), 2);
+        assert_eq!(scale.mean, [3.0, 5.0]);
+        assert!((scale.factor - 0.5_f32.sqrt()).abs() < 1e-6, "{}", scale.factor);
+    }
+
+    #[test]
+    fn temperature_softens() {
+        let [sharp, soft] = [1.0, 4.0].map(|t| softmax(&[4.0, 0.0], t));
+        assert!((sharp[0] - 0.982).abs() < 1e-3 && (soft[0] - 0.731).abs() < 1e-3);
+    }
 }

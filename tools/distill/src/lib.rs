@@ -12,7 +12,6 @@ mod distillation;
 pub mod error;
 pub mod export;
 pub mod fake;
-pub mod head;
 pub mod init;
 pub mod layout;
 pub mod lesson;

@@ -8,6 +8,7 @@ use kinglet_compress::splitmix::SplitMix64;
 
 use crate::batch::{Batch, Batches};
 use crate::error::DistillError;
+use crate::lesson::Scale;
 use crate::loss::{HintMap, loss};
 use crate::optimizer::{Adam, Step};
 use crate::state::State;
@@ -47,8 +48,6 @@ pub struct Training<'a> {
     pub student: &'a Student,
     /// Its batches.
     pub batches: Batches<'a>,
-    /// There is a teacher.
-    pub taught: bool,
     /// Checkpoint and fingerprint.
     pub checkpoint: Option<(&'a Path, &'a str)>,
 }
@@ -130,12 +129,12 @@ impl Training<'_> {
         let student = self.student.slots().len();
         let hint = match leaves[student..] {
             [ref weight, ref bias] => {
-                let sizes = [self.student.network.features, self.batches.lesson.features];
+                let sizes = [self.student.network.features, self.batches.lesson.features()];
                 Some(HintMap { weight: weight.clone().reshape(sizes), bias: bias.clone() })
             }
             _ => None,
         };
-        loss(output, batch, hint, self.taught, self.batches.config)
+        loss(output, batch, hint, self.batches.config)
     }
 
     /// From here on batch norms are fixed, and values lie on the grids of int8. The average so far
@@ -186,19 +185,26 @@ fn halves(pair: Tensor<2>) -> [Tensor<2>; 2] {
     [pair.clone().slice([0..1, 0..channels]), pair.slice([1..2, 0..channels])]
 }
 
-/// First values of the map of features: the identity where both have as many, else random.
+/// First values of the map from `features` of the student to those of the teachers: where both have as
+/// many, as if they were the same; else random.
 #[must_use]
-pub fn hint_map(features: usize, taught: usize, seed: u64, device: &Device) -> Vec<Tensor<1>> {
+pub fn hint_map(features: usize, scales: &[Scale], seed: u64, device: &Device) -> Vec<Tensor<1>> {
+    let taught = scales.iter().map(|s| s.mean.len()).sum();
     if taught == 0 {
         return Vec::new();
     }
     let mut random = SplitMix64::at(seed, &[6]);
     let mut weight = vec![0.0; features * taught];
-    if features == taught {
-        (0..features).for_each(|i| weight[i * taught + i] = 1.0);
-    } else {
-        let deviation = (1.0 / features as f64).sqrt();
-        weight.iter_mut().for_each(|w| *w = random.centred(deviation));
+    let mut bias = vec![0.0; taught];
+    match scales {
+        [Scale { mean, factor }] if features == taught => {
+            (0..features).for_each(|i| weight[i * taught + i] = *factor);
+            bias.iter_mut().zip(mean).for_each(|(b, m)| *b = -m * factor);
+        }
+        _ => {
+            let deviation = (1.0 / features as f64).sqrt();
+            weight.iter_mut().for_each(|w| *w = random.centred(deviation));
+        }
     }
-    vec![flat(weight, device), flat(vec![0.0; taught], device)]
+    vec![flat(weight, device), flat(bias, device)]
 }

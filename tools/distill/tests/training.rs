@@ -2,11 +2,14 @@
 
 mod common;
 
+use std::path::{Path, PathBuf};
+
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{Log, TINY, config, distillation, lite0, pictures};
 use kinglet_compress::arch::Padding;
 use kinglet_distill::student::{Mode, Student, flat, values};
 use kinglet_distill::{Config, DistillError, Distillation, Outcome, Spec, data, export, init};
+use kinglet_engine::onnx::NodeProto;
 use kinglet_engine::preprocess::InputTensor;
 use kinglet_engine::{OnnxFile, Options, Picture, Session};
 
@@ -67,25 +70,90 @@ fn a_continued_training_ends_in_the_same_bytes() {
     assert!(matches!(error, DistillError::Checkpoint { .. }), "{error}");
 }
 
+/// Writes models beside each other; gives their paths.
+fn written(folder: &Path, models: Vec<OnnxFile>) -> Vec<PathBuf> {
+    let write = |(at, model): (usize, OnnxFile)| {
+        let path = folder.join(format!("{at}.onnx"));
+        std::fs::write(&path, model.to_bytes()).unwrap();
+        path
+    };
+    models.into_iter().enumerate().map(write).collect()
+}
+
+fn labels(names: &[&str]) -> Option<Vec<String>> {
+    Some(names.iter().map(|&n| n.into()).collect())
+}
+
 #[test]
-fn teachers_teach_their_own_classes_or_learn_new_ones() {
+fn teachers_speak_of_their_own_classes_and_show_their_features() {
     let folder = tempfile::tempdir().unwrap();
     pictures(&folder.path().join("pictures"), &["blue", "red"], 5);
     pictures(&folder.path().join("more"), &["x"], 4);
-    let labels = ["Red", "other", "blue"].map(String::from).to_vec();
-    let models = [("own.onnx", lite0(3, Some(labels))), ("other.onnx", lite0(5, None))];
-    let mut teachers = Vec::new();
-    for (name, model) in models {
-        teachers.push(folder.path().join(name));
-        std::fs::write(folder.path().join(name), model.to_bytes()).unwrap();
-    }
-    let mut plan = Distillation { teachers, ..distillation(folder.path(), config(2)) };
+    let own = lite0(3, labels(&["Red", "other", "blue"]));
+    let models = vec![own, lite0(5, None), lite0(2, None)];
+    let mut plan = distillation(folder.path(), config(2));
+    plan.teachers = written(folder.path(), models);
     plan.folders.unlabelled = Some(folder.path().join("more"));
     let log = Log::default();
     finished(&plan, &log);
     let notes = log.notes.into_inner().unwrap();
-    assert!(notes[0].ends_with("teaches its own classes"), "{notes:?}");
-    assert!(notes[1].contains("a new last layer for 2 classes; on 2 pictures"), "{notes:?}");
+    let agrees = |note: &str| note.contains("agrees with the labels of ");
+    assert!(agrees(&notes[0]) && notes[0].contains("of 10 other views"), "{notes:?}");
+    assert!(notes[1].contains("its features alone"), "{notes:?}");
+    assert!(agrees(&notes[2]), "{notes:?}");
+}
+
+#[test]
+fn pictures_without_labels_are_taught_by_a_teacher_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(&folder.path().join("made"), &["blue", "red"], 8);
+    let mut plan = distillation(folder.path(), Config { hint: 0.0, ..config(40) });
+    // A student of labels teaches a student without.
+    plan.folders.pictures = folder.path().join("made");
+    plan.teachers = written(folder.path(), vec![finished(&plan, &Log::default())]);
+    plan.folders.pictures = folder.path().join("pictures");
+    std::fs::create_dir(&plan.folders.pictures).unwrap();
+    for class in ["blue", "red"] {
+        for number in 0..8 {
+            let from = folder.path().join(format!("made/{class}/{number:02}.png"));
+            let to = plan.folders.pictures.join(format!("{class}{number}.png"));
+            std::fs::copy(from, to).unwrap();
+        }
+    }
+    let taught = finished(&plan, &Log::default());
+    assert_eq!(taught.metadata().unwrap().labels, labels(&["blue", "red"]));
+    let mut session = Session::new(taught, &Options::default()).unwrap();
+    for (name, class) in [("blue0.png", 0), ("red5.png", 1)] {
+        let picture = Picture::read(&plan.folders.pictures.join(name)).unwrap();
+        assert_eq!(session.classify(&picture).unwrap().top(1)[0].index as usize, class, "{name}");
+    }
+    plan.teachers.clear();
+    let error = plan.run(&Log::default()).unwrap_err().to_string();
+    assert!(error.contains("is not labelled"), "{error}");
+}
+
+#[test]
+fn a_teacher_of_other_classes_without_features_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(&folder.path().join("pictures"), &["blue", "red"], 2);
+    let mut other = lite0(5, None);
+    // Behind a sigmoid no linear layer is the last.
+    let graph = other.graph_mut();
+    let output = graph.output[0].name.clone();
+    graph.node.push(NodeProto {
+        op_type: "Sigmoid".into(),
+        input: vec![output],
+        output: vec!["scores".into()],
+        ..Default::default()
+    });
+    graph.output[0].name = "scores".into();
+    let mut metadata = other.metadata().unwrap();
+    metadata.golden = None;
+    metadata.write(&mut other.proto);
+    let mut plan = distillation(folder.path(), config(2));
+    plan.teachers = written(folder.path(), vec![other]);
+    let error = plan.run(&Log::default()).unwrap_err().to_string();
+    assert!(error.contains("0.onnx") && error.contains("`kinglet-tools retrain`"), "{error}");
 }
 
 #[test]

@@ -52,8 +52,9 @@ pub fn distillation(folder: &Path, config: Config) -> Distillation {
     Distillation {
         spec: TINY.parse::<Spec>().unwrap(),
         config,
-        folders: Folders { labelled: folder.join("pictures"), unlabelled: None },
+        folders: Folders { pictures: folder.join("pictures"), unlabelled: None },
         teachers: Vec::new(),
+        preprocess: None,
         init: None,
         threads: None,
         checkpoint: None,
