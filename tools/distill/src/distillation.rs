@@ -14,10 +14,10 @@ use crate::data::{Data, Folders, Listing};
 use crate::error::{self, DistillError};
 use crate::export;
 use crate::init::{self, Donor};
-use crate::lesson::Lesson;
+use crate::lesson::{Lesson, Scale};
 use crate::spec::Spec;
 use crate::state::State;
-use crate::student::Student;
+use crate::student::{Mode, Student, values};
 use crate::teacher::Teacher;
 use crate::train::{Flow, Progress, Training, hint_map};
 
@@ -176,8 +176,13 @@ fn first_state(training: &Training<'_>, donor: Option<&Donor>, device: &Device) 
     let same = donor.is_some_and(|d| d.labels.as_ref() == Some(&batches.data.classes));
     let plain = device.clone().inner();
     let pictures = batches.plain(u64::MAX, DONOR_PICTURES);
-    let mut parameters = init::parameters(student, donor, same, pictures, seed, &plain);
-    let scales: &[_] = if batches.config.hint > 0.0 { &batches.lesson.scales } else { &[] };
-    parameters.extend(hint_map(student.network.features, scales, seed, &plain));
+    let mut parameters = init::parameters(student, donor, same, pictures.clone(), seed, &plain);
+    let taught = batches.lesson.features();
+    if batches.config.hint > 0.0 && taught > 0 {
+        let tracked: Vec<_> = parameters.iter().map(|p| p.clone().autodiff()).collect();
+        let features = student.forward(&tracked, pictures, Mode::Batch).features.inner();
+        let own = Scale::of(values(features).chunks_exact(student.network.features));
+        parameters.extend(hint_map(&own, taught, seed, &plain));
+    }
     State::new(parameters, student.slots().len())
 }

@@ -65,7 +65,7 @@ impl Lesson {
                 let all =
                     data.pictures.iter().flat_map(|p| p.said[at].chunks_exact(teacher.outputs));
                 featured.push(at);
-                lesson.scales.push(Scale::of(all, teacher.outputs));
+                lesson.scales.push(Scale::of(all));
             }
         }
         for (picture, hints) in lesson.hints.iter_mut().enumerate() {
@@ -146,7 +146,10 @@ pub struct Scale {
 }
 
 impl Scale {
-    fn of<'a>(samples: impl Iterator<Item = &'a [f32]> + Clone, size: usize) -> Self {
+    /// Of samples of one length.
+    #[must_use]
+    pub fn of<'a>(samples: impl Iterator<Item = &'a [f32]> + Clone) -> Self {
+        let size = samples.clone().next().map_or(0, <[f32]>::len);
         let count = samples.clone().count().max(1) as f64;
         let mut mean = vec![0.0_f64; size];
         for sample in samples.clone() {
@@ -180,7 +183,7 @@ mod tests {
     #[test]
     fn features_are_scaled_by_one_factor() {
         let samples: [&[f32]; 2] = [&[1.0, 5.0], &[5.0, 5.0]];
-        let scale = Scale::of(samples.into_iter(), 2);
+        let scale = Scale::of(samples.into_iter());
         assert_eq!(scale.mean, [3.0, 5.0]);
         assert!((scale.factor - 0.5_f32.sqrt()).abs() < 1e-6, "{}", scale.factor);
     }

@@ -185,26 +185,22 @@ fn halves(pair: Tensor<2>) -> [Tensor<2>; 2] {
     [pair.clone().slice([0..1, 0..channels]), pair.slice([1..2, 0..channels])]
 }
 
-/// First values of the map from `features` of the student to those of the teachers: where both have as
-/// many, as if they were the same; else random.
+/// First values of the map from the student's features to those of the teachers, both scaled alike:
+/// where both are as many, as if they were the same; else random. `own` is how the student's are now.
 #[must_use]
-pub fn hint_map(features: usize, scales: &[Scale], seed: u64, device: &Device) -> Vec<Tensor<1>> {
-    let taught = scales.iter().map(|s| s.mean.len()).sum();
-    if taught == 0 {
-        return Vec::new();
-    }
+pub fn hint_map(own: &Scale, taught: usize, seed: u64, device: &Device) -> Vec<Tensor<1>> {
+    let features = own.mean.len();
     let mut random = SplitMix64::at(seed, &[6]);
     let mut weight = vec![0.0; features * taught];
+    if features == taught {
+        (0..features).for_each(|i| weight[i * taught + i] = own.factor);
+    } else {
+        let deviation = f64::from(own.factor) * (1.0 / features as f64).sqrt();
+        weight.iter_mut().for_each(|w| *w = random.centred(deviation));
+    }
     let mut bias = vec![0.0; taught];
-    match scales {
-        [Scale { mean, factor }] if features == taught => {
-            (0..features).for_each(|i| weight[i * taught + i] = *factor);
-            bias.iter_mut().zip(mean).for_each(|(b, m)| *b = -m * factor);
-        }
-        _ => {
-            let deviation = (1.0 / features as f64).sqrt();
-            weight.iter_mut().for_each(|w| *w = random.centred(deviation));
-        }
+    for (mean, row) in own.mean.iter().zip(weight.chunks_exact(taught)) {
+        bias.iter_mut().zip(row).for_each(|(b, w)| *b -= mean * w);
     }
     vec![flat(weight, device), flat(bias, device)]
 }

@@ -1,18 +1,20 @@
 //! Our own operators give what burn's give, and their gradients are gradients.
 
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
+use kinglet_compress::splitmix::SplitMix64;
 use kinglet_distill::fake;
 use kinglet_distill::ops::{self, Depthwise, Grid, plain};
 use kinglet_distill::student::values;
 
 fn device() -> Device {
-    let device = Device::flex();
-    device.seed(3);
-    device.autodiff()
+    Device::flex().autodiff()
 }
 
-fn random<const D: usize>(sizes: [usize; D]) -> Tensor<D> {
-    Tensor::random(sizes, Distribution::Normal(0.0, 1.0), &device()).require_grad()
+/// Random values; other ones for each `seed`.
+fn random<const D: usize>(seed: u64, sizes: [usize; D]) -> Tensor<D> {
+    let mut random = SplitMix64::new(seed);
+    let values: Vec<f32> = (0..sizes.iter().product()).map(|_| random.centred(1.0)).collect();
+    Tensor::from_data(TensorData::new(values, sizes), &device()).require_grad()
 }
 
 fn close(what: &str, a: Vec<f32>, b: Vec<f32>) {
@@ -46,9 +48,9 @@ fn depthwise_equals_burns_and_so_do_its_gradients() {
             out_height: outputs,
             out_width: outputs,
         };
-        let x = random([3, side, side, channels]);
-        let weights = random([kernel * kernel, channels]);
-        let factors = random([3, outputs, outputs, channels]).inner();
+        let x = random(1, [3, side, side, channels]);
+        let weights = random(2, [kernel * kernel, channels]);
+        let factors = random(3, [3, outputs, outputs, channels]).inner();
         let run = |of: fn(Tensor<4>, Tensor<2>, Depthwise) -> Tensor<4>| {
             let y = of(x.clone(), weights.clone(), shape);
             let result = values(y.clone());
@@ -68,9 +70,9 @@ fn batch_norm_equals_burns_and_so_do_its_gradients() {
     for (rows, channels, bounds) in
         [(700, 24, [0.0, 6.0]), (5, 8, [f32::NEG_INFINITY, f32::INFINITY]), (256, 17, [-0.5, 0.5])]
     {
-        let x = (random([rows, channels]).inner() * 2.0 + 3.0).autodiff().require_grad();
-        let (scale, shift) = (random([channels]), random([channels]));
-        let factors = random([rows, channels]).inner();
+        let x = (random(1, [rows, channels]).inner() * 2.0 + 3.0).autodiff().require_grad();
+        let (scale, shift) = (random(2, [channels]), random(3, [channels]));
+        let factors = random(4, [rows, channels]).inner();
         let run = |own: bool| {
             let y = if own {
                 let statistics = ops::statistics(&x);
@@ -95,7 +97,7 @@ fn batch_norm_equals_burns_and_so_do_its_gradients() {
 
 #[test]
 fn statistics_keep_their_digits_far_from_zero() {
-    let x = random([1000, 8]).inner() * 0.01 + 1000.0;
+    let x = random(1, [1000, 8]).inner() * 0.01 + 1000.0;
     let found = values(ops::statistics(&x.autodiff()));
     assert!(found[..8].iter().all(|m| (m - 1000.0).abs() < 0.01), "{found:?}");
     assert!(found[8..].iter().all(|v| (v - 1e-4).abs() < 2e-5), "{found:?}");
@@ -123,7 +125,7 @@ fn fake_quantization_rounds_and_passes_gradients_within_the_range() {
 
 #[test]
 fn grids_equal_burns_and_so_do_their_gradients() {
-    let x = random([7, 33, 5]);
+    let x = random(1, [7, 33, 5]);
     let grid = Grid { low: -0.5, high: 1.5, step: 2.0 / 255.0 };
     let run = |of: fn(Tensor<3>, Grid) -> Tensor<3>| {
         let y = of(x.clone(), grid);

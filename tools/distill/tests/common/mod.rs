@@ -16,7 +16,7 @@ pub const TINY: &str = "lite0,width=0.1,depth=0.1,size=32";
 
 /// A short training without a quantized phase.
 pub fn config(steps: usize) -> Config {
-    Config { steps, batch: 8, views: 2, warmup: 3, quantized: 0.0, ..Config::default() }
+    Config { steps, batch: 8, views: 2, warmup: 3, rate: 5e-3, quantized: 0.0, ..Config::default() }
 }
 
 /// Writes noisy pictures, reddish in the first class and bluish in the second.
