@@ -12,15 +12,15 @@ use kinglet_distill::{Config, Distillation, Flow, Progress, Spec, Watch};
 use kinglet_engine::OnnxFile;
 
 /// A student that trains in moments.
-pub const TINY: &str = "lite0,width=0.1,depth=0.1,size=32";
+pub(crate) const TINY: &str = "lite0,width=0.1,depth=0.1,size=32";
 
 /// A short training without a quantized phase.
-pub fn config(steps: usize) -> Config {
+pub(crate) fn config(steps: usize) -> Config {
     Config { steps, batch: 8, views: 2, warmup: 3, rate: 5e-3, quantized: 0.0, ..Config::default() }
 }
 
 /// Writes noisy pictures, reddish in the first class and bluish in the second.
-pub fn pictures(folder: &Path, classes: &[&str], each: usize) {
+pub(crate) fn pictures(folder: &Path, classes: &[&str], each: usize) {
     let mut random = SplitMix64::new(5);
     for (class, name) in classes.iter().enumerate() {
         let folder = folder.join(name);
@@ -37,7 +37,7 @@ pub fn pictures(folder: &Path, classes: &[&str], each: usize) {
 }
 
 /// A random Lite0 for 32 pixels.
-pub fn lite0(classes: usize, labels: Option<Vec<String>>) -> OnnxFile {
+pub(crate) fn lite0(classes: usize, labels: Option<Vec<String>>) -> OnnxFile {
     let options = ImportOptions {
         resolution: Some(32),
         classes: Some(classes),
@@ -48,7 +48,7 @@ pub fn lite0(classes: usize, labels: Option<Vec<String>>) -> OnnxFile {
 }
 
 /// A training in a folder `pictures` of `folder`.
-pub fn distillation(folder: &Path, config: Config) -> Distillation {
+pub(crate) fn distillation(folder: &Path, config: Config) -> Distillation {
     Distillation {
         spec: TINY.parse::<Spec>().unwrap(),
         config,
@@ -64,10 +64,10 @@ pub fn distillation(folder: &Path, config: Config) -> Distillation {
 
 /// Keeps the losses and what the teachers do; stops after a step if it is told so.
 #[derive(Default)]
-pub struct Log {
-    pub losses: std::sync::Mutex<Vec<f32>>,
-    pub notes: std::sync::Mutex<Vec<String>>,
-    pub stop: Option<usize>,
+pub(crate) struct Log {
+    pub(crate) losses: std::sync::Mutex<Vec<f32>>,
+    pub(crate) notes: std::sync::Mutex<Vec<String>>,
+    pub(crate) stop: Option<usize>,
 }
 
 impl Watch for Log {
