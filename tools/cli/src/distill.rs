@@ -89,6 +89,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let mut config = recipe.training;
     config.steps = args.steps.unwrap_or(config.steps);
     config.seed = args.seed.unwrap_or(config.seed);
+    // Not after an hour of training.
+    let folder = args.output.parent().filter(|f| !f.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|f| !f.is_dir()) {
+        bail!("cannot write {}: there is no folder {}", args.output.display(), folder.display());
+    }
     let mut checkpoint = args.output.clone().into_os_string();
     checkpoint.push(".checkpoint");
     let checkpoint = PathBuf::from(checkpoint);
@@ -135,7 +140,6 @@ fn located(error: DistillError) -> anyhow::Error {
 
 /// What a person does next.
 fn next(args: &Args) {
-    let pictures = args.unlabelled.as_ref().unwrap_or(&args.dir);
     let small = args.output.with_file_name(format!(
         "{}-int8.onnx",
         args.output.file_stem().unwrap_or_default().to_string_lossy()
@@ -145,7 +149,7 @@ fn next(args: &Args) {
     println!(
         "  kinglet-tools compress {} --int8 --calibration {} -o {}",
         shown(&args.output),
-        shown(pictures),
+        shown(&args.dir),
         shown(&small)
     );
 }

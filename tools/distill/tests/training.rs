@@ -1,5 +1,7 @@
 //! Whole trainings of a tiny student on made-up pictures.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::path::{Path, PathBuf};

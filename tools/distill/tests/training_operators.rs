@@ -1,5 +1,7 @@
 //! Our own operators give what burn's give, and their gradients are gradients.
 
+#![allow(clippy::unwrap_used)]
+
 use burn::tensor::{Device, Tensor, TensorData};
 use kinglet_compress::splitmix::SplitMix64;
 use kinglet_distill::fake;
