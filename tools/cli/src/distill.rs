@@ -13,6 +13,7 @@ use kinglet_distill::student::Student;
 use kinglet_distill::{
     DistillError, Distillation, Flow, Folders, Outcome, Progress, Recipe, Spec, Watch,
 };
+use kinglet_engine::ModelError;
 
 use crate::{compress, evaluate, output, preprocess};
 
@@ -133,6 +134,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 fn located(error: DistillError) -> anyhow::Error {
     match error {
         DistillError::Model(error) => error.into(),
+        // It names its file itself.
+        DistillError::File { source: source @ ModelError::Read { .. }, .. } => source.into(),
+        DistillError::File { path, source } => {
+            anyhow::Error::from(source).context(path.display().to_string())
+        }
         DistillError::Import(error) => error.into(),
         other => other.into(),
     }

@@ -91,15 +91,15 @@ impl Listing {
     /// Lists the folders. `taught`: the classes that a teacher knows, for pictures without labels.
     ///
     /// # Errors
-    /// [`DistillError::Dataset`], or [`DistillError::Classes`] for fewer than two classes,
-    /// [`DistillError::EmptyClass`] for one without pictures.
+    /// [`DistillError::Dataset`], [`DistillError::Unlabelled`], or [`DistillError::Classes`] for fewer
+    /// than two classes, [`DistillError::EmptyClass`] for one without pictures.
     pub fn new(folders: &Folders, taught: Option<Vec<String>>) -> Result<Self, DistillError> {
         let path = &folders.pictures;
         let mut files = Vec::new();
         let class_folders = dataset::class_folders(path)?;
         let is_labelled = !class_folders.is_empty();
         let classes: Vec<String> = if class_folders.is_empty() {
-            let unlabelled = || dataset::DatasetError::Unlabelled { path: path.clone() };
+            let unlabelled = || DistillError::Unlabelled { path: path.clone() };
             let taught = taught.ok_or_else(unlabelled)?;
             files.extend(dataset::pictures(path)?.into_iter().map(|path| (path, None)));
             taught

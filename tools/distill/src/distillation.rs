@@ -81,7 +81,10 @@ impl Distillation {
         let read = |path: &PathBuf| Teacher::read(path, self.preprocess.as_ref());
         let teachers: Vec<Teacher> = self.teachers.iter().map(read).collect::<Result<_, _>>()?;
         let listing = Listing::new(&self.folders, teachers.iter().find_map(|t| t.labels.clone()))?;
-        let init = self.init.as_deref().map(OnnxFile::read).transpose()?;
+        let init = |path: &PathBuf| {
+            OnnxFile::read(path).map_err(|source| DistillError::File { path: path.clone(), source })
+        };
+        let init = self.init.as_ref().map(init).transpose()?;
         let donor = init.as_ref().map(Donor::new).transpose()?;
         let init_hash = self.init.as_deref().map(error::hash).transpose()?;
         let fingerprint = self.fingerprint(&listing, &teachers, init_hash.as_deref());

@@ -20,12 +20,29 @@ pub enum DistillError {
     /// A model was refused, or failed while running.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A model could not be read, or was refused.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ModelError,
+    },
     /// The student could not be written as a model.
     #[error(transparent)]
     Import(#[from] ImportError),
     /// A folder of pictures was refused.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
+    /// Pictures without labels, and no teacher who names classes.
+    #[error(
+        "{} is not labelled: it needs one folder a class, or a teacher whose file names its classes",
+        path.display()
+    )]
+    Unlabelled {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Fewer than two classes.
     #[error(
         "{} has the classes {names:?}: a classifier needs at least two, one folder each",

@@ -52,19 +52,20 @@ impl Teacher {
     /// Reads a teacher. `preprocess` is how it gets its pictures where the file does not say it.
     ///
     /// # Errors
-    /// [`DistillError::Teacher`] where nobody says how pictures are prepared, [`DistillError::Model`]
+    /// [`DistillError::Teacher`] where nobody says how pictures are prepared, [`DistillError::File`]
     /// for one that the engine refuses.
     pub fn read(path: &Path, preprocess: Option<&Preprocess>) -> Result<Self, DistillError> {
-        let file = OnnxFile::read(path)?;
+        let refused = |source| DistillError::File { path: path.to_owned(), source };
+        let file = OnnxFile::read(path).map_err(refused)?;
         let sha256 = error::hash(path)?;
-        let metadata = file.metadata()?;
+        let metadata = file.metadata().map_err(refused)?;
         let preprocess = metadata.preprocess.as_ref().or(preprocess).cloned();
         let preprocess = preprocess.ok_or_else(|| DistillError::Teacher {
             path: path.to_owned(),
             why: "it does not say how pictures are prepared; give it with --preprocess".into(),
         })?;
-        preprocess.check()?;
-        let classes = Session::new(file.clone(), &options())?.classes();
+        preprocess.check().map_err(refused)?;
+        let classes = Session::new(file.clone(), &options()).map_err(refused)?.classes();
         let (labels, probabilities) = (metadata.labels, ends_in_softmax(file.graph()));
         let found = Classifier::find(&file).ok().and_then(|classifier| {
             let body = classifier.backbone(&file).ok()?;
