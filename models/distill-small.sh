@@ -28,7 +28,7 @@ for seed in "${seeds[@]}"; do
     make "$out/taught-$seed-int8.onnx" "$tools" compress "$out/taught-$seed.onnx" --int8 --calibration "$train"
 done
 accuracy() {
-    printf '%-16s %s\n' "$1" "$("$tools" evaluate "$out/$1.onnx" "$val" | head -n 1)"
+    printf '%-16s %s\n' "$1" "$("$tools" evaluate "$out/$1.onnx" "$val" | sed -n 1p)"
 }
 echo
 accuracy teacher

@@ -124,8 +124,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Outcome::Finished(file) => {
             output::save(&file, &args.output)?;
             let _ = std::fs::remove_file(&checkpoint);
-            next(&args);
-            Ok(())
+            next(&args)
         }
     }
 }
@@ -145,19 +144,19 @@ fn located(error: DistillError) -> anyhow::Error {
 }
 
 /// What a person does next.
-fn next(args: &Args) {
+fn next(args: &Args) -> anyhow::Result<()> {
     let small = args.output.with_file_name(format!(
         "{}-int8.onnx",
         args.output.file_stem().unwrap_or_default().to_string_lossy()
     ));
-    println!("next:");
-    println!("  kinglet-tools evaluate {} PICTURES_KEPT_BACK", shown(&args.output));
-    println!(
-        "  kinglet-tools compress {} --int8 --calibration {} -o {}",
+    output::print(&format!(
+        "next:\n  kinglet-tools evaluate {} PICTURES_KEPT_BACK\n  \
+         kinglet-tools compress {} --int8 --calibration {} -o {}\n",
+        shown(&args.output),
         shown(&args.output),
         shown(&args.dir),
         shown(&small)
-    );
+    ))
 }
 
 /// A path as a shell takes it.
@@ -165,6 +164,11 @@ fn shown(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+=@%:,".contains(c);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+/// Prints; a reader that went away ends no training.
+fn say(text: &str) {
+    let _ = output::print(text);
 }
 
 /// Shows a training as it goes.
@@ -191,18 +195,22 @@ impl Watch for Bars {
         }
         compress::name_skipped(&data.skipped);
         let labelled = data.labelled();
-        println!(
-            "{} classes, {labelled} labelled and {} other pictures",
+        let mut text = format!(
+            "{} classes, {labelled} labelled and {} other pictures\n",
             data.classes.len(),
             data.pictures.len() - labelled
         );
         for note in &lesson.notes {
-            println!("teacher {note}");
+            text += &format!("teacher {note}\n");
         }
-        println!("student: {:.1} million multiplications a picture", student.macs() as f64 / 1e6);
+        text += &format!(
+            "student: {:.1} million multiplications a picture\n",
+            student.macs() as f64 / 1e6
+        );
         if step > 0 {
-            println!("goes on after step {step}");
+            text += &format!("goes on after step {step}\n");
         }
+        say(&text);
         let bar = self.training.get_or_init(|| ProgressBar::new(0));
         let template = "{msg} {wide_bar} {pos}/{len} {elapsed} of {duration}";
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -226,7 +234,7 @@ impl Watch for Bars {
         }
         let every = (steps / LINES).max(1);
         if !std::io::stderr().is_terminal() && (step % every == 0 || step == steps) {
-            println!("step {step} of {steps}: {phase} {loss:.3}");
+            say(&format!("step {step} of {steps}: {phase} {loss:.3}\n"));
         }
         if STOP.load(Ordering::SeqCst) { Flow::Stop } else { Flow::Continue }
     }

@@ -2,7 +2,7 @@
 //! of int8.
 //!
 //! Everything else of the graph is burn's. On burn's CPU backend these run on slices
-//! ([`depthwise`], [`norm`], [`grid`]); on its other backends the same is written with burn's operators
+//! (`depthwise`, `norm`, `grid`); on its other backends the same is written with burn's operators
 //! ([`plain`]), which also says what they must compute: the tests compare them.
 
 mod depthwise;
@@ -56,7 +56,7 @@ pub fn statistics(x: &Tensor<2>) -> Tensor<2> {
 }
 
 /// Batch norm by the [`statistics`] of `x` itself, then a clamp to `bounds`: [rows, channels] with
-/// scale and shift of [channels]. The gradient goes through the statistics too.
+/// scale and shift of `[channels]`. The gradient goes through the statistics too.
 #[must_use]
 pub fn normalise(
     x: Tensor<2>,
