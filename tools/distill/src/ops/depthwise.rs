@@ -1,7 +1,7 @@
 //! Depthwise convolution, NHWC, with its two gradients, on slices.
 //!
-//! burn's own gradient of the weights runs one convolution a channel and burn's layout is NCHW; this
-//! is many times as fast (ARCHITECTURE.md has the figures). Vectors run over channels.
+//! burn's own gradient of the weights runs one convolution a channel, and its layout is NCHW. Here
+//! vectors run over channels.
 
 use rayon::prelude::*;
 
