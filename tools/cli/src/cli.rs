@@ -8,8 +8,8 @@ use kinglet_compress::recipe::RecipeError;
 use kinglet_engine::ModelError;
 
 use crate::{
-    boards, completions, compress, evaluate, explain, fetch, fit, import, inspect, prune, retrain,
-    robustness,
+    boards, completions, compress, distill, evaluate, explain, fetch, fit, import, inspect, prune,
+    retrain, robustness,
 };
 
 /// Prepares image classifiers for Raspberry Pi class boards.
@@ -35,6 +35,8 @@ enum Command {
     Prune(prune::Args),
     /// Make a float model smaller and faster: int8 or float16
     Compress(compress::Args),
+    /// Train a smaller network, taught by larger ones
+    Distill(distill::Args),
     /// Measure a model's accuracy on labelled pictures
     Evaluate(evaluate::Args),
     /// Show which part of a picture speaks for a class
@@ -62,6 +64,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Retrain(args) => retrain::run(args),
         Command::Compress(args) => compress::run(args),
+        Command::Distill(args) => distill::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Robustness(args) => robustness::run(args),

@@ -5,6 +5,7 @@ mod boards;
 mod cli;
 mod completions;
 mod compress;
+mod distill;
 mod evaluate;
 mod explain;
 mod fetch;

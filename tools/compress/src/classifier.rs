@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
+use kinglet_engine::metadata::{GOLDEN_KEY, LABELS_KEY};
 use kinglet_engine::onnx::{
     GraphProto, NodeProto, TypeProto, ValueInfoProto, tensor_proto::DataType, tensor_shape_proto,
     type_proto,
 };
-use kinglet_engine::{OnnxFile, tensor};
+use kinglet_engine::{ModelError, OnnxFile, tensor};
 
 use crate::graph::{self, Index, float, input, int, ints};
 use crate::inspect::shapes;
@@ -111,6 +112,27 @@ impl Classifier {
     #[must_use]
     pub fn classes(&self) -> usize {
         self.bias.len()
+    }
+
+    /// The layer's outputs for features.
+    #[must_use]
+    pub fn logits(&self, features: &[f32]) -> Vec<f32> {
+        let rows = self.weights.chunks_exact(self.width.max(1)).zip(&self.bias);
+        let sum = |row: &[f32]| row.iter().zip(features).map(|(w, x)| w * x).sum::<f32>();
+        rows.map(|(row, bias)| sum(row) + bias).collect()
+    }
+
+    /// The model up to what its classifier reads.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the rest is no model.
+    pub fn backbone(&self, file: &OnnxFile) -> Result<OnnxFile, ModelError> {
+        let mut proto = file.proto.clone();
+        proto.metadata_props.retain(|p| p.key != GOLDEN_KEY && p.key != LABELS_KEY);
+        if let Some(graph) = proto.graph.as_mut() {
+            keep_only(graph, vec![float_value(&self.features, None)]);
+        }
+        OnnxFile::from_proto(proto)
     }
 }
 

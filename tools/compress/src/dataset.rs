@@ -119,10 +119,7 @@ pub fn labelled(
     if folders.is_empty() {
         return Err(DatasetError::Unlabelled { path: folder.to_owned() });
     }
-    let names: Vec<String> = folders
-        .iter()
-        .map(|f| f.file_name().unwrap_or_default().to_string_lossy().into_owned())
-        .collect();
+    let names: Vec<String> = folders.iter().map(|f| name(f)).collect();
     let class_of = folder_classes(&names, labels, classes).map_err(|at| DatasetError::Class {
         path: folder.to_owned(),
         folder: names[at].clone(),
@@ -153,10 +150,7 @@ pub fn class_folders(folder: &Path) -> Result<Vec<(String, Vec<PathBuf>)>, Datas
         }
         return Ok(classes.into_iter().collect());
     }
-    let with_pictures = |inner: PathBuf| {
-        let name = inner.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok((name, list(&inner)?.files))
-    };
+    let with_pictures = |inner: PathBuf| Ok((name(&inner), list(&inner)?.files));
     list(folder)?.folders.into_iter().map(with_pictures).collect()
 }
 
@@ -168,6 +162,10 @@ pub(crate) fn sha256(pictures: &[PathBuf]) -> String {
         whole.update(Sha256::digest(std::fs::read(path).unwrap_or_default()));
     }
     whole.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn name(folder: &Path) -> String {
+    folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// A folder's pictures and folders, each sorted; hidden ones left out.
@@ -250,7 +248,9 @@ fn folder_classes(
     Err(names.iter().position(|n| by_name(n).is_none() && by_index(n).is_none()).unwrap_or(0))
 }
 
-fn normalized(name: &str) -> String {
+/// A name as it is compared with others: in small letters, hyphens and underscores as spaces.
+#[must_use]
+pub fn normalized(name: &str) -> String {
     let same = |c: char| if matches!(c, '_' | '-') { ' ' } else { c };
     name.trim().to_lowercase().chars().map(same).collect()
 }

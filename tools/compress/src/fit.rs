@@ -88,7 +88,7 @@ impl Variant {
     /// Expanded into blocks.
     #[must_use]
     pub fn network(&self) -> Network {
-        self.arch.scaled(CLASSES, self.width, self.depth)
+        self.arch.scaled(self.width, self.depth, self.side).network(CLASSES)
     }
 
     /// Whether it is the member as published, but for the type.

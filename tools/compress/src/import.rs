@@ -12,7 +12,7 @@ use kinglet_engine::metadata::{Metadata, Preprocess, Provenance};
 use kinglet_engine::{ModelError, OnnxFile};
 use sha2::{Digest, Sha256};
 
-use crate::arch::{Arch, Padding};
+use crate::arch::{Arch, Conv, Network, Padding};
 use crate::golden;
 use crate::weights::names::Style;
 use crate::weights::{StateDict, WeightsError};
@@ -182,7 +182,7 @@ pub fn import_bytes(
     let style = Style::detect(&state).ok_or_else(|| ImportError::UnknownNames {
         first: state.tensors.keys().take(5).cloned().collect(),
     })?;
-    let origin = defaults::Origin::new(arch, style, tensorflow);
+    let origin = defaults::Origin::new(*arch, style, tensorflow);
     let padding = options.padding.unwrap_or_else(|| origin.padding());
     let epsilon = options.epsilon.unwrap_or_else(|| origin.epsilon(padding));
     let classes = fold::classes(arch, &state, style)?;
@@ -217,11 +217,11 @@ pub fn import_random(
 ) -> Result<OnnxFile, ImportError> {
     let classes = options.classes.unwrap_or(1000);
     check_classes(classes)?;
-    let origin = defaults::Origin::new(arch, Style::EfficientnetPytorch, true);
+    let origin = defaults::Origin::new(*arch, Style::EfficientnetPytorch, true);
     let padding = options.padding.unwrap_or_else(|| origin.padding());
     let resolution = check_resolution(options.resolution.unwrap_or_else(|| origin.resolution()))?;
     let [width, depth] = options.scale.unwrap_or([1.0; 2]);
-    let network = arch.scaled(classes, width, depth);
+    let network = arch.scaled(width, depth, resolution).network(classes);
     let scale = options
         .scale
         .map_or_else(String::new, |[width, depth]| format!("width {width}, depth {depth}, "));
@@ -235,6 +235,33 @@ pub fn import_random(
     let weights = random::weights(&network, seed);
     let proto = graph::build(&network, weights, resolution as usize, padding);
     finish(proto, preprocess, provenance, arch.name, options)
+}
+
+/// Builds a model around weights that are in memory, such as those of a training, one pair for each
+/// of [`Network::convolutions`] in their order; with a self-test. `options` give labels,
+/// preprocessing, padding (`SAME` by default) and provenance, whose steps are complete.
+///
+/// # Errors
+/// [`ImportError`] when an option is out of range or does not fit the network.
+pub fn import_trained(
+    network: &Network,
+    weights: Vec<(Conv, Folded)>,
+    options: &ImportOptions,
+) -> Result<OnnxFile, ImportError> {
+    check_classes(network.classes)?;
+    let resolution = check_resolution(network.arch.resolution)?;
+    if let Some((conv, _)) = weights.iter().find(|(_, f)| !f.is_finite()) {
+        return Err(ImportError::NotFinite { tensor: conv.node_name() });
+    }
+    let padding = options.padding.unwrap_or(Padding::Same);
+    let preprocess = options.preprocess.clone().unwrap_or_else(|| {
+        defaults::Origin::new(network.arch, Style::EfficientnetPytorch, true).preprocess(resolution)
+    });
+    let proto = graph::build(network, weights, resolution as usize, padding);
+    let provenance = options.provenance.clone();
+    let mut file = finish(proto, preprocess, provenance, network.arch.name, options)?;
+    golden::attach(&mut file, golden::FLOAT)?;
+    Ok(file)
 }
 
 fn finish(

@@ -19,7 +19,7 @@ pub mod import;
 pub mod inspect;
 mod moments;
 pub mod page;
-mod parallel;
+pub mod parallel;
 pub mod prune;
 pub mod quantize;
 pub mod recipe;

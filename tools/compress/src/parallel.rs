@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Hands out the numbers `0..items`, each once, to whoever asks.
-pub(crate) struct Queue {
+#[derive(Debug)]
+pub struct Queue {
     next: AtomicUsize,
     items: usize,
     stopped: AtomicBool,
@@ -22,13 +23,17 @@ impl Iterator for &Queue {
 }
 
 /// The number of threads to use: as asked, or one for each core.
-pub(crate) fn threads(asked: Option<usize>) -> usize {
+#[must_use]
+pub fn threads(asked: Option<usize>) -> usize {
     asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
 }
 
 /// Runs `worker` on `threads` threads at once over one queue of `items`; gives their results.
 /// The error of one stops the others.
-pub(crate) fn run<R: Send, E: Send>(
+///
+/// # Errors
+/// The first error, in the order of the threads.
+pub fn run<R: Send, E: Send>(
     threads: usize,
     items: usize,
     worker: impl Fn(&Queue) -> Result<R, E> + Sync,

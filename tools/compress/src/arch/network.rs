@@ -6,7 +6,7 @@ use super::{Activation, Arch};
 #[derive(Debug, Clone)]
 pub struct Network {
     /// The member it was expanded from.
-    pub arch: &'static Arch,
+    pub arch: Arch,
     /// Output channels of the first convolution (3x3, stride 2).
     pub stem: usize,
     /// The blocks, in order.

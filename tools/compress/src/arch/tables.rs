@@ -199,6 +199,14 @@ impl Arch {
         ALL.iter().find(|a| a.name == name)
     }
 
+    /// The member with its width and depth multiplied, by the family's own rules of rounding, and
+    /// with another side of the input. The name stays.
+    #[must_use]
+    pub fn scaled(&self, width: f64, depth: f64, resolution: u32) -> Self {
+        let (width, depth) = (self.width * width, self.depth * depth);
+        Self { width, depth, resolution, ..*self }
+    }
+
     /// Activation function of the whole network.
     #[must_use]
     pub fn activation(&self) -> Activation {
@@ -207,18 +215,7 @@ impl Arch {
 
     /// The member expanded into blocks.
     #[must_use]
-    pub fn network(&'static self, classes: usize) -> Network {
-        self.expand(self, classes)
-    }
-
-    /// The member with its channels and its repeats scaled, by the family's own rules.
-    #[must_use]
-    pub fn scaled(&'static self, classes: usize, width: f64, depth: f64) -> Network {
-        let own = Self { width: self.width * width, depth: self.depth * depth, ..*self };
-        own.expand(self, classes)
-    }
-
-    fn expand(&self, arch: &'static Self, classes: usize) -> Network {
+    pub fn network(&self, classes: usize) -> Network {
         let lite = self.family == Family::Lite;
         let stem = if lite { self.stem } else { self.channels(self.stem) };
         let features = if lite { 1280 } else { self.channels(1280) };
@@ -245,19 +242,19 @@ impl Arch {
                 input = output;
             }
         }
-        Network { arch, stem, blocks, features, classes, activation: self.activation() }
+        Network { arch: *self, stem, blocks, features, classes, activation: self.activation() }
     }
 
     /// Number of trainable parameters as frameworks count them: batch norms with scale and shift,
     /// without their running statistics.
     #[must_use]
-    pub fn published_parameters(&'static self, classes: usize) -> usize {
+    pub fn published_parameters(&self, classes: usize) -> usize {
         self.network(classes).convolutions().iter().map(super::Conv::trainable_parameters).sum()
     }
 
     /// Number of parameters as Keras counts them: with the running statistics of the batch norms.
     #[must_use]
-    pub fn stored_parameters(&'static self, classes: usize) -> usize {
+    pub fn stored_parameters(&self, classes: usize) -> usize {
         self.network(classes).convolutions().iter().map(super::Conv::stored_parameters).sum()
     }
 

@@ -32,7 +32,7 @@ fn work_is_that_of_the_graph() {
         let options =
             ImportOptions { resolution: Some(side), scale: Some(scale), ..Default::default() };
         let inspection = inspect(&import_random(arch, 1, &options).unwrap()).unwrap();
-        let network = arch.scaled(1000, scale[0], scale[1]);
+        let network = arch.scaled(scale[0], scale[1], side).network(1000);
         assert_eq!(macs(&work(&network, side as usize, Precision::F32)), inspection.macs as f64);
     }
 }

@@ -16,7 +16,7 @@ const EPSILON_TORCH: f64 = 1e-5;
 
 /// Who trained a set of weights, as far as it can be known from the file.
 pub(super) struct Origin {
-    arch: &'static Arch,
+    arch: Arch,
     style: Style,
     /// Trained in TensorFlow.
     tensorflow: bool,
@@ -24,7 +24,7 @@ pub(super) struct Origin {
 
 impl Origin {
     /// `tf_name`: the file's name says that weights with timm's names come from TensorFlow.
-    pub(super) fn new(arch: &'static Arch, style: Style, tf_name: bool) -> Self {
+    pub(super) fn new(arch: Arch, style: Style, tf_name: bool) -> Self {
         let tensorflow = match style {
             Style::EfficientnetPytorch => true,
             Style::Torchvision => false,

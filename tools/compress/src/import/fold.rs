@@ -14,6 +14,14 @@ pub struct Folded {
     pub bias: Vec<f32>,
 }
 
+impl Folded {
+    /// No value is infinite or not a number.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        self.weight.iter().chain(&self.bias).all(|v| v.is_finite())
+    }
+}
+
 /// Number of classes that the weights were trained for.
 pub(super) fn classes(
     arch: &'static Arch,
@@ -98,7 +106,7 @@ impl Source {
                 norm.fold(weight)
             }
         };
-        if folded.weight.iter().chain(&folded.bias).any(|v| !v.is_finite()) {
+        if !folded.is_finite() {
             return Err(ImportError::NotFinite { tensor: format!("{name}.weight") });
         }
         Ok(folded)

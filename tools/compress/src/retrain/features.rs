@@ -1,13 +1,13 @@
 //! What the backbone makes of pictures: one row of numbers each.
 
-use kinglet_engine::metadata::{GOLDEN_KEY, LABELS_KEY, Preprocess};
+use kinglet_engine::metadata::Preprocess;
 use kinglet_engine::preprocess::Preprocessor;
 use kinglet_engine::{ModelError, OnnxFile, Options, Picture, Session};
 
 use super::augment::Augmenter;
 use super::data::Dataset;
 use super::{MOST_BYTES, RetrainError, RetrainOptions};
-use crate::classifier::{self, Classifier};
+use crate::classifier::Classifier;
 use crate::dataset::Sample;
 use crate::evaluate::Skipped;
 use crate::parallel;
@@ -55,7 +55,7 @@ pub fn features(
     if rows.saturating_mul(width as u64 * 4) > MOST_BYTES {
         return Err(RetrainError::TooMuch { pictures, augment, width });
     }
-    let backbone = backbone(file, &classifier)?;
+    let backbone = classifier.backbone(file)?;
     let samples: Vec<&Sample> = data.train.iter().chain(&data.held_out).collect();
     let learnt = data.train.len();
     let options_of_session = Options { self_test: false, ..Options::default() };
@@ -109,16 +109,6 @@ pub fn features(
     }
     take_out(data, &skipped)?;
     Ok(Features { train, held_out, classifier, preprocess, skipped })
-}
-
-/// The model up to what its classifier reads.
-fn backbone(file: &OnnxFile, classifier: &Classifier) -> Result<OnnxFile, ModelError> {
-    let mut proto = file.proto.clone();
-    proto.metadata_props.retain(|p| p.key != GOLDEN_KEY && p.key != LABELS_KEY);
-    if let Some(graph) = proto.graph.as_mut() {
-        classifier::keep_only(graph, vec![classifier::float_value(&classifier.features, None)]);
-    }
-    OnnxFile::from_proto(proto)
 }
 
 fn take_out(data: &mut Dataset, skipped: &[Skipped]) -> Result<(), RetrainError> {
