@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// Photographs, and what the model sees on them.
-const PHOTOGRAPHS: [(&str, &str); 2] =
-    [("coffee.png", "espresso"), ("rocket.jpg", "missile")];
+const PHOTOGRAPHS: [(&str, &str); 2] = [("coffee.png", "espresso"), ("rocket.jpg", "missile")];
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

@@ -234,21 +234,21 @@ fn int8(args: &Args, file: &OnnxFile, parent: &str, dir: &Path) -> anyhow::Resul
         print_sensitivity(&result.report.sensitivity);
     }
     for (name, why) in &result.report.left_in_float {
-        println!("{name} stays in float: {why}");
+        say!("{name} stays in float: {why}");
     }
     if let Some(page) = page {
         let html = kinglet_compress::quantize::page(&result.report, &args.output.to_string_lossy());
         kinglet_compress::atomic::atomic_write(page, html.as_bytes())
             .with_context(|| format!("cannot write {}", page.display()))?;
-        println!("{}: what was done and why", page.display());
+        say!("{}: what was done and why", page.display());
     }
     output::save(&result.file, &args.output)?;
     if !result.met {
-        println!("the target does not hold; `--sensitivity` shows which layers lose");
+        say!("the target does not hold; `--sensitivity` shows which layers lose");
         anyhow::ensure!(args.target_drop.is_none(), "the target of --target-drop does not hold");
     }
     let folder = args.labelled.as_deref().unwrap_or(Path::new("LABELLED_PICTURES"));
-    println!("next: kinglet-tools evaluate {} {}", args.output.display(), folder.display());
+    say!("next: kinglet-tools evaluate {} {}", args.output.display(), folder.display());
     Ok(())
 }
 
@@ -269,7 +269,7 @@ fn show(bar: &Mutex<ProgressBar>, event: Event<'_>) {
             *bar = if parts == 0 { output::spinner(what) } else { evaluate::progress(what, parts) };
         }
         Event::Done => bar.inc(1),
-        Event::Step(step) => bar.suspend(|| println!("{}", line(step))),
+        Event::Step(step) => bar.suspend(|| say!("{}", line(step))),
     }
 }
 
@@ -287,9 +287,12 @@ fn line(step: &Step) -> String {
 }
 
 fn print_sensitivity(layers: &[Sensitivity]) {
-    println!(
+    say!(
         "{:<44} {:>12} {:>13} {:>10}",
-        "layer, the worst first", "output, dB", "alone, error", "cosine"
+        "layer, the worst first",
+        "output, dB",
+        "alone, error",
+        "cosine"
     );
     let error = |s: &Sensitivity| s.alone.map_or(0.0, |score| score.error);
     let mut layers: Vec<&Sensitivity> = layers.iter().collect();
@@ -297,7 +300,7 @@ fn print_sensitivity(layers: &[Sensitivity]) {
     for layer in layers {
         let sqnr = layer.sqnr_db.map_or_else(|| "-".to_owned(), |db| format!("{db:.1}"));
         let cosine = layer.alone.map_or(1.0, |score| score.cosine);
-        println!("{:<44} {sqnr:>12} {:>13.5} {cosine:>10.5}", layer.name, error(layer));
+        say!("{:<44} {sqnr:>12} {:>13.5} {cosine:>10.5}", layer.name, error(layer));
     }
 }
 
@@ -311,14 +314,14 @@ fn f16(args: &Args, file: &OnnxFile, parent: &str) -> anyhow::Result<()> {
     if args.report.is_some() {
         print_tensors(&result.tensors);
     } else if changed > 0 {
-        println!(
+        say!(
             "{changed} values of {} constants are too small for float16's full precision; \
              --report lists them",
             result.tensors.len()
         );
     }
     if kept > 0 {
-        println!("{kept} constants stay in 32 bits");
+        say!("{kept} constants stay in 32 bits");
     }
     output::save(&result.file, &args.output)
 }
@@ -329,12 +332,16 @@ fn refused(why: &dyn std::error::Error) -> anyhow::Error {
 }
 
 fn print_tensors(tensors: &[TensorReport]) {
-    println!(
+    say!(
         "{:<44} {:>9} {:>9} {:>9} {:>9}",
-        "constant", "elements", "too large", "to zero", "subnormal"
+        "constant",
+        "elements",
+        "too large",
+        "to zero",
+        "subnormal"
     );
     for tensor in tensors {
-        println!(
+        say!(
             "{:<44} {:>9} {:>9} {:>9} {:>9}{}",
             tensor.name,
             tensor.elements,
@@ -357,12 +364,16 @@ pub(crate) fn name_skipped(skipped: &[Skipped]) {
 }
 
 fn print(report: &Report) {
-    println!(
+    say!(
         "{:<44} {:>9} {:>9} {:>16} {:>8}  bits, why",
-        "value", "low", "high", "clipped", "SQNR dB"
+        "value",
+        "low",
+        "high",
+        "clipped",
+        "SQNR dB"
     );
     for value in &report.values {
-        println!(
+        say!(
             "{:<44} {:>9.3} {:>9.3} {:>7.3}% {:>6.3}% {:>8.1}  {}: {}",
             value.name,
             value.low,
@@ -374,8 +385,8 @@ fn print(report: &Report) {
             value.role
         );
     }
-    println!("{:<44} {:>9} {:>44}", "weights", "channels", "SQNR dB");
+    say!("{:<44} {:>9} {:>44}", "weights", "channels", "SQNR dB");
     for layer in &report.layers {
-        println!("{:<44} {:>9} {:>35.1}", layer.name, layer.channels, layer.sqnr_db);
+        say!("{:<44} {:>9} {:>35.1}", layer.name, layer.channels, layer.sqnr_db);
     }
 }

@@ -163,27 +163,27 @@ fn print(result: &Evaluation, against: Option<(&str, &Evaluation)>, json: bool) 
                 "mcnemar_p": rounded(c.p, 1e6),
             });
         }
-        println!("{line}");
+        say!("{line}");
         return;
     }
-    println!(
+    say!(
         "top-1 {:.4}  top-5 {:.4}  {} pictures, {:.1} a second",
         result.top1(),
         result.top5(),
         result.n,
         result.images_per_s()
     );
-    println!("top-1 lies between {low:.4} and {high:.4} (95 %)");
+    say!("top-1 lies between {low:.4} and {high:.4} (95 %)");
     if !result.skipped.is_empty() {
-        println!("{} pictures could not be read and do not count", result.skipped.len());
+        say!("{} pictures could not be read and do not count", result.skipped.len());
     }
     if let Some((name, other, c)) = comparison {
-        println!(
+        say!(
             "\nagainst {name}: top-1 {:.4}, the same answer for {:.4}",
             other.top1(),
             c.agreement()
         );
-        println!(
+        say!(
             "right alone: {} against {}; McNemar's exact test: p = {:.3}, {}",
             c.first_alone,
             c.second_alone,

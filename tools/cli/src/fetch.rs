@@ -46,7 +46,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.output)
         .with_context(|| format!("cannot make the folder {}", args.output.display()))?;
     output::save(&model, &args.output.join(format!("{}.onnx", recipe.name)))?;
-    println!("licence of the weights: {}; {}", recipe.licence, recipe.attribution);
+    say!("licence of the weights: {}; {}", recipe.licence, recipe.attribution);
     Ok(())
 }
 

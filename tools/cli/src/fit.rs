@@ -230,7 +230,7 @@ fn choose(args: &Args, title: &str, speed: &Speed, threads: u32, most: f64) -> a
         let svg = fit::svg(title, &candidates, &front, most).map_err(anyhow::Error::msg)?;
         atomic_write(path, svg.as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))?;
-        println!("{}: latency against accuracy", path.display());
+        say!("{}: latency against accuracy", path.display());
     }
     let Some(best) = fits.map(|at| front[at]) else {
         bail!(
@@ -255,17 +255,14 @@ fn choose(args: &Args, title: &str, speed: &Speed, threads: u32, most: f64) -> a
 /// What to do with the choice.
 fn next(best: &Candidate) {
     let Variant { arch, precision, .. } = best.variant;
-    println!(
-        "chosen: {}, {:.1} ms, top-1 {:.1} %",
-        best.variant, best.latency_ms, best.accuracy.top1
-    );
+    say!("chosen: {}, {:.1} ms, top-1 {:.1} %", best.variant, best.latency_ms, best.accuracy.top1);
     let fetched = kinglet_compress::recipe::Recipe::find(arch.name).is_ok();
     if best.variant.is_published() && fetched {
-        println!("next: kinglet-tools fetch {} -o DIR", arch.name);
+        say!("next: kinglet-tools fetch {} -o DIR", arch.name);
     } else if best.variant.is_published() {
-        println!("next: kinglet-tools import {} WEIGHTS -o MODEL.onnx", best.variant.options());
+        say!("next: kinglet-tools import {} WEIGHTS -o MODEL.onnx", best.variant.options());
     } else {
-        println!(
+        say!(
             "next: train it, then kinglet-tools import; for its latency alone: kinglet-tools import \
              {} --init random -o MODEL.onnx",
             best.variant.options()
@@ -273,11 +270,9 @@ fn next(best: &Candidate) {
     }
     match precision {
         Precision::Int8 => {
-            println!(
-                "then: kinglet-tools compress MODEL.onnx --int8 --calibration DIR -o OUT.onnx"
-            );
+            say!("then: kinglet-tools compress MODEL.onnx --int8 --calibration DIR -o OUT.onnx");
         }
-        Precision::F16 => println!("then: kinglet-tools compress MODEL.onnx --f16 -o OUT.onnx"),
+        Precision::F16 => say!("then: kinglet-tools compress MODEL.onnx --f16 -o OUT.onnx"),
         Precision::F32 => {}
     }
 }

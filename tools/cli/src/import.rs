@@ -104,7 +104,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     };
     spinner.finish_and_clear();
     if let Some(step) = file.metadata()?.provenance.and_then(|p| p.steps.last().cloned()) {
-        println!("{step}");
+        say!("{step}");
     }
     output::save(&file, &args.output)
 }

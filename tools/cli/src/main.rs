@@ -1,6 +1,9 @@
 //! `kinglet-tools`, the host's program: makes models ready for a board.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+#[macro_use]
+mod output;
+
 mod boards;
 mod cli;
 mod completions;
@@ -12,7 +15,6 @@ mod fetch;
 mod fit;
 mod import;
 mod inspect;
-mod output;
 mod preprocess;
 mod prune;
 mod retrain;

@@ -1,4 +1,4 @@
-//! What the subcommands share: saving a model, a spinner for long work.
+//! What the subcommands share: saving a model, words on standard output, a spinner for long work.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,12 +7,17 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use kinglet_engine::OnnxFile;
 
+/// `println!` for a reader that may go away: a model is written all the same.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::output::say(&format!($($text)*)) };
+}
+
 /// Writes a model whole or not at all, and says what was written.
 pub(crate) fn save(file: &OnnxFile, path: &Path) -> anyhow::Result<()> {
     let bytes = file.to_bytes();
     kinglet_compress::atomic::atomic_write(path, &bytes)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    println!("{}: {:.1} MB", path.display(), bytes.len() as f64 / 1e6);
+    say!("{}: {:.1} MB", path.display(), bytes.len() as f64 / 1e6);
     Ok(())
 }
 
@@ -21,7 +26,7 @@ pub(crate) fn save_report(page: &str, path: &Path, quiet: bool) -> anyhow::Resul
     kinglet_compress::atomic::atomic_write(path, page.as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))?;
     if !quiet {
-        println!("{}: {} kB, open it in a browser", path.display(), page.len().div_ceil(1000));
+        say!("{}: {} kB, open it in a browser", path.display(), page.len().div_ceil(1000));
     }
     Ok(())
 }
@@ -47,5 +52,12 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
         _ => Ok(()),
+    }
+}
+
+/// What [`say!`] calls: the work goes on whatever becomes of its words.
+pub(crate) fn say(text: &str) {
+    if let Err(error) = print(&format!("{text}\n")) {
+        eprintln!("kinglet-tools: standard output: {error}");
     }
 }

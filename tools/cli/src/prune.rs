@@ -133,7 +133,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     })?;
     report(&result);
     output::save(&result.file, &args.output)?;
-    println!("the parent: {:.1} MB", size as f64 / 1e6);
+    say!("the parent: {:.1} MB", size as f64 / 1e6);
     next(&args);
     Ok(())
 }
@@ -165,12 +165,12 @@ impl Bars {
 
 fn report(result: &Pruned) {
     compress::name_skipped(&result.skipped);
-    println!("{:<24} {:>14} {:>17} {:>22}", "block", "channels", "M MACs", "error of the result");
+    say!("{:<24} {:>14} {:>17} {:>22}", "block", "channels", "M MACs", "error of the result");
     for block in &result.blocks {
         let errors = block.errors.map_or_else(String::new, |e| {
             format!("{:>7.2} % -> {:>6.2} %", 100.0 * e.before, 100.0 * e.after)
         });
-        println!(
+        say!(
             "{:<24} {:>5} -> {:>5} {:>7.2} -> {:>6.2} {errors:>22}",
             block.name,
             block.channels[0],
@@ -180,16 +180,16 @@ fn report(result: &Pruned) {
         );
     }
     let [before, after] = result.macs;
-    println!(
+    say!(
         "{before} -> {after} MACs, {:.1} % of the parent's",
         100.0 * after as f64 / before.max(1) as f64
     );
     if let Some([before, after]) = result.latency {
-        println!("{before:.2} -> {after:.2} ms on one thread of this machine");
+        say!("{before:.2} -> {after:.2} ms on one thread of this machine");
     }
     let [same, all] = result.agreement;
     if all > 0 {
-        println!(
+        say!(
             "same best class as the parent: {same} of {all} pictures held out ({:.1} %)",
             100.0 * same as f64 / all as f64
         );
@@ -201,7 +201,7 @@ fn next(args: &Args) {
     let (model, pictures) = (args.output.display(), args.calibration.display());
     let stem = args.output.with_extension("");
     let stem = stem.display();
-    println!(
+    say!(
         "next: kinglet-tools compress {model} --int8 --calibration {pictures} -o {stem}-int8.onnx\n\
          where that loses too much, a smaller network that learns from the parent keeps more:\n\
          kinglet-tools distill --teacher {} --student lite0,depth=0.5 {pictures} -o {stem}-taught.onnx",
