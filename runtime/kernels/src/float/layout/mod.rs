@@ -1,5 +1,6 @@
 //! `f32` NCHW, the layout of a model's inputs and outputs, to NHWC and back.
 
+mod packed;
 mod scalar;
 
 use super::Element;
@@ -38,7 +39,8 @@ impl<T: Element> Border<T> {
     fn new(isa: Isa, channels: usize, pixels: usize) -> Result<Border<T>, KernelError> {
         isa.check()?;
         ConvGeometry::pointwise(pixels, 1, channels, channels.min(1)).check()?;
-        Ok(Border { channels, pixels, body: Box::new(scalar::Kernel) })
+        let body = T::select(isa, packed::Build { channels });
+        Ok(Border { channels, pixels, body })
     }
 
     fn check(&self, input: usize, output: usize) {
@@ -57,7 +59,7 @@ impl<T: Element> ToNhwc<T> {
         Ok(ToNhwc { border: Border::new(isa, channels, pixels)? })
     }
 
-    /// The kernel's name, `layout_{type}_{isa}`.
+    /// The kernel's name, `layout_{type}_{isa}[_{lanes}]`.
     pub fn kernel(&self) -> &'static str {
         self.border.body.name()
     }
@@ -81,7 +83,7 @@ impl<T: Element> ToNchw<T> {
         Ok(ToNchw { border: Border::new(isa, channels, pixels)? })
     }
 
-    /// The kernel's name, `layout_{type}_{isa}`.
+    /// The kernel's name, `layout_{type}_{isa}[_{lanes}]`.
     pub fn kernel(&self) -> &'static str {
         self.border.body.name()
     }
