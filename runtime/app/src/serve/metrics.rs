@@ -47,8 +47,7 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("kinglet");
         let requests = Family::default();
         registry.register("http_requests", "Requests answered", requests.clone());
-        let latency: Latencies =
-            Family::new_with_constructor(|| Histogram::new(BUCKETS.into_iter()));
+        let latency: Latencies = Family::new_with_constructor(|| Histogram::new(BUCKETS));
         let help = "From a picture's bytes to scores";
         registry.register_with_unit("inference", help, Unit::Seconds, latency.clone());
         let waiting = Family::default();
