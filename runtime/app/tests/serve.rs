@@ -328,6 +328,16 @@ fn clients_that_never_finish_do_not_keep_others_waiting() {
             stream
         })
         .collect();
+    // Nor those that announce much and send little.
+    let _large: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let mut stream = server.connect();
+            let head =
+                "POST /v1/classify HTTP/1.1\r\nHost: k\r\nContent-Length: 10000000\r\n\r\nabc";
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
     let beside = typical(&server);
     assert!(beside < alone * 3 + Duration::from_millis(50), "{alone:?} alone, {beside:?} beside");
     // In the end they are cut off.

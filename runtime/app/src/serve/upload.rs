@@ -35,10 +35,13 @@ impl Default for Uploads {
     }
 }
 
+/// Room that is taken.
+type Room = OwnedSemaphorePermit;
+
 /// The bytes of a picture file, and the room that they take.
 pub(super) struct Upload {
     bytes: Bytes,
-    _room: OwnedSemaphorePermit,
+    _room: Room,
 }
 
 impl Upload {
@@ -59,35 +62,37 @@ impl Uploads {
             Some(sent) => sent as usize,
             None => MAX_UNMEASURED,
         };
-        // At most 10 MiB: the number of units fits.
-        let units = most.div_ceil(UNIT).max(1) as u32;
-        let room = self.room.clone().try_acquire_many_owned(units).map_err(|_| Refusal::Busy)?;
-        let read = tokio::time::timeout(Duration::from_secs(MAX_SECONDS), collect(body, most));
-        let bytes = read.await.map_err(|_| Refusal::TooSlow(MAX_SECONDS))??;
+        let read = self.collect(body, most);
+        let read = tokio::time::timeout(Duration::from_secs(MAX_SECONDS), read);
+        let (bytes, room) = read.await.map_err(|_| Refusal::TooSlow(MAX_SECONDS))??;
         let bytes = match boundary(headers) {
             Some(boundary) => field(bytes, boundary).await?,
             None => bytes,
         };
         Ok(Upload { bytes, _room: room })
     }
-}
 
-/// The whole body, of at most `most` bytes.
-async fn collect(mut body: Body, most: usize) -> Result<Bytes, Refusal> {
-    let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Refusal::BrokenOff(error.to_string()))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if data.len() > most - bytes.len() {
-            return Err(Refusal::Unmeasured { limit: most });
+    /// The whole body, of at most `most` bytes, and its room: as much as has come, so that who announces
+    /// much and sends nothing keeps none from others.
+    async fn collect(&self, mut body: Body, most: usize) -> Result<(Bytes, Room), Refusal> {
+        let (mut bytes, mut room) = (Vec::new(), self.room(0)?);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| Refusal::BrokenOff(error.to_string()))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if data.len() > most - bytes.len() {
+                return Err(Refusal::Unmeasured { limit: most });
+            }
+            let units = (bytes.len() + data.len()).div_ceil(UNIT);
+            room.merge(self.room(units - room.num_permits())?);
+            bytes.extend_from_slice(&data);
         }
-        if bytes.capacity() == 0 && data.len() < most {
-            // Grows with what has come, not with what was announced.
-            bytes.reserve(most.min(64 << 10));
-        }
-        bytes.extend_from_slice(&data);
+        Ok((bytes.into(), room))
     }
-    Ok(bytes.into())
+
+    fn room(&self, units: usize) -> Result<Room, Refusal> {
+        // At most 10 MiB in units of 1 KiB: the number fits.
+        self.room.clone().try_acquire_many_owned(units as u32).map_err(|_| Refusal::Busy)
+    }
 }
 
 /// What separates the fields of a form, if the body is one.
