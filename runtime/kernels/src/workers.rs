@@ -7,12 +7,15 @@
 //! How it runs: a call publishes the work and takes pieces of it itself; threads that still spin
 //! after the layer before join at once, those that have gone to sleep are woken and join late or
 //! never: the call waits for pieces that were taken, not for threads. Nothing is allocated.
+//!
+//! Who takes what: each thread begins with its own share of the pieces, in order, and takes others'
+//! when there is none left in it. So the same rows of layer after layer stay in the caches of one core.
 
 use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -31,6 +34,13 @@ const MIN_PIECE: usize = 32 << 10;
 /// Work on piece `.0` by thread `.1`.
 type Work<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
+/// Shares of pieces at most; further threads share one with another.
+const LANES: usize = 4;
+/// Bits for what is left of a share, in the one word that says it for all.
+const LANE_BITS: usize = 64 / LANES;
+/// Pieces at a time at most, so that no share has more than its bits can say.
+const MOST_PIECES: usize = LANES * ((1 << LANE_BITS) - 1);
+
 /// A call's work, and the number of its pieces.
 #[derive(Clone, Copy)]
 struct Job {
@@ -38,13 +48,31 @@ struct Job {
     pieces: usize,
 }
 
+/// Where the pieces of a share end, and those of the next begin.
+fn lane_end(lane: usize, pieces: usize, lanes: usize) -> usize {
+    (lane + 1) * pieces / lanes
+}
+
+/// What is left of a share.
+fn left_in(lane: usize, left: u64) -> usize {
+    (left >> (lane * LANE_BITS)) as usize & ((1 << LANE_BITS) - 1)
+}
+
+/// Which share a thread takes its next piece from, if any is left.
+fn lane_for(thread: usize, lanes: usize, left: u64) -> Option<usize> {
+    (0..lanes).map(|next| (thread + next) % lanes).find(|&lane| left_in(lane, left) > 0)
+}
+
 /// Alone in its cache lines.
 #[repr(align(128))]
 struct Alone<T>(T);
 
 struct Shared {
-    /// Pieces that nobody has taken yet; taking one is decrementing this from above 0.
-    left: Alone<AtomicUsize>,
+    /// Shares that pieces are divided into: one for each thread, [`LANES`] at most.
+    lanes: usize,
+    /// Pieces of each share that nobody has taken yet, [`LANE_BITS`] each; taking one is
+    /// decrementing a share's from above 0.
+    left: Alone<AtomicU64>,
     /// Pieces that are done.
     done: Alone<AtomicUsize>,
     /// Threads that sleep or are about to.
@@ -68,7 +96,12 @@ unsafe impl Send for Shared {}
 impl Shared {
     /// Takes a piece, if any is left, and works on it.
     fn work(&self, thread: usize) -> bool {
-        let take = |left: usize| left.checked_sub(1);
+        let lanes = self.lanes;
+        let mut lane = 0;
+        let take = |left: u64| {
+            lane = lane_for(thread, lanes, left)?;
+            Some(left - (1 << (lane * LANE_BITS)))
+        };
         let Ok(left) = self.left.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, take) else {
             return false;
         };
@@ -77,7 +110,8 @@ impl Shared {
         if let Some(Job { work, pieces }) = job {
             // SAFETY: the call that published the closure returns only when this piece is done.
             let work = unsafe { &*work };
-            let piece = || work(pieces - left, thread);
+            let piece = lane_end(lane, pieces, lanes) - left_in(lane, left);
+            let piece = || work(piece, thread);
             if catch_unwind(AssertUnwindSafe(piece)).is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
             }
@@ -161,7 +195,8 @@ impl Workers {
         begin: impl Fn(usize) -> std::io::Result<()> + Clone + Send + 'static,
     ) -> std::io::Result<Workers> {
         let shared = Arc::new(Shared {
-            left: Alone(AtomicUsize::new(0)),
+            lanes: threads.clamp(1, LANES),
+            left: Alone(AtomicU64::new(0)),
             done: Alone(AtomicUsize::new(0)),
             sleepers: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -241,6 +276,27 @@ impl Workers {
         });
     }
 
+    /// [`Workers::share`] of a fully connected layer: few outputs that many bytes of weights are read
+    /// for. Pieces are `group` outputs or a multiple of it, but for the last.
+    ///
+    /// # Panics
+    /// As [`Workers::split`]; also if `group` is 0.
+    pub fn share_weights<T: Send, S: Send>(
+        &self,
+        group: usize,
+        weight_bytes: usize,
+        output: &mut [T],
+        states: &mut [S],
+        work: impl Fn(Range<usize>, &mut [T], &mut S) + Sync,
+    ) {
+        let groups = output.len().div_ceil(group);
+        // One piece a thread: what is read is in order, and so are the caches.
+        let share = Workers::share_of(groups, weight_bytes.min(MIN_PIECE), self.threads()) * group;
+        self.split(output, share, states, |piece, part, state| {
+            work(piece * share..piece * share + part.len(), part, state);
+        });
+    }
+
     /// How many of `units`, which give `bytes` together, one piece of work gets.
     pub(crate) fn share_of(units: usize, bytes: usize, threads: usize) -> usize {
         if threads == 1 || bytes < MIN_PARALLEL || units < 2 {
@@ -297,17 +353,23 @@ impl Workers {
     /// the same thread, which is below [`Self::threads`].
     fn run(&self, pieces: usize, work: &Work<'_>) {
         let alone = pieces < 2 || self.helpers.is_empty();
-        if alone || self.busy.swap(true, Ordering::Acquire) {
+        if alone || pieces > MOST_PIECES || self.busy.swap(true, Ordering::Acquire) {
             return (0..pieces).for_each(|piece| work(piece, 0));
         }
         let shared = &*self.shared;
+        let lanes = shared.lanes;
+        let mut left = 0;
+        for lane in (0..lanes).rev() {
+            let begin = lane.checked_sub(1).map_or(0, |before| lane_end(before, pieces, lanes));
+            left = left << LANE_BITS | (lane_end(lane, pieces, lanes) - begin) as u64;
+        }
         let work: *const Work<'_> = work;
         // SAFETY: only the lifetime changes; `finish` returns when the last use is over.
         let work = unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
         // SAFETY: this call holds `busy`, and the one before left no piece that is not done.
         unsafe { *shared.job.get() = Some(Job { work, pieces }) };
         shared.done.0.store(0, Ordering::Relaxed);
-        shared.left.0.store(pieces, Ordering::SeqCst);
+        shared.left.0.store(left, Ordering::SeqCst);
         if shared.sleepers.load(Ordering::SeqCst) > 0 {
             self.helpers.iter().take(pieces - 1).for_each(|h| h.thread().unpark());
         }

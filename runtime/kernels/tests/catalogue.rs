@@ -99,7 +99,7 @@ fn classifier() {
             let linear =
                 Linear::new(isa, g.in_c, g.out_c, &weights, InputCodes::any(3), output).unwrap();
             let mut out = vec![0; g.out_c];
-            linear.run_u8(&input, &mut out, &mut scratch);
+            linear.run_u8(&input, 0..g.out_c, &mut out, &mut scratch);
             out
         };
         let expected = run(Isa::Scalar);

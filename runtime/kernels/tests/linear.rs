@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Guarded, Random, WEIGHT_RANGES, ZERO_POINTS, assert_same, is_of};
-use kinglet_kernels::linear::{Linear, LinearOutput};
+use kinglet_kernels::linear::{GROUP, Linear, LinearOutput};
 use kinglet_kernels::{ConvGeometry, InputCodes, Isa, Requantize, Scratch};
 
 fn check(k: usize, n: usize, input: &[u8], weights: &[i16], zero_point: u8, q: &Requantize) {
@@ -19,15 +19,20 @@ fn check(k: usize, n: usize, input: &[u8], weights: &[i16], zero_point: u8, q: &
             let what = format!("{} {k} to {n}, zp {zero_point}", linear.kernel());
             let input = Guarded::of(input, offset);
             let mut out = Guarded::zeros(n, offset);
-            linear.run_u8(input.get(), out.get_mut(), &mut scratch);
+            linear.run_u8(input.get(), 0..n, out.get_mut(), &mut scratch);
             out.check(&what);
             assert_same(out.get(), &expected, &what);
+            let middle = n / 2 / GROUP * GROUP..n - n / 3;
+            let mut part = Guarded::zeros(middle.len(), offset);
+            linear.run_u8(input.get(), middle.clone(), part.get_mut(), &mut scratch);
+            part.check(&what);
+            assert_same(part.get(), &expected[middle], &what);
         }
 
         let float = LinearOutput::Float { multiplier: q.multiplier.clone(), bias: q.bias.clone() };
         let linear = Linear::new(isa, k, n, weights, InputCodes::any(zero_point), float).unwrap();
         let mut out = vec![0.0; n];
-        linear.run_f32(input, &mut out, &mut scratch);
+        linear.run_f32(input, 0..n, &mut out, &mut scratch);
         for (i, &out) in out.iter().enumerate() {
             let products = input.iter().zip(&weights[i * k..]).take(k);
             let acc: i32 = products
@@ -76,5 +81,5 @@ fn extreme_values_at_all_zero_points() {
 fn the_output_type_is_that_of_the_constructor() {
     let float = LinearOutput::Float { multiplier: vec![1.0], bias: vec![0] };
     let linear = Linear::new(Isa::Scalar, 1, 1, &[1], InputCodes::any(0), float).unwrap();
-    linear.run_u8(&[1], &mut [0], &mut Scratch::new());
+    linear.run_u8(&[1], 0..1, &mut [0], &mut Scratch::new());
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use kinglet_kernels::linear::GROUP;
 use kinglet_kernels::{Scratch, Workers};
 
 use super::plan::{Kernel, Place, Plan, PlannedStep};
@@ -189,9 +190,17 @@ impl PlannedStep {
                     k.run(a, range, part, scratch);
                 });
             }
-            Kernel::Linear(k) => k.run_u8(a, out, &mut scratches[0]),
+            Kernel::Linear(k) => {
+                let bytes = k.weight_bytes();
+                workers.share_weights(GROUP, bytes, out, scratches, |range, part, scratch| {
+                    k.run_u8(a, range, part, scratch);
+                });
+            }
             Kernel::LinearF32(k) => {
-                k.run_f32(a, bytemuck::cast_slice_mut(out), &mut scratches[0]);
+                let (bytes, out) = (k.weight_bytes(), bytemuck::cast_slice_mut::<u8, f32>(out));
+                workers.share_weights(GROUP, bytes, out, scratches, |range, part, scratch| {
+                    k.run_f32(a, range, part, scratch);
+                });
             }
             Kernel::Add(k) => k.run(a, b, out),
             Kernel::Mul(k) => k.run(a, b, out),

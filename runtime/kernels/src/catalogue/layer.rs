@@ -100,7 +100,10 @@ impl Layer<u8> {
                 let (weights, output) =
                     (weights(g.in_c), LinearOutput::Quantized(requantize(g.out_c)));
                 let linear = Linear::new(isa, g.in_c, g.out_c, &weights, codes, output)?;
-                (linear.kernel(), Box::new(move |[i, _], o, scratch| linear.run_u8(i, o, scratch)))
+                (
+                    linear.kernel(),
+                    Box::new(move |[i, _], o, scratch| linear.run_u8(i, 0..o.len(), o, scratch)),
+                )
             }
             Op::Add => {
                 let add = Add::new(isa, ADD)?;

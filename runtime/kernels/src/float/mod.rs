@@ -45,7 +45,7 @@ pub use conv_pool::ConvPool;
 pub use depthwise::Depthwise;
 pub use element::Element;
 pub use layout::{ToNchw, ToNhwc};
-pub use linear::Linear;
+pub use linear::{LINEAR_GROUP, Linear};
 pub use mul::Mul;
 pub use pool::GlobalAveragePool;
 

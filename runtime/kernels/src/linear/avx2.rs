@@ -4,6 +4,7 @@
 //! on the way; weights that do not fit `i8` are stored as `i16`.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::LinearOutput;
 use super::packed::{Packed, ROWS, STEP};
@@ -35,8 +36,13 @@ impl Kernel {
         if self.wide { "linear_u8s16_avx2_4x16" } else { "linear_u8s8_avx2_4x16" }
     }
 
-    /// Accumulators with the bias added.
-    pub(super) fn run<'s>(&self, input: &[u8], scratch: &'s mut Scratch) -> &'s [i32] {
+    /// Accumulators of outputs `range` with the bias added.
+    pub(super) fn run<'s>(
+        &self,
+        input: &[u8],
+        range: Range<usize>,
+        scratch: &'s mut Scratch,
+    ) -> &'s [i32] {
         let prepare = |values: &mut [i16]| {
             let (head, tail) = values.split_at_mut(input.len());
             widen(self.token, input, head);
@@ -51,7 +57,7 @@ impl Kernel {
             }
         };
         // SAFETY: `dot_avx2` reads no more than it asks for.
-        unsafe { self.weights.run(size_of::<i16>(), scratch, prepare, dot) }
+        unsafe { self.weights.run(range, size_of::<i16>(), scratch, prepare, dot) }
     }
 }
 

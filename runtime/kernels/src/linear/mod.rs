@@ -11,12 +11,17 @@ mod neon;
 mod packed;
 mod scalar;
 
+use std::ops::Range;
+
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Avx2;
 #[cfg(target_arch = "aarch64")]
 use crate::isa::{Neon, NeonDot};
 use crate::requantize::{check_accumulators, check_len, check_multipliers, check_weights};
 use crate::{InputCodes, Isa, KernelError, Requantize, Scratch};
+
+/// Outputs that are computed together.
+pub const GROUP: usize = 4;
 
 /// What a fully connected layer ends with.
 #[derive(Clone, PartialEq, Debug)]
@@ -167,45 +172,64 @@ impl Linear {
         self.out_features
     }
 
-    /// Runs a layer with [`LinearOutput::Quantized`]: `input[in_features]` to
-    /// `output[out_features]`.
+    /// Bytes of weights that a run reads.
+    pub fn weight_bytes(&self) -> usize {
+        self.in_features * self.out_features
+    }
+
+    /// Runs outputs `range` of a layer with [`LinearOutput::Quantized`]: `input[in_features]` to
+    /// `output[range.len()]`. The range begins at a multiple of [`GROUP`].
     ///
     /// # Panics
-    /// If a slice has another length, or the layer was built with [`LinearOutput::Float`].
-    pub fn run_u8(&self, input: &[u8], output: &mut [u8], scratch: &mut Scratch) {
-        assert_eq!(output.len(), self.out_features, "output length");
-        let sums = self.sums(input, scratch);
-        for (n, (out, &sum)) in output.iter_mut().zip(sums).enumerate() {
+    /// If a slice has another length, there is no such range, it begins within a group, or the layer
+    /// was built with [`LinearOutput::Float`].
+    pub fn run_u8(
+        &self,
+        input: &[u8],
+        range: Range<usize>,
+        output: &mut [u8],
+        scratch: &mut Scratch,
+    ) {
+        assert_eq!(output.len(), range.len(), "output length");
+        let sums = self.sums(input, range.clone(), scratch);
+        for (n, (out, &sum)) in range.zip(output.iter_mut().zip(sums)) {
             *out = self.output.quantized(n, sum);
         }
     }
 
-    /// Runs a layer with [`LinearOutput::Float`]: `input[in_features]` to
-    /// `output[out_features]`.
+    /// [`Linear::run_u8`] of a layer with [`LinearOutput::Float`].
     ///
     /// # Panics
-    /// If a slice has another length, or the layer was built with [`LinearOutput::Quantized`].
-    pub fn run_f32(&self, input: &[u8], output: &mut [f32], scratch: &mut Scratch) {
-        assert_eq!(output.len(), self.out_features, "output length");
-        let sums = self.sums(input, scratch);
-        for (n, (out, &sum)) in output.iter_mut().zip(sums).enumerate() {
+    /// As [`Linear::run_u8`], with the types the other way round.
+    pub fn run_f32(
+        &self,
+        input: &[u8],
+        range: Range<usize>,
+        output: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        assert_eq!(output.len(), range.len(), "output length");
+        let sums = self.sums(input, range.clone(), scratch);
+        for (n, (out, &sum)) in range.zip(output.iter_mut().zip(sums)) {
             *out = self.output.float(n, sum);
         }
     }
 
-    /// Accumulators with the bias added, one per output.
-    fn sums<'s>(&self, input: &[u8], scratch: &'s mut Scratch) -> &'s [i32] {
+    /// Accumulators of outputs `range` with the bias added.
+    fn sums<'s>(&self, input: &[u8], range: Range<usize>, scratch: &'s mut Scratch) -> &'s [i32] {
         assert_eq!(input.len(), self.in_features, "input length");
+        assert!(range.start.is_multiple_of(GROUP), "outputs {range:?} begin within a group");
+        assert!(range.start <= range.end && range.end <= self.out_features, "outputs {range:?}");
         match &self.body {
             Body::Scalar(kernel) => {
-                let sums = scratch.i32s(self.out_features);
-                kernel.run(input, sums);
+                let sums = scratch.i32s(range.len());
+                kernel.run(input, range, sums);
                 sums
             }
             #[cfg(target_arch = "x86_64")]
-            Body::Avx2(kernel) => kernel.run(input, scratch),
+            Body::Avx2(kernel) => kernel.run(input, range, scratch),
             #[cfg(target_arch = "aarch64")]
-            Body::Neon(kernel) => kernel.run(input, scratch),
+            Body::Neon(kernel) => kernel.run(input, range, scratch),
         }
     }
 }

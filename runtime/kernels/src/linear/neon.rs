@@ -2,6 +2,7 @@
 //! features a step.
 
 use std::arch::aarch64::*;
+use std::ops::Range;
 
 use super::LinearOutput;
 use super::packed::{Packed, ROWS, STEP};
@@ -58,8 +59,13 @@ impl Kernel {
         }
     }
 
-    /// Accumulators with the bias added.
-    pub(super) fn run<'s>(&self, input: &[u8], scratch: &'s mut Scratch) -> &'s [i32] {
+    /// Accumulators of outputs `range` with the bias added.
+    pub(super) fn run<'s>(
+        &self,
+        input: &[u8],
+        range: Range<usize>,
+        scratch: &'s mut Scratch,
+    ) -> &'s [i32] {
         let form = self.form;
         let prepare = |values: &mut [i16]| {
             // SAFETY: `_token` proves NEON.
@@ -81,7 +87,7 @@ impl Kernel {
         };
         let value_bytes = if matches!(form, Form::Wide) { 2 } else { 1 };
         // SAFETY: the functions read no more than they ask for.
-        unsafe { self.weights.run(value_bytes, scratch, prepare, dot) }
+        unsafe { self.weights.run(range, value_bytes, scratch, prepare, dot) }
     }
 }
 

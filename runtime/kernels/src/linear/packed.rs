@@ -1,7 +1,9 @@
 //! What the vector kernels of the fully connected layer share: weights in groups of four outputs
 //! times 16 features, and the loop over the groups.
 
-use super::LinearOutput;
+use std::ops::Range;
+
+use super::{GROUP, LinearOutput};
 use crate::Scratch;
 use crate::requantize::folded_bias;
 use crate::scratch::{Packed16, as_bytes_mut, as_i32s_mut};
@@ -9,7 +11,7 @@ use crate::scratch::{Packed16, as_bytes_mut, as_i32s_mut};
 /// Features in one step.
 pub(super) const STEP: usize = 16;
 /// Outputs computed together.
-pub(super) const ROWS: usize = 4;
+pub(super) const ROWS: usize = GROUP;
 
 /// Weights of one layer.
 pub(super) struct Packed {
@@ -50,7 +52,7 @@ impl Packed {
         Packed { steps, weights: packed, wide, bias }
     }
 
-    /// Accumulators with the bias added.
+    /// Accumulators of outputs `range`, which begins at a multiple of [`ROWS`], with the bias added.
     ///
     /// `prepare` turns the features into `steps * STEP` values of `value_bytes` (what pads them
     /// meets zero weights); `dot` multiplies them by one group of weights.
@@ -59,19 +61,19 @@ impl Packed {
     /// `dot` reads at most `steps * STEP` values, and `steps * ROWS * STEP` weights.
     pub(super) unsafe fn run<'s>(
         &self,
+        range: Range<usize>,
         value_bytes: usize,
         scratch: &'s mut Scratch,
         prepare: impl FnOnce(&mut [i16]),
         dot: impl Fn(*const i16, *const i16, usize) -> [i32; ROWS],
     ) -> &'s [i32] {
-        let outputs = self.bias.len();
         let values_len = self.steps * STEP * value_bytes / size_of::<i16>();
-        let (sums, values) = scratch.bytes_and_i16s(outputs * size_of::<i32>(), values_len);
+        let (sums, values) = scratch.bytes_and_i16s(range.len() * size_of::<i32>(), values_len);
         prepare(values);
         let sums = as_i32s_mut(sums);
         let group = self.steps * ROWS * STEP / if self.wide { 1 } else { 2 };
-        let groups = self.weights.values().chunks_exact(group);
-        let targets = sums.chunks_mut(ROWS).zip(self.bias.chunks(ROWS));
+        let groups = self.weights.values().chunks_exact(group).skip(range.start / ROWS);
+        let targets = sums.chunks_mut(ROWS).zip(self.bias[range].chunks(ROWS));
         for (weights, (sums, bias)) in groups.zip(targets) {
             let four = dot(values.as_ptr(), weights.as_ptr(), self.steps);
             for ((sum, &bias), dot) in sums.iter_mut().zip(bias).zip(four) {

@@ -1,5 +1,7 @@
 //! Fully connected layer: the specification. Clear, never tuned.
 
+use std::ops::Range;
+
 use super::LinearOutput;
 
 pub(super) struct Kernel {
@@ -20,10 +22,10 @@ impl Kernel {
         Kernel { in_features, weights, bias, input_zero_point }
     }
 
-    /// Accumulators with the bias added.
-    pub(super) fn run(&self, input: &[u8], sums: &mut [i32]) {
-        let rows = self.weights.chunks_exact(self.in_features);
-        for ((sum, row), &bias) in sums.iter_mut().zip(rows).zip(&self.bias) {
+    /// Accumulators of outputs `range` with the bias added.
+    pub(super) fn run(&self, input: &[u8], range: Range<usize>, sums: &mut [i32]) {
+        let rows = self.weights.chunks_exact(self.in_features).zip(&self.bias);
+        for (sum, (row, &bias)) in sums.iter_mut().zip(rows.skip(range.start)) {
             *sum = bias;
             for (&x, &w) in input.iter().zip(row) {
                 *sum += (i32::from(x) - i32::from(self.input_zero_point)) * i32::from(w);

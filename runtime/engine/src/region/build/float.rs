@@ -2,6 +2,7 @@
 
 use half::f16;
 use half::slice::HalfBitsSliceExt;
+use kinglet_kernels::float::LINEAR_GROUP;
 use kinglet_kernels::float::{self, Activation};
 use kinglet_kernels::{ConvGeometry, Isa, Scratch, Workers, quantize};
 
@@ -265,15 +266,15 @@ impl<T: Float> FloatKernel<T> {
                 });
             }
             Self::Linear(k) => {
-                let a = T::read(a);
-                let units = k.out_features();
-                workers.share(units, T::write(out), scratches, |range, part, _| {
+                let (a, out, bytes) = (T::read(a), T::write(out), k.weight_bytes());
+                workers.share_weights(LINEAR_GROUP, bytes, out, scratches, |range, part, _| {
                     k.run(a, range, part);
                 });
             }
             Self::LinearF32(k) => {
                 let (a, out) = (T::read(a), bytemuck::cast_slice_mut::<u8, f32>(out));
-                workers.share(k.out_features(), out, scratches, |range, part, _| {
+                let bytes = k.weight_bytes();
+                workers.share_weights(LINEAR_GROUP, bytes, out, scratches, |range, part, _| {
                     k.run_f32(a, range, part);
                 });
             }

@@ -14,6 +14,9 @@ use std::ops::Range;
 use super::{Activation, Element, check_length};
 use crate::{ConvGeometry, Isa, KernelError};
 
+/// Outputs of a piece of work are best a multiple of this: whole registers of every instruction set.
+pub const LINEAR_GROUP: usize = 64;
+
 /// What every instruction set builds its kernel from; checked by [`Linear::new`].
 #[derive(Clone, Copy)]
 struct Layer<'a> {
@@ -82,6 +85,11 @@ impl<T: Element> Linear<T> {
     /// Values of the whole output: the upper end of the ranges that `run` and `run_f32` take.
     pub fn out_features(&self) -> usize {
         self.out_features
+    }
+
+    /// Bytes of weights that a run reads.
+    pub fn weight_bytes(&self) -> usize {
+        self.in_features * self.out_features * size_of::<T>()
     }
 
     /// Computes the outputs `range`; `output` is `[range.len()]`.
