@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use kinglet_device::Board;
-use kinglet_engine::Picture;
+use kinglet_engine::preprocess::InputTensor;
+use kinglet_engine::report::Report;
+use kinglet_engine::{Picture, Session};
 use serde::Serialize;
 
 use crate::exit::{Done, Outcome};
@@ -24,7 +26,7 @@ pub(crate) struct Args {
     /// Time preprocessing of this picture and inference together, instead of inference alone.
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
-    /// Also show the time of each layer.
+    /// Also show the median time of each layer.
     #[arg(long)]
     report: bool,
     /// One JSON object on one line.
@@ -110,10 +112,26 @@ pub(crate) fn run(args: &Args) -> Outcome {
         println!("note: {warning}");
     }
     if args.report {
-        let timed = session.profile(&input)?;
+        let timed = profile(&mut session, &input, args.runs.min(PROFILES))?;
         inspect::print(&mut std::io::stdout().lock(), &timed)?;
     }
     Ok(Done::Well)
+}
+
+/// Runs in which layers are timed, at most.
+const PROFILES: u32 = 51;
+
+/// Each layer's median over some runs: what one run shows has been disturbed somewhere.
+fn profile(session: &mut Session, input: &InputTensor, runs: u32) -> anyhow::Result<Report> {
+    let profiles: Vec<Report> =
+        (0..runs.max(1)).map(|_| session.profile(input)).collect::<Result<_, _>>()?;
+    let mut report = profiles[0].clone();
+    for (at, layer) in report.layers.iter_mut().enumerate() {
+        let mut times: Vec<_> = profiles.iter().filter_map(|p| p.layers[at].time).collect();
+        times.sort();
+        layer.time = times.get(times.len() / 2).copied();
+    }
+    Ok(report)
 }
 
 fn ms(time: Duration) -> f64 {

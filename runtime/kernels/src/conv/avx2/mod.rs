@@ -31,7 +31,7 @@ pub(super) struct Kernel {
     geometry: ConvGeometry,
     blocked: bool,
     input_zero_point: u8,
-    /// Pixels per block.
+    /// Pixels per block, more or less.
     block: usize,
     body: Body,
     end: End,
@@ -149,10 +149,13 @@ impl Kernel {
         scratch: &mut Scratch,
     ) {
         let (end, out_c) = (&self.end, self.geometry.out_c);
-        for (index, out) in output.chunks_mut(self.block * out_c).enumerate() {
-            let start = range.start + index * self.block;
+        // Blocks of nearly one size: a small last one reads all weights for few pixels.
+        let blocks = range.len().div_ceil(self.block + self.block / 4).max(1);
+        let block = range.len().div_ceil(blocks).max(1);
+        for (index, out) in output.chunks_mut(block * out_c).enumerate() {
+            let start = range.start + index * block;
             let pixels = start..start + out.len() / out_c;
-            let residual = residual.map(|all| &all[index * self.block * out_c..][..out.len()]);
+            let residual = residual.map(|all| &all[index * block * out_c..][..out.len()]);
             match &self.body {
                 Body::Wide { panels, stride } => {
                     let rows = self.widened(input, pixels, *stride, scratch);

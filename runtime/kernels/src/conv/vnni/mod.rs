@@ -32,7 +32,7 @@ pub(super) struct Kernel {
     /// Bytes from one pixel's depth to the next one's.
     stride: usize,
     source: Source,
-    /// Pixels per block.
+    /// Pixels per block, more or less.
     block: usize,
     panels: Vec<Panel>,
     finish: Finish,
@@ -97,10 +97,13 @@ impl Kernel {
         scratch: &mut Scratch,
     ) {
         let out_c = self.geometry.out_c;
-        for (index, out) in output.chunks_mut(self.block * out_c).enumerate() {
-            let start = range.start + index * self.block;
+        // Blocks of nearly one size: a small last one reads all weights for few pixels.
+        let blocks = range.len().div_ceil(self.block + self.block / 4).max(1);
+        let block = range.len().div_ceil(blocks).max(1);
+        for (index, out) in output.chunks_mut(block * out_c).enumerate() {
+            let start = range.start + index * block;
             let pixels = start..start + out.len() / out_c;
-            let residual = residual.map(|all| &all[index * self.block * out_c..][..out.len()]);
+            let residual = residual.map(|all| &all[index * block * out_c..][..out.len()]);
             let rows = match self.source {
                 Source::InPlace => Rows::new(input, start * self.stride, self.stride, pixels.len()),
                 Source::Gathered => self.gathered(input, pixels, scratch),
