@@ -166,12 +166,8 @@ impl Layers {
                         block.run(&workers, &input, None, &mut between, &mut out, &mut scratches);
                     }
                     (1, Some(pair)) if !self.squeezes => {
-                        let mut rest = &mut image[0][..pair.output_len()];
-                        let mut from = 0;
-                        for (unit, &end) in pair.unit_ends().iter().enumerate() {
-                            let (part, next) = rest.split_at_mut(end - from);
-                            pair.run(&input, unit, part, scratch);
-                            (rest, from) = (next, end);
+                        for (unit, place) in pair.division().pieces().iter().enumerate() {
+                            pair.run(&input, unit, &mut image[0][place.clone()], scratch);
                         }
                         let image = &image[0][..pair.output_len()];
                         project[1].run(image, 0..project[1].pixels(), &mut out, scratch);

@@ -70,4 +70,4 @@ pub use input::InputCodes;
 pub use isa::Isa;
 pub use requantize::{Requantize, Residual};
 pub use scratch::Scratch;
-pub use workers::Workers;
+pub use workers::{Division, Workers};

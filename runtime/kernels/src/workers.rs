@@ -154,6 +154,36 @@ impl Shared {
     }
 }
 
+/// An output divided into pieces of any lengths, in any order: pieces that follow one another are
+/// likely to be worked on by one thread.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Division {
+    pieces: Vec<Range<usize>>,
+    len: usize,
+}
+
+impl Division {
+    /// Pieces that cover `0..len` for some `len` and share nothing.
+    ///
+    /// # Panics
+    /// If they do not.
+    pub fn new(pieces: Vec<Range<usize>>) -> Division {
+        let mut order: Vec<&Range<usize>> = pieces.iter().filter(|p| !p.is_empty()).collect();
+        order.sort_by_key(|piece| piece.start);
+        let len = order.iter().fold(0, |end, piece| {
+            assert_eq!(piece.start, end, "pieces follow one another");
+            piece.end
+        });
+        assert!(pieces.iter().all(|piece| piece.end <= len), "pieces lie in the output");
+        Division { pieces, len }
+    }
+
+    /// The pieces.
+    pub fn pieces(&self) -> &[Range<usize>] {
+        &self.pieces
+    }
+}
+
 /// A fixed number of threads that work together, the caller's own included.
 pub struct Workers {
     shared: Arc<Shared>,
@@ -305,22 +335,22 @@ impl Workers {
         units.div_ceil((bytes / MIN_PIECE).clamp(threads, threads * PIECES))
     }
 
-    /// [`Workers::split`] into pieces of different lengths: piece `i` ends at `ends[i]`, where the
-    /// next one starts.
+    /// [`Workers::split`] into the pieces of a division.
     ///
     /// # Panics
-    /// As [`Workers::split`]; also if `ends` descend, or the last one is not the output's length.
-    pub fn split_uneven<T: Send, S: Send>(
+    /// As [`Workers::split`]; also if the output's length is not the division's.
+    pub fn split_by<T: Send, S: Send>(
         &self,
         output: &mut [T],
-        ends: &[usize],
+        division: &Division,
         states: &mut [S],
         work: impl Fn(usize, &mut [T], &mut S) + Sync,
     ) {
-        assert!(ends.is_sorted() && ends.last().copied().unwrap_or(0) == output.len());
-        let piece_at = |piece: usize| piece.checked_sub(1).map_or(0, |p| ends[p])..ends[piece];
-        // SAFETY: the ends ascend to the output's length: pieces lie in it and share nothing.
-        unsafe { self.split_at(output, ends.len(), piece_at, states, work) }
+        assert_eq!(output.len(), division.len, "output length");
+        let pieces = division.pieces();
+        let piece_at = |piece: usize| pieces[piece].clone();
+        // SAFETY: a division's pieces lie within its length and share nothing.
+        unsafe { self.split_at(output, pieces.len(), piece_at, states, work) }
     }
 
     /// # Safety

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kinglet_kernels::Workers;
+use kinglet_kernels::{Division, Workers};
 
 /// Each thread's own count, and whether it is in use.
 #[derive(Default)]
@@ -138,22 +138,41 @@ fn too_few_states_are_refused() {
 }
 
 #[test]
-fn uneven_pieces_follow_one_another() {
+fn pieces_of_any_length_in_any_order() {
     let workers = Workers::new(3).expect("threads start");
     let mut states = states(&workers);
     let mut output = [0_usize; 20];
-    let ends = [3, 3, 4, 15, 20];
-    workers.split_uneven(&mut output, &ends, &mut states, |piece, part, _| {
+    let pieces = [4..15, 0..3, 3..3, 15..20, 3..4];
+    let division = Division::new(pieces.to_vec());
+    workers.split_by(&mut output, &division, &mut states, |piece, part, _| {
+        assert_eq!(part.len(), pieces[piece].len());
         part.iter_mut().for_each(|v| *v += piece + 1);
     });
     let expected: Vec<usize> =
-        (0..20).map(|i| ends.iter().position(|&end| i < end).unwrap() + 1).collect();
+        (0..20).map(|i| pieces.iter().position(|p| p.contains(&i)).unwrap() + 1).collect();
     assert_eq!(output.as_slice(), expected);
-    for wrong in [&[3, 2, 20][..], &[3, 21], &[3, 19]] {
-        let mut output = [0_usize; 20];
-        let call = || workers.split_uneven(&mut output, wrong, &mut states, |_, _, _| {});
-        assert!(catch_unwind(AssertUnwindSafe(call)).is_err(), "{wrong:?}");
+    for wrong in [&[0..3, 2..20][..], &[0..3, 4..20], &[1..20], &[0..20, 30..30]] {
+        assert!(catch_unwind(|| Division::new(wrong.to_vec())).is_err(), "{wrong:?}");
     }
+    let mut longer = [0_usize; 21];
+    let call = || workers.split_by(&mut longer, &division, &mut states, |_, _, _| {});
+    assert!(catch_unwind(AssertUnwindSafe(call)).is_err());
+}
+
+#[test]
+fn each_thread_begins_with_its_own_pieces() {
+    let workers = Workers::new(2).expect("threads start");
+    let (mut output, mut states) = ([0_u64; 8], [0_u64, 1]);
+    let mut own = 0;
+    for _ in 0..200 {
+        workers.split(&mut output, 1, &mut states, |_, part, thread| {
+            // Long enough for the other thread to come.
+            std::thread::sleep(Duration::from_micros(200));
+            part[0] = *thread;
+        });
+        own += usize::from(output == [0, 0, 0, 0, 1, 1, 1, 1]);
+    }
+    assert!(own > 20, "only {own} of 200 calls were divided in the middle");
 }
 
 /// In a thread of its own, which stays bound.

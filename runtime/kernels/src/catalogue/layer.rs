@@ -180,12 +180,9 @@ impl Layer<u8> {
         };
         let lens = [g.input_len(), 0, pair.output_len()];
         let kernel = pair.kernel();
-        let body: Body<u8> = Box::new(move |[i, _], mut o, scratch| {
-            let mut start = 0;
-            for (unit, &end) in pair.unit_ends().iter().enumerate() {
-                let (part, rest) = o.split_at_mut(end - start);
-                pair.run(i, unit, part, scratch);
-                (o, start) = (rest, end);
+        let body: Body<u8> = Box::new(move |[i, _], o, scratch| {
+            for (unit, place) in pair.division().pieces().iter().enumerate() {
+                pair.run(i, unit, &mut o[place.clone()], scratch);
             }
         });
         Ok(Some(Layer::of_codes(kernel, body, codes, lens)))

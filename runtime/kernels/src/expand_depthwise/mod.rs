@@ -7,7 +7,9 @@
 //! [`crate::conv::ConvOptions::blocked_input`].
 //!
 //! A unit of work is some rows of one block of channels, or the whole image. Units depend on nothing
-//! but the input, and their results follow one another in memory: threads share them as they like.
+//! but the input: threads share them as they like. They are ordered by rows first, so that each
+//! thread's are the rows which it also projects and, in the next block, expands: what one core has
+//! written seldom has to travel to another.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -28,6 +30,7 @@ use crate::isa::{Avx2, Avx512Vnni};
 use crate::isa::{Neon, NeonDot};
 use crate::lookup::Lookup;
 use crate::requantize::Reach;
+use crate::workers::Division;
 use crate::{ConvGeometry, InputCodes, Isa, KernelError, Requantize, Scratch};
 
 /// Fewest columns with which a pair executes fewer instructions than its two layers on NEON.
@@ -102,8 +105,8 @@ pub struct ExpandDepthwise {
     expand: ConvGeometry,
     depthwise: ConvGeometry,
     units: Vec<Unit>,
-    /// Where the results of each unit end in the output.
-    ends: Vec<usize>,
+    /// Where the results of each unit lie in the output.
+    division: Division,
     body: Body,
 }
 
@@ -215,9 +218,12 @@ impl ExpandDepthwise {
         Ok(body.map(|body| {
             let units = if body.is_whole() { vec![whole(&d)] } else { units(&d, threads) };
             let row = d.out_w * BLOCK_CHANNELS;
-            let end = |unit: &Unit| ((unit.blocks.end - 1) * d.out_h + unit.rows.end) * row;
-            let ends = units.iter().map(end).collect();
-            ExpandDepthwise { expand: g, depthwise: d, units, ends, body }
+            let place = |unit: &Unit| {
+                let at = |block: usize, line: usize| (block * d.out_h + line) * row;
+                at(unit.blocks.start, unit.rows.start)..at(unit.blocks.end - 1, unit.rows.end)
+            };
+            let division = Division::new(units.iter().map(place).collect());
+            ExpandDepthwise { expand: g, depthwise: d, units, division, body }
         }))
     }
 
@@ -258,9 +264,9 @@ impl ExpandDepthwise {
         d.out_h * d.out_w * d.out_c.next_multiple_of(BLOCK_CHANNELS)
     }
 
-    /// Where the results of each unit end in the output, and those of the next one begin.
-    pub fn unit_ends(&self) -> &[usize] {
-        &self.ends
+    /// Where the results of each unit lie in the output.
+    pub fn division(&self) -> &Division {
+        &self.division
     }
 
     /// Computes a unit.
@@ -351,8 +357,14 @@ fn units(d: &ConvGeometry, threads: usize) -> Vec<Unit> {
     };
     let most = (d.out_h / 4).clamp(1, 8);
     let parts = (1..=most).min_by_key(|&parts| cost(parts)).unwrap_or(1);
-    (0..blocks)
-        .flat_map(|block| (0..parts).map(move |part| (block, part)))
+    let least: usize = std::env::var("K_ROWS").ok().and_then(|v| v.parse().ok()).unwrap_or(0);
+    let parts = if threads > 1 && least > 0 && d.out_h * d.stride_h / threads >= least * again {
+        threads
+    } else {
+        parts
+    };
+    (0..parts)
+        .flat_map(|part| (0..blocks).map(move |block| (block, part)))
         .map(|(block, part)| Unit { blocks: block..block + 1, rows: rows_of(parts, part) })
         .filter(|unit| !unit.rows.is_empty())
         .collect()
@@ -374,7 +386,9 @@ mod tests {
                 pad_left: 1,
                 ..ConvGeometry::pointwise(h, 8, channels, channels)
             };
-            let units = units(&d, threads);
+            let mut units = units(&d, threads);
+            assert!(units.is_sorted_by_key(|unit| unit.rows.start), "rows first");
+            units.sort_by_key(|unit| unit.blocks.start);
             let mut next = (0, 0);
             for unit in &units {
                 assert_eq!((unit.blocks.start, unit.rows.start), next);

@@ -26,6 +26,7 @@ use crate::expand_depthwise::{ExpandDepthwise, Part};
 use crate::lookup::Lookup;
 use crate::requantize::check_len;
 use crate::squeeze_excite::{ImageLayout, SqueezeExcite, SqueezeParts};
+use crate::workers::Division;
 use crate::{ConvGeometry, Isa, KernelError, Residual, Scratch, Workers};
 
 /// Most bytes between the first layer and the projection, depth first: they stay in the cache.
@@ -75,9 +76,9 @@ enum Order {
     DepthFirst {
         /// Rows of a band, where the first layer does not say it.
         rows: usize,
-        /// What the threads share: rows of the output, and where their results end.
+        /// What the threads share: rows of the output, and where their results lie.
         units: Vec<Range<usize>>,
-        ends: Vec<usize>,
+        division: Division,
     },
     /// The first layer as a whole; then the projection, `band` pixels at a time.
     Whole { band: usize },
@@ -244,8 +245,8 @@ impl MbConv {
         assert_eq!(output.len(), self.output_len(), "output length");
         assert_eq!(residual.is_some(), self.adds(), "residual");
         match &self.order {
-            Order::DepthFirst { units, ends, .. } => {
-                workers.split_uneven(output, ends, scratches, |unit, part, scratch| {
+            Order::DepthFirst { units, division, .. } => {
+                workers.split_by(output, division, scratches, |unit, part, scratch| {
                     self.run_unit(input, residual, (unit, units[unit].clone()), part, scratch);
                 });
             }
@@ -273,7 +274,7 @@ impl MbConv {
     ) {
         match &self.first {
             First::Pair(pair) => {
-                workers.split_uneven(image, pair.unit_ends(), scratches, |unit, part, scratch| {
+                workers.split_by(image, pair.division(), scratches, |unit, part, scratch| {
                     pair.run(input, unit, part, scratch);
                 });
             }
@@ -362,7 +363,9 @@ impl Order {
                 (0..h).step_by(share).map(|row| row..(row + share).min(h)).collect()
             }
         };
-        let ends = units.iter().map(|rows| rows.end * w * out_c).collect();
-        Order::DepthFirst { rows, units, ends }
+        let row = w * out_c;
+        let place = |rows: &Range<usize>| rows.start * row..rows.end * row;
+        let division = Division::new(units.iter().map(place).collect());
+        Order::DepthFirst { rows, units, division }
     }
 }
