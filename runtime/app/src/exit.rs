@@ -55,7 +55,7 @@ pub(crate) fn report(outcome: Outcome) -> ExitCode {
 }
 
 /// The error and its causes; a cause that the text before it ends with already is not repeated.
-fn one_line(error: &anyhow::Error) -> String {
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string).filter(|c| !c.is_empty()) {
         if text.is_empty() {

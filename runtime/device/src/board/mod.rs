@@ -115,6 +115,13 @@ pub fn free_bytes(path: &Path) -> std::io::Result<u64> {
     Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
 }
 
+/// From now on this thread, and whatever it starts, runs only when others leave it time. There is no
+/// way back without rights.
+pub fn lower_priority() {
+    // Where it is forbidden it runs as it did; nothing depends on it.
+    let _ = rustix::process::nice(19);
+}
+
 /// The value of the first line `name : value`.
 fn field(text: &str, name: &str) -> Option<String> {
     text.lines()
