@@ -141,7 +141,7 @@ impl Watch {
             tracing::error!("not reloaded, all goes on as it was: {problem}");
         }
         self.bus.note("configuration", problem.cloned());
-        self.reloader.done(renewed.ok());
+        self.reloader.done(renewed);
     }
 
     /// Goes on with another configuration and model, or with the old ones and an error.

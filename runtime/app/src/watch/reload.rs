@@ -14,7 +14,7 @@ use sd_notify::NotifyState;
 
 use super::args::Args;
 use super::config::Config;
-use super::notify::notify;
+use super::notify::{line, notify};
 use super::sight::Sight;
 use crate::exit::one_line;
 use crate::load::ModelArgs;
@@ -135,13 +135,19 @@ impl Reloader {
         lock(&self.mail).take()
     }
 
-    /// The loop has done with what came, and runs with `fresh` or as before.
-    pub(super) fn done(&self, fresh: Option<Current>) {
-        if let Some(current) = fresh {
-            *lock(&self.current) = current;
-        }
+    /// The loop has done with what came: it runs with it, or as before and says why.
+    pub(super) fn done(&self, outcome: Result<Current, String>) {
         self.busy.store(false, Relaxed);
-        notify(&[NotifyState::Ready]);
+        match outcome {
+            Ok(current) => {
+                *lock(&self.current) = current;
+                notify(&[NotifyState::Ready]);
+            }
+            Err(problem) => {
+                let status = line(&format!("configuration: {problem}"));
+                notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+            }
+        }
         if self.again.swap(false, Relaxed) {
             self.begin();
         }

@@ -25,6 +25,8 @@ use super::say;
 const LIMIT: Duration = Duration::from_secs(30);
 /// Opening a camera may take this long: a network has time limits of its own.
 const OPENING: Duration = Duration::from_secs(120);
+/// How often health is looked at, at least.
+const LOOK: Duration = Duration::from_secs(5);
 /// After this long the process ends, whatever still runs.
 const LAST: Duration = Duration::from_millis(1750);
 
@@ -106,7 +108,7 @@ impl Ready {
 
 impl Service {
     fn run(mut self) {
-        let tick = (self.limit / 4).max(Duration::from_millis(1));
+        let tick = (self.limit / 4).clamp(Duration::from_millis(1), LOOK);
         if let Err(error) = self.signals.wake.set_read_timeout(Some(tick)) {
             tracing::warn!("signals: {error}");
         }
