@@ -169,7 +169,7 @@ impl Reloader {
         let mut model = None;
         if mark != current.model {
             // Its threads have their full priority; this one has not.
-            model = Some(Loaded::read(&args, lower_priority)?.session);
+            model = Some(Loaded::read(&args, || lower_priority(19))?.session);
             current.model = mark;
         }
         let args = self.args.shadow_of(&config);

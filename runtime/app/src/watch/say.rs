@@ -6,12 +6,13 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::exit::to_journal;
 
 /// Lines that may wait.
 const WAITING: usize = 500;
@@ -23,7 +24,7 @@ static SAYER: OnceLock<Sayer> = OnceLock::new();
 /// Starts it; `verbose` says more. Once a process.
 pub(super) fn start(verbose: bool) {
     let level = if verbose { Level::DEBUG } else { Level::INFO };
-    let journal = is_journal();
+    let journal = to_journal();
     let sayer = SAYER.get_or_init(|| Sayer { shared: Arc::default(), journal });
     let shared = Arc::clone(&sayer.shared);
     let thread = std::thread::Builder::new().name("messages".into());
@@ -54,16 +55,6 @@ pub(super) fn finish(patience: Duration) {
         let waited = sayer.shared.changed.wait_timeout(lines, left);
         lines = waited.unwrap_or_else(PoisonError::into_inner).0;
     }
-}
-
-/// Whether standard error goes to the journal: `JOURNAL_STREAM` has its device and inode.
-fn is_journal() -> bool {
-    let stream = std::env::var("JOURNAL_STREAM").ok();
-    let Some((device, inode)) = stream.as_deref().and_then(|s| s.split_once(':')) else {
-        return false;
-    };
-    std::fs::metadata("/proc/self/fd/2")
-        .is_ok_and(|m| device.parse() == Ok(m.dev()) && inode.parse() == Ok(m.ino()))
 }
 
 #[derive(Debug, Clone)]

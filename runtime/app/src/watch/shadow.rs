@@ -130,7 +130,7 @@ impl Shadow {
         let shared = Arc::<Shared>::default();
         let (own, told, config) = (Arc::clone(&shared), bus.clone(), config.clone());
         std::thread::Builder::new().name("shadow".into()).spawn(move || {
-            kinglet_device::lower_priority();
+            kinglet_device::lower_priority(19);
             match eyes(&model, &config, pictures) {
                 Ok((eyes, name)) => {
                     told.report("shadow", None);

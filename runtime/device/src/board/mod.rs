@@ -106,6 +106,13 @@ pub fn peak_memory_bytes() -> Option<u64> {
     kib(&field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM")?)
 }
 
+/// Lets the other threads of this process, and threads that this one starts from now on, come first:
+/// `nice` is 1 to 19, the larger the more. Where the system does not allow it, nothing changes.
+pub fn lower_priority(nice: i32) {
+    // On Linux this is a thread's own.
+    let _ = rustix::process::setpriority_process(None, nice);
+}
+
 /// Space that is left for us on the file system of a path, bytes.
 ///
 /// # Errors
@@ -113,13 +120,6 @@ pub fn peak_memory_bytes() -> Option<u64> {
 pub fn free_bytes(path: &Path) -> std::io::Result<u64> {
     let facts = rustix::fs::statvfs(path)?;
     Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
-}
-
-/// From now on this thread, and whatever it starts, runs only when others leave it time. There is no
-/// way back without rights.
-pub fn lower_priority() {
-    // Where it is forbidden it runs as it did; nothing depends on it.
-    let _ = rustix::process::nice(19);
 }
 
 /// The value of the first line `name : value`.
