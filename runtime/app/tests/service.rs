@@ -201,6 +201,89 @@ fn a_thread_that_hangs_is_named_and_the_watchdog_is_not_fed_until_it_goes_on() {
     terminate(&mut child);
 }
 
+/// Holds the main thread, and no other, as if the model did not come back.
+const HOLD: &str = "import ctypes, os, sys, time
+libc = ctypes.CDLL(None)
+libc.ptrace.argtypes = [ctypes.c_long] * 4
+pid = int(sys.argv[1])
+seize, interrupt = 0x4206, 0x4207
+if libc.ptrace(seize, pid, 0, 0) or libc.ptrace(interrupt, pid, 0, 0): sys.exit(1)
+os.waitpid(pid, 0x40000000)
+print('held', flush=True)
+sys.stdin.read()
+";
+
+#[test]
+fn a_model_that_does_not_come_back_starves_the_watchdog_and_does_not_outlive_a_signal() {
+    let mut command = kinglet();
+    command.arg("watch").arg(shipped()).args(["--camera", "test"]).stdout(Stdio::null());
+    let (manager, mut child) = Manager::start(&mut command, Duration::from_secs(3));
+    let messages = lines(child.stderr.take().unwrap());
+    manager.wait("READY=1");
+    let mut hold = Command::new("python3");
+    hold.args(["-c", HOLD, &child.id().to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let held = hold.spawn().ok().and_then(|mut hold| {
+        let line = lines(hold.stdout.take().unwrap()).recv_timeout(LONG);
+        line.is_ok_and(|line| line == "held").then_some(hold)
+    });
+    let Some(mut hold) = held else {
+        println!("skipped: no python3, or it may not hold a thread here");
+        child.kill().unwrap();
+        return;
+    };
+    let (status, _) = manager.wait("hangs: loop: no progress");
+    assert!(!status.contains("WATCHDOG"), "{status}");
+    assert_eq!(manager.fed(Duration::from_secs(2)).0, 0);
+    signal(&child, "TERM");
+    let begun = Instant::now();
+    manager.wait("STOPPING=1");
+    // Dead, and not yet buried: whoever holds a thread is told first.
+    let stat = format!("/proc/{}/stat", child.id());
+    wait_for("the end", || std::fs::read_to_string(&stat).unwrap().contains(") Z ").then_some(()));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    drop(hold.stdin.take());
+    hold.wait().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    line_with(&messages, "something hangs and is left behind: loop");
+}
+
+#[test]
+fn a_full_disk_is_a_problem_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let script = "mount -t tmpfs -o size=64k disk \"$0\" && exec \"$@\"";
+    let mut unshare = Command::new("unshare");
+    unshare.args(["-rm", "sh", "-c", script]).arg(&disk);
+    if !Command::new("unshare").args(["-rm", "true"]).status().is_ok_and(|s| s.success()) {
+        println!("skipped: a small file system cannot be mounted here");
+        return;
+    }
+    let config = format!(
+        "model = {:?}\n[camera]\nsource = 'test'\nfps = 100\n[decide]\ntop = 50\n\
+         [log]\nfolder = {disk:?}\nall = true\n\
+         [snapshots]\nfolder = {:?}\nclass = 'unknown'\nevery_ms = 1\nfree_mib = 0\n",
+        shipped(),
+        disk.join("pictures")
+    );
+    let file = folder.path().join("k.toml");
+    std::fs::write(&file, config).unwrap();
+    unshare.arg(env!("CARGO_BIN_EXE_kinglet")).args(["watch", "--unknown-below", "1"]);
+    unshare.args(["--json", "--all", "--config"]).arg(&file);
+    unshare.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (manager, mut child) = Manager::start(&mut unshare, Duration::from_secs(3));
+    let decisions = lines(child.stdout.take().unwrap());
+    manager.wait("READY=1");
+    let (status, _) = manager.wait("log: ");
+    assert!(status.contains("No space left on device"), "{status}");
+    let _ = decisions.try_iter().count();
+    for _ in 0..50 {
+        decisions.recv_timeout(LONG).unwrap();
+    }
+    assert!(manager.fed(Duration::from_secs(4)).1 < Duration::from_secs(3));
+    terminate(&mut child);
+}
+
 #[test]
 fn lines_for_the_journal_have_priorities_and_no_time() {
     for (journal, errors) in

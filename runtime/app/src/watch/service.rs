@@ -159,13 +159,18 @@ impl Service {
     /// It is time to end: whoever waits waits no more, and what does not let go is left behind.
     fn end(&self) {
         let begun = Instant::now();
+        let _ = self.bus.stuck(LAST);
         notify(&[NotifyState::Stopping]);
         self.bus.be_patient(false);
         self.bus.frames().stop();
         while begun.elapsed() < LAST {
             std::thread::sleep(Duration::from_millis(10));
         }
-        tracing::error!("something hangs and is left behind: {:?}", self.bus.stuck(LAST / 2));
+        if self.bus.frames().stopped() {
+            self.camera.beat();
+        }
+        let stuck = self.bus.stuck(LAST / 2).unwrap_or_else(|| "no thread".into());
+        tracing::error!("something hangs and is left behind: {stuck}");
         say::finish(Duration::from_millis(50));
         low_level::exit(1);
     }
