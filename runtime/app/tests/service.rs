@@ -1,7 +1,7 @@
 //! `kinglet watch` as a service: what it tells systemd, how it reloads, what it says where, and the
 //! unit itself.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::MetadataExt as _;
