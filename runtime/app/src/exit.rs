@@ -1,5 +1,6 @@
 //! Exit codes: 0 all well, 1 something failed, 2 usage, 3 model refused.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::process::ExitCode;
 
 use kinglet_engine::ModelError;
@@ -40,7 +41,8 @@ pub(crate) fn report(outcome: Outcome) -> ExitCode {
             if is_broken_pipe(&error) {
                 return ExitCode::SUCCESS;
             }
-            eprintln!("error: {}", one_line(&error));
+            let priority = if to_journal() { "<3>" } else { "" };
+            eprintln!("{priority}error: {}", one_line(&error));
             let is_usage = error.chain().any(|e| e.is::<Usage>());
             let is_model = error.chain().any(|e| e.is::<ModelError>());
             ExitCode::from(if is_usage {
@@ -54,8 +56,18 @@ pub(crate) fn report(outcome: Outcome) -> ExitCode {
     }
 }
 
+/// Whether standard error goes to the journal: `JOURNAL_STREAM` has its device and inode.
+pub(crate) fn to_journal() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").ok();
+    let Some((device, inode)) = stream.as_deref().and_then(|s| s.split_once(':')) else {
+        return false;
+    };
+    std::fs::metadata("/proc/self/fd/2")
+        .is_ok_and(|m| device.parse() == Ok(m.dev()) && inode.parse() == Ok(m.ino()))
+}
+
 /// The error and its causes; a cause that the text before it ends with already is not repeated.
-fn one_line(error: &anyhow::Error) -> String {
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string).filter(|c| !c.is_empty()) {
         if text.is_empty() {

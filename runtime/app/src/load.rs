@@ -91,7 +91,16 @@ pub(crate) fn machine() -> String {
 
 /// Loads a model; says so if choices that lie beside it are not taken up.
 pub(crate) fn load(path: &Path, options: &Options) -> anyhow::Result<Session> {
-    let session = Session::load(path, options)
+    load_quietly(path, options, || {})
+}
+
+/// The same; `quiet` is called once the model's own threads have been started.
+pub(crate) fn load_quietly(
+    path: &Path,
+    options: &Options,
+    quiet: impl FnOnce(),
+) -> anyhow::Result<Session> {
+    let session = Session::load_quietly(path, options, quiet)
         .with_context(|| format!("model {} refused", path.display()))?;
     if let Tuning::Ignored { file, why } = session.tuning() {
         eprintln!("note: {} is not used: {why}", file.display());

@@ -7,4 +7,4 @@ mod board;
 pub mod camera;
 pub mod gpio;
 
-pub use board::{Board, Throttling, free_bytes, peak_memory_bytes};
+pub use board::{Board, Throttling, free_bytes, lower_priority, peak_memory_bytes};

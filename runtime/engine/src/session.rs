@@ -1,8 +1,9 @@
 //! A model ready to run: pictures in, scores out.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use kinglet_kernels::Isa;
+use kinglet_kernels::{Isa, Workers};
 
 use crate::choices::Choices;
 use crate::error::ModelError;
@@ -99,9 +100,25 @@ impl Session {
     /// # Errors
     /// [`ModelError`]: the file cannot be read or is refused, or its self-test failed.
     pub fn load(path: &Path, options: &Options) -> Result<Self, ModelError> {
+        Self::load_quietly(path, options, || {})
+    }
+
+    /// [`Self::load`] that calls `quiet` first, but after the threads that will work on pictures were
+    /// started: what it does to the calling thread, such as lowering its priority, they do not
+    /// inherit.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_quietly(
+        path: &Path,
+        options: &Options,
+        quiet: impl FnOnce(),
+    ) -> Result<Self, ModelError> {
+        let workers = compile::workers(options)?;
+        quiet();
         let mut options = options.clone();
         let tuning = tune::take_up(path, &mut options);
-        let mut session = Self::new(OnnxFile::read(path)?, &options)?;
+        let mut session = Self::with_workers(OnnxFile::read(path)?, &options, workers)?;
         session.tuning = tuning;
         Ok(session)
     }
@@ -111,8 +128,16 @@ impl Session {
     /// # Errors
     /// [`ModelError`]: the model is refused, or its self-test failed.
     pub fn new(file: OnnxFile, options: &Options) -> Result<Self, ModelError> {
+        Self::with_workers(file, options, compile::workers(options)?)
+    }
+
+    fn with_workers(
+        file: OnnxFile,
+        options: &Options,
+        workers: Arc<Workers>,
+    ) -> Result<Self, ModelError> {
         let metadata = file.metadata()?;
-        let compiled = compile::compile(file.proto, &metadata, options)?;
+        let compiled = compile::compile(file.proto, &metadata, options, workers)?;
         if options.require_int8
             && let Some(layer) = compiled.first_float_conv()
         {

@@ -101,6 +101,12 @@ impl Decider {
         std::mem::take(&mut self.state) != State::Nothing
     }
 
+    /// Goes on from a decision that another machine has made. What is observed next keeps it or lets
+    /// it fall.
+    pub(crate) fn go_on(&mut self, state: State) {
+        self.state = state;
+    }
+
     /// The decision that holds.
     pub(crate) fn state(&self) -> State {
         self.state

@@ -8,7 +8,7 @@ use crate::exit::Usage;
 use crate::load::ModelArgs;
 
 /// Options of `watch`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:\n  \
     kinglet watch mine.onnx --camera /dev/video0 --led 17=ants\n  \
     kinglet watch --camera rpicam --json --window 5 --enter 0.6 --leave 0.4\n  \
@@ -21,6 +21,9 @@ pub(crate) struct Args {
     pub(super) file: Option<PathBuf>,
     #[command(flatten)]
     pub(super) model: ModelArgs,
+    /// A second model that sees the same and never acts: agreement and latency are counted.
+    #[arg(long, value_name = "FILE")]
+    pub(super) shadow: Option<PathBuf>,
     /// A configuration; options on the command line come before it.
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
@@ -102,6 +105,13 @@ pub(crate) struct Args {
     /// Say more of what goes on.
     #[arg(long, short, help_heading = "Output")]
     pub(super) verbose: bool,
+    /// Print a unit for systemd that runs this program: it is started at boot and again whenever it
+    /// ends, and can do no more than it needs.
+    #[arg(long, help_heading = "Service")]
+    pub(super) print_unit: bool,
+    /// Switch off the outputs that `watch` has left on, and end: the unit does it after a crash.
+    #[arg(long, help_heading = "Service")]
+    pub(super) release_pins: bool,
     /// End after so many seconds.
     #[arg(long, value_name = "SECONDS", help_heading = "Output")]
     pub(super) seconds: Option<f64>,
@@ -131,6 +141,7 @@ impl Args {
         };
         over(&mut config.model, &self.file.clone().or(self.model.model.clone()));
         over(&mut config.threads, &self.model.threads);
+        over(&mut config.shadow, &self.shadow);
         let camera = &mut config.camera;
         over(&mut camera.source, &self.camera);
         over(&mut camera.size, &self.size);
@@ -163,6 +174,17 @@ impl Args {
             config.snapshots = Some(Snapshots::new(folder, &self.snapshot));
         }
         Ok(config)
+    }
+
+    /// The model that a configuration of ours names, and how it is loaded.
+    pub(super) fn model_of(&self, config: &Config) -> ModelArgs {
+        ModelArgs { model: config.model.clone(), threads: config.threads, ..self.model.clone() }
+    }
+
+    /// The second model, if there is one: loaded as the first, with one thread.
+    pub(super) fn shadow_of(&self, config: &Config) -> Option<ModelArgs> {
+        let model = Some(config.shadow.clone()?);
+        Some(ModelArgs { model, threads: Some(1), pin: false, ..self.model.clone() })
     }
 
     fn led(&self, text: &str) -> Result<config::Output, Usage> {

@@ -5,19 +5,26 @@
 //! loses the oldest decisions and can say how many; it never keeps the camera or the model waiting.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kinglet_device::camera::{Feed, Status};
 use serde::Serialize;
 
 use super::decision::Decision;
+use super::pulse::{BEAT, Pulse, Pulses};
+use super::shadow::Comparison;
 
 /// Shared by all who publish or listen; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Bus {
     feed: Arc<Feed>,
     shared: Arc<Mutex<Shared>>,
+    /// Whether the publisher waits for listeners that may ask for it.
+    patient: Arc<AtomicBool>,
+    pulses: Pulses,
     started: Instant,
 }
 
@@ -26,6 +33,7 @@ struct Shared {
     listeners: Vec<Arc<Queue>>,
     inferences: u64,
     problems: BTreeMap<String, String>,
+    shadow: Option<Comparison>,
 }
 
 #[derive(Debug)]
@@ -54,6 +62,9 @@ pub(crate) struct Health {
     pub(crate) inferences: u64,
     /// What does not work at present, by part: a pin, the log, snapshots.
     pub(crate) problems: BTreeMap<String, String>,
+    /// The second model beside the first, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) shadow: Option<Comparison>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -62,7 +73,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Bus {
     pub(crate) fn new(feed: Arc<Feed>) -> Self {
-        Self { feed, shared: Arc::default(), started: Instant::now() }
+        let (shared, patient, pulses) = (Arc::default(), Arc::default(), Pulses::default());
+        Self { feed, shared, patient, pulses, started: Instant::now() }
     }
 
     /// The camera, to look at its newest frame ([`Feed::newer_than`]).
@@ -70,13 +82,29 @@ impl Bus {
         &self.feed
     }
 
+    /// For recordings of which nothing may be lost: the publisher waits for listeners that ask for it.
+    pub(crate) fn be_patient(&self, patient: bool) {
+        self.patient.store(patient, Relaxed);
+    }
+
     /// Listens from now on; of more than `depth` decisions that wait the oldest is lost. `patient`:
-    /// the publisher waits instead, for recordings, where nothing may be lost.
+    /// the publisher waits instead, if it is patient ([`Self::be_patient`]).
     pub(crate) fn listen(&self, depth: usize, patient: bool) -> Listener {
         let (inner, changed) = (Mutex::default(), Condvar::new());
         let queue = Arc::new(Queue { depth: depth.max(1), patient, inner, changed });
         lock(&self.shared).listeners.push(Arc::clone(&queue));
-        Listener(queue)
+        Listener { queue, pulses: self.pulses.clone(), pulse: None }
+    }
+
+    /// Watches one more thread: from now on it makes progress, or the watchdog is not fed. A
+    /// listener's thread has one already ([`Listener::on_thread`]).
+    pub(crate) fn pulse(&self, name: &str) -> Pulse {
+        self.pulses.start(name)
+    }
+
+    /// A thread that has made no progress for so long.
+    pub(crate) fn stuck(&self, limit: Duration) -> Option<String> {
+        self.pulses.stuck(limit)
     }
 
     /// Hands a decision to all listeners.
@@ -89,7 +117,7 @@ impl Bus {
         let listeners = shared.listeners.clone();
         drop(shared);
         for queue in listeners {
-            queue.push(Arc::clone(&decision));
+            queue.push(Arc::clone(&decision), &self.patient);
         }
     }
 
@@ -106,6 +134,20 @@ impl Bus {
         }
     }
 
+    /// As [`Self::report`], of what was logged already.
+    pub(super) fn note(&self, part: &str, problem: Option<String>) {
+        let mut shared = lock(&self.shared);
+        match problem {
+            Some(problem) => drop(shared.problems.insert(part.to_owned(), problem)),
+            None => drop(shared.problems.remove(part)),
+        }
+    }
+
+    /// How the second model compares; `None`: there is none any more.
+    pub(super) fn compare(&self, comparison: Option<Comparison>) {
+        lock(&self.shared).shadow = comparison;
+    }
+
     /// How everything is doing.
     pub(crate) fn health(&self) -> Health {
         let shared = lock(&self.shared);
@@ -114,22 +156,26 @@ impl Bus {
             camera: self.feed.status(),
             inferences: shared.inferences,
             problems: shared.problems.clone(),
+            shadow: shared.shadow.clone(),
         }
     }
 
     /// Tells all listeners that it is over.
     pub(crate) fn close(&self) {
-        for queue in &lock(&self.shared).listeners {
-            lock(&queue.inner).closed = true;
-            queue.changed.notify_all();
-        }
+        lock(&self.shared).listeners.iter().for_each(|queue| queue.close());
     }
 }
 
 impl Queue {
-    fn push(&self, decision: Arc<Decision>) {
+    fn close(&self) {
+        lock(&self.inner).closed = true;
+        self.changed.notify_all();
+    }
+
+    fn push(&self, decision: Arc<Decision>, patient: &AtomicBool) {
         let mut inner = lock(&self.inner);
-        while self.patient && inner.waiting.len() >= self.depth && !inner.closed {
+        let waits = || self.patient && patient.load(Relaxed);
+        while waits() && inner.waiting.len() >= self.depth && !inner.closed {
             let waited = self.changed.wait_timeout(inner, Duration::from_millis(100));
             inner = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -145,35 +191,76 @@ impl Queue {
 
 /// One who listens. Dropping it ends that.
 #[derive(Debug)]
-pub(crate) struct Listener(Arc<Queue>);
+pub(crate) struct Listener {
+    queue: Arc<Queue>,
+    pulses: Pulses,
+    pulse: Option<Pulse>,
+}
 
 impl Listener {
     /// The next decision; `None` when it is over.
     pub(crate) fn next(&self) -> Option<Arc<Decision>> {
-        let mut inner = lock(&self.0.inner);
+        let mut inner = lock(&self.queue.inner);
         loop {
+            if let Some(pulse) = &self.pulse {
+                pulse.beat();
+            }
             if let Some(decision) = inner.waiting.pop_front() {
-                self.0.changed.notify_all();
+                self.queue.changed.notify_all();
                 return Some(decision);
             }
             if inner.closed {
                 return None;
             }
-            inner = self.0.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            let waited = self.queue.changed.wait_timeout(inner, BEAT);
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Listens on a thread of that name.
+    pub(crate) fn on_thread(
+        mut self,
+        name: &str,
+        work: impl FnOnce(Self) + Send + 'static,
+    ) -> std::io::Result<Writer> {
+        let queue = Arc::downgrade(&self.queue);
+        self.pulse = Some(self.pulses.start(name));
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(|| work(self))?;
+        Ok(Writer { queue, thread })
     }
 
     /// How many decisions were lost because they were not taken in time.
     pub(crate) fn missed(&self) -> u64 {
-        lock(&self.0.inner).missed
+        lock(&self.queue.inner).missed
+    }
+}
+
+/// A thread that listens, and writes. Dropping this tells it to end when it has written what waits.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    queue: Weak<Queue>,
+    thread: JoinHandle<()>,
+}
+
+impl Writer {
+    /// Whether it has ended.
+    pub(crate) fn stopped(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(queue) = self.queue.upgrade() {
+            queue.close();
+        }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
         // A patient publisher shall not wait for somebody who has gone.
-        lock(&self.0.inner).closed = true;
-        self.0.changed.notify_all();
+        self.queue.close();
     }
 }
 
@@ -212,6 +299,7 @@ mod tests {
     #[test]
     fn a_patient_listener_loses_nothing_and_may_leave() {
         let bus = bus();
+        bus.be_patient(true);
         let patient = bus.listen(2, true);
         let taker = std::thread::spawn(move || {
             let mut frames = Vec::new();

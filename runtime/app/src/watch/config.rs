@@ -1,6 +1,7 @@
 //! `kinglet.toml`: everything that the command line can say, and more. Strict: what is not known is
 //! an error that names the line.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::exit::Usage;
 pub(crate) struct Config {
     pub(crate) model: Option<PathBuf>,
     pub(crate) threads: Option<u16>,
+    pub(crate) shadow: Option<PathBuf>,
     pub(crate) camera: Camera,
     pub(crate) decide: Decide,
     pub(crate) rate: Rate,
@@ -236,6 +238,14 @@ impl Config {
         Ok(config)
     }
 
+    /// The sections, and single keys, in which another configuration differs.
+    pub(crate) fn changes(&self, other: &Self) -> Changes {
+        let table = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
+        let (old, new) = (table(&self.text), table(&other.text));
+        let differs = |key: &&String| old.get(*key) != new.get(*key);
+        Changes(old.keys().chain(new.keys()).filter(differs).cloned().collect())
+    }
+
     /// An error about something that stands in the file, or came from the command line.
     pub(crate) fn error<T>(&self, about: &Spanned<T>, why: &str) -> Usage {
         let span = about.span();
@@ -243,6 +253,22 @@ impl Config {
             return Usage(why.to_owned());
         }
         Usage(format!("{} line {}: {why}", self.path.display(), line_of(&self.text, &span)))
+    }
+}
+
+/// What is different in another configuration.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Changes(BTreeSet<String>);
+
+impl Changes {
+    /// Whether a section is, or a single key.
+    pub(crate) fn has(&self, section: &str) -> bool {
+        self.0.contains(section)
+    }
+
+    /// All of them.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
     }
 }
 
@@ -331,6 +357,21 @@ mod tests {
         assert!(config.button[0].get_ref().active_low);
         assert_eq!(config.camera.wanted().unwrap().size, Some((1280, 720)));
         assert!(read("").is_ok(), "everything has a default");
+    }
+
+    #[test]
+    fn changes_are_named_by_section() {
+        let changes = |old: &str, new: &str| {
+            let (old, new) = (read(old).unwrap(), read(new).unwrap());
+            old.changes(&new).names().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let output = "[[output]]\npin = 1\nclass = 'a'\n";
+        assert!(changes(output, &format!("# a word\n{output}")).is_empty());
+        assert_eq!(changes(output, &output.replace('1', "2")), ["output"]);
+        assert_eq!(
+            changes("threads = 2\n[camera]\nfps = 3\n", "[log]\nfolder = 'x'\n[camera]\nfps = 4\n"),
+            ["camera", "log", "threads"]
+        );
     }
 
     #[test]

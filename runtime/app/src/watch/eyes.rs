@@ -12,7 +12,8 @@ use kinglet_engine::{FrameView, Picture, Session};
 
 use super::config::Region;
 use super::decision::{Decision, Entry};
-use crate::decide::{Decider, Motion, Settings, State};
+use super::plan::View;
+use crate::decide::{Decider, Motion, State};
 
 /// One region with what is remembered of it; without regions the whole frame is one without a name.
 #[derive(Debug)]
@@ -42,27 +43,65 @@ pub(crate) struct Eyes {
     start: Instant,
     outputs: Vec<f32>,
     ranked: Vec<Ranked>,
+    best: usize,
 }
 
 impl Eyes {
-    pub(crate) fn new(
-        session: Session,
-        regions: Vec<Region>,
-        settings: &Settings,
-        motion: Option<(f32, Duration)>,
-        top: usize,
-    ) -> Self {
-        let area = |region| Area {
-            region,
-            motion: motion.map(|(threshold, longest)| Motion::new(threshold, longest)),
-            decider: Decider::new(settings.clone()),
-        };
-        let areas = match regions.is_empty() {
-            true => vec![area(None)],
-            false => regions.into_iter().map(|region| area(Some(region))).collect(),
-        };
+    pub(super) fn new(session: Session, view: &View) -> Self {
         let start = Instant::now();
-        Self { session, areas, top, start, outputs: Vec::new(), ranked: Vec::new() }
+        let (areas, top) = (areas(view), view.top);
+        Self { session, areas, top, start, outputs: Vec::new(), ranked: Vec::new(), best: 0 }
+    }
+
+    /// Looks differently from now on, with another model if there is one. What was decided stays
+    /// where that has a meaning still, in a region and as a class of the same name; gives the
+    /// decisions that fall, and the model that is no longer needed.
+    pub(super) fn change(
+        &mut self,
+        session: Option<Session>,
+        view: &View,
+    ) -> (Vec<Decision>, Option<Session>) {
+        let before: Vec<_> = (0..self.areas.len()).map(|area| self.describe(area)).collect();
+        let old = session.map(|session| std::mem::replace(&mut self.session, session));
+        (self.areas, self.top) = (areas(view), view.top);
+        let mut fallen = Vec::new();
+        for mut decision in before {
+            let Some(name) = decision.decision.take() else { continue };
+            let region = |area: &&mut Area| {
+                area.region.as_ref().map(|r| &r.name) == decision.region.as_ref()
+            };
+            let area = self.areas.iter_mut().find(region);
+            // Without labels a name is "class" and the number.
+            let number = name.strip_prefix("class ").filter(|n| n.parse::<usize>().is_ok());
+            match (area, class(&self.session, number.unwrap_or(&name))) {
+                (Some(area), Ok(state)) => area.decider.go_on(state),
+                _ => {
+                    (decision.index, decision.changed) = (None, true);
+                    decision.top.clear();
+                    fallen.push(decision);
+                }
+            }
+        }
+        (fallen, old)
+    }
+
+    /// The model.
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The best class of the last look alone, by name.
+    pub(super) fn best(&self) -> String {
+        label(&self.session, self.best)
+    }
+
+    /// What holds in an area, by name.
+    pub(super) fn decision(&self, area: usize) -> Option<String> {
+        match self.state(area) {
+            State::Nothing => None,
+            State::Unknown => Some("unknown".to_owned()),
+            State::Class(index) => Some(label(&self.session, index)),
+        }
     }
 
     /// Number of areas, at least 1.
@@ -91,6 +130,8 @@ impl Eyes {
             softmax(&mut self.outputs);
         }
         let changed = decider.observe(at, &self.outputs, energy);
+        let better = |a: &usize, b: &usize| self.outputs[*a].total_cmp(&self.outputs[*b]);
+        self.best = (0..self.outputs.len()).max_by(better).unwrap_or(0);
         let done = Instant::now();
         let mut decision = self.describe(area);
         decision.frame = frame.number;
@@ -121,15 +162,14 @@ impl Eyes {
         decider.top_into(self.top, &mut self.ranked);
         let label = |index| label(&self.session, index);
         let entry = |r: &Ranked| Entry { index: r.index, label: label(r.index), score: r.score };
-        let (decision, index) = match decider.state() {
-            State::Nothing => (None, None),
-            State::Unknown => (Some("unknown".to_owned()), None),
-            State::Class(index) => (Some(label(index)), Some(index)),
+        let index = match decider.state() {
+            State::Class(index) => Some(index),
+            _ => None,
         };
         Decision {
             time: SystemTime::now(),
             region: region.as_ref().map(|region| region.name.clone()),
-            decision,
+            decision: self.decision(area),
             index,
             top: self.ranked.iter().map(entry).collect(),
             ..Decision::default()
@@ -178,6 +218,19 @@ impl Eyes {
             }
             _ => true,
         }
+    }
+}
+
+/// Areas that have seen nothing.
+fn areas(view: &View) -> Vec<Area> {
+    let area = |region| Area {
+        region,
+        motion: view.motion.map(|(threshold, longest)| Motion::new(threshold, longest)),
+        decider: Decider::new(view.settings.clone()),
+    };
+    match view.regions.is_empty() {
+        true => vec![area(None)],
+        false => view.regions.iter().map(|region| area(Some(region.clone()))).collect(),
     }
 }
 

@@ -5,10 +5,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use super::bus::{Bus, Listener};
+use super::bus::{Bus, Listener, Writer};
 use super::config::Log;
 use super::decision::format_time;
 
@@ -27,12 +26,12 @@ struct Journal {
 }
 
 /// Writes until the bus is closed.
-pub(super) fn start(log: &Log, listener: Listener, bus: Bus) -> std::io::Result<JoinHandle<()>> {
+pub(super) fn start(log: &Log, listener: Listener, bus: Bus) -> std::io::Result<Writer> {
     let age = Duration::from_secs(log.max_days.saturating_mul(86_400));
     let most = log.max_mib.max(1).saturating_mul(1 << 20);
     let mut journal = Journal { folder: log.folder.clone(), most, age, file: None };
     let all = log.all;
-    std::thread::Builder::new().name("log".into()).spawn(move || {
+    listener.on_thread("log", move |listener| {
         while let Some(decision) = listener.next() {
             if !(all || decision.changed) {
                 continue;

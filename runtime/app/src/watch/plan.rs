@@ -7,7 +7,7 @@ use kinglet_engine::Session;
 use toml::Spanned;
 
 use super::config::{Config, Decide, Names, Region};
-use super::eyes::{Eyes, class};
+use super::eyes::class;
 use super::pins::{ButtonPlan, OutputPlan};
 use crate::decide::{Settings, State};
 use crate::exit::Usage;
@@ -15,13 +15,22 @@ use crate::exit::Usage;
 /// The most observations that are smoothed over.
 const LONGEST_WINDOW: usize = 1000;
 
+/// How a model looks at frames.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct View {
+    pub(super) settings: Settings,
+    /// None: the whole frame.
+    pub(super) regions: Vec<Region>,
+    /// The motion gate's threshold, and the longest time without a look.
+    pub(super) motion: Option<(f32, Duration)>,
+    /// Classes in a decision.
+    pub(super) top: usize,
+}
+
 /// Such a plan.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Plan {
-    settings: Settings,
-    regions: Vec<Region>,
-    motion: Option<(f32, Duration)>,
-    top: usize,
+    pub(super) view: View,
     /// Show every decision: each is of a picture of its own.
     pub(super) all: bool,
     pub(super) outputs: Vec<OutputPlan>,
@@ -34,13 +43,8 @@ impl Plan {
     /// Checks a configuration against a model. `pictures`: they have nothing to do with each other,
     /// so nothing is smoothed unless that is asked for.
     pub(super) fn new(config: &Config, session: &Session, pictures: bool) -> Result<Self, Usage> {
-        let model = session.metadata().unknown_below;
-        let settings = settings(&config.decide, model, pictures)?;
-        if settings.energy_below.is_some() && session.gives_probabilities() {
-            return Err(Usage("energy_below: the model gives probabilities, no energy".into()));
-        }
-        let regions = regions(config)?;
-        let area = |name: &String| regions.iter().position(|r| r.name == *name);
+        let view = View::new(config, session, pictures)?;
+        let area = |name: &String| view.regions.iter().position(|r| r.name == *name);
         let mut outputs = Vec::new();
         for spanned in &config.output {
             let output = spanned.get_ref();
@@ -80,22 +84,31 @@ impl Plan {
         positive("max_fps", rate.max_fps)?;
         positive("cool_below", rate.cool_below)?;
         positive("motion", rate.motion.map(f64::from))?;
+        Ok(Self { view, all: pictures, outputs, buttons, snapshots })
+    }
+}
+
+impl View {
+    /// Checks a configuration against a model, as [`Plan::new`] does.
+    pub(super) fn new(config: &Config, session: &Session, pictures: bool) -> Result<Self, Usage> {
+        let model = session.metadata().unknown_below;
+        let settings = settings(&config.decide, model, pictures)?;
+        if settings.energy_below.is_some() && session.gives_probabilities() {
+            return Err(Usage("energy_below: the model gives probabilities, no energy".into()));
+        }
+        let rate = &config.rate;
         let longest = Duration::from_millis(rate.motion_longest_ms.unwrap_or(5000));
         Ok(Self {
             settings,
-            regions,
+            regions: regions(config)?,
             motion: rate.motion.map(|threshold| (threshold, longest)),
             top: config.decide.top.unwrap_or(3).min(session.classes()),
-            all: pictures,
-            outputs,
-            buttons,
-            snapshots,
         })
     }
 
-    /// The eyes that look as planned.
-    pub(super) fn eyes(&self, session: Session) -> Eyes {
-        Eyes::new(session, self.regions.clone(), &self.settings, self.motion, self.top)
+    /// Number of areas, at least 1.
+    pub(super) fn areas(&self) -> usize {
+        self.regions.len().max(1)
     }
 }
 

@@ -3,9 +3,8 @@
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::JoinHandle;
 
-use super::bus::Listener;
+use super::bus::{Listener, Writer};
 
 /// How lines look, and which there are.
 #[derive(Debug, Clone, Copy)]
@@ -20,8 +19,8 @@ pub(super) fn start(
     listener: Listener,
     lines: Lines,
     stop: Arc<AtomicBool>,
-) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("lines".into()).spawn(move || {
+) -> std::io::Result<Writer> {
+    listener.on_thread("lines", move |listener| {
         while let Some(decision) = listener.next() {
             if !(lines.all || decision.changed) {
                 continue;

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use super::bus::Bus;
 use super::config::Snapshots as Settings;
 use super::decision::{Decision, format_time};
 use super::eyes::view;
+use super::pulse::BEAT;
 use crate::decide::State;
 
 /// Pictures that may wait for the disk.
@@ -33,7 +34,7 @@ pub(super) struct Snapshots {
     /// When an area's last picture was taken.
     last: Vec<Option<Instant>>,
     sender: Option<SyncSender<(Arc<Frame>, String)>>,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 impl Snapshots {
@@ -46,17 +47,24 @@ impl Snapshots {
         let (sender, receiver) = sync_channel::<(Arc<Frame>, String)>(WAITING);
         let mib = |mib: u64| mib.saturating_mul(1 << 20);
         let (budget, floor) = (mib(settings.max_mib), mib(settings.free_mib));
-        let mut store = Store::new(&settings.folder, budget, floor);
+        let folder = settings.folder.clone();
         let thread = std::thread::Builder::new().name("snapshots".into()).spawn(move || {
-            while let Ok((frame, name)) = receiver.recv() {
+            let pulse = bus.pulse("snapshots");
+            let mut store = Store::new(&folder, budget, floor);
+            loop {
+                pulse.beat();
+                let (frame, name) = match receiver.recv_timeout(BEAT) {
+                    Ok(picture) => picture,
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                };
                 let kept = encode(&frame)
                     .and_then(|(bytes, kind)| store.keep(&format!("{name}.{kind}"), &bytes));
                 bus.report("snapshots", kept.err().map(|e| format!("{e:#}")));
             }
         })?;
         let every = settings.every_ms.map(Duration::from_millis);
-        let (sender, thread) = (Some(sender), Some(thread));
-        Ok(Self { states, every, last: vec![None; areas], sender, thread })
+        Ok(Self { states, every, last: vec![None; areas], sender: Some(sender), thread })
     }
 
     /// Keeps the frame if what was decided asks for it.
@@ -93,14 +101,15 @@ impl Snapshots {
     }
 }
 
-impl Drop for Snapshots {
-    fn drop(&mut self) {
+impl Snapshots {
+    /// Takes no more pictures; returns at once. Those that wait are still written.
+    pub(super) fn stop(&mut self) {
         self.sender = None;
-        let Some(thread) = self.thread.take() else { return };
-        let deadline = Instant::now() + Duration::from_millis(500);
-        while !thread.is_finished() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+    }
+
+    /// Whether all are written.
+    pub(super) fn stopped(&self) -> bool {
+        self.thread.is_finished()
     }
 }
 

@@ -106,6 +106,13 @@ pub fn peak_memory_bytes() -> Option<u64> {
     kib(&field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM")?)
 }
 
+/// Lets the other threads of this process, and threads that this one starts from now on, come first:
+/// `nice` is 1 to 19, the larger the more. Where the system does not allow it, nothing changes.
+pub fn lower_priority(nice: i32) {
+    // On Linux this is a thread's own.
+    let _ = rustix::process::setpriority_process(None, nice);
+}
+
 /// Space that is left for us on the file system of a path, bytes.
 ///
 /// # Errors

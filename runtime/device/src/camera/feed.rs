@@ -3,9 +3,10 @@
 //! The thread never waits for whoever takes frames ([`Pace::Newest`]): a frame that nobody took is
 //! replaced. It notices a camera that is gone, that stalls or that sends garbage, closes it with
 //! all that belongs to it, and opens it again, at longer and longer intervals up to
-//! [`Patience::longest_pause`].
+//! [`Patience::longest_pause`]. Another camera can take its place ([`Feed::change`]); frames are
+//! numbered on.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -29,7 +30,7 @@ const LOG_AGAIN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Feed {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +38,10 @@ struct Shared {
     slot: Mutex<Slot>,
     changed: Condvar,
     stop: AtomicBool,
+    /// Another camera is wanted: `Slot::next` has it.
+    change: AtomicBool,
+    rounds: AtomicU64,
+    opening: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -49,30 +54,18 @@ struct Slot {
     status: Status,
     /// Since when every frame has been refused, and why.
     refused: Option<(Instant, String)>,
+    /// The camera that takes this one's place.
+    next: Option<Work>,
 }
 
 impl Feed {
     /// Opens the source on a thread.
     #[must_use]
     pub fn start(source: Source, wanted: Wanted, pace: Pace, patience: Patience) -> Self {
-        let live = source.is_live();
-        // Standard input may rest for as long as it likes.
-        let stalls = source != Source::Stdin;
-        let repeat = wanted.repeat;
-        let name = source.to_string();
-        let open = move || source.open(&wanted, pace == Pace::Every);
-        Self::run(name, open, Keeping { pace, patience, live, stalls, repeat })
-    }
-
-    fn run(
-        name: String,
-        open: impl Fn() -> Result<Box<dyn Camera>, CameraError> + Send + 'static,
-        keeping: Keeping,
-    ) -> Self {
         let shared = Arc::<Shared>::default();
-        let keeper = Keeper { shared: Arc::clone(&shared), keeping, name, pool: Pool::default() };
-        let thread =
-            std::thread::Builder::new().name("camera".into()).spawn(move || keeper.keep(&open));
+        let work = Work::new(source, wanted, pace, patience);
+        let keeper = Keeper { shared: Arc::clone(&shared), work, pool: Pool::default() };
+        let thread = std::thread::Builder::new().name("camera".into()).spawn(|| keeper.run());
         let thread = match thread {
             Ok(thread) => Some(thread),
             Err(error) => {
@@ -81,7 +74,17 @@ impl Feed {
                 None
             }
         };
-        Self { shared, thread }
+        Self { shared, thread: Mutex::new(thread) }
+    }
+
+    /// Closes the camera, as soon as it lets go, and opens another in its place. What came from the
+    /// first is still there to be taken; frames are numbered on.
+    pub fn change(&self, source: Source, wanted: Wanted, pace: Pace, patience: Patience) {
+        let mut slot = self.shared.slot();
+        slot.next = Some(Work::new(source, wanted, pace, patience));
+        self.shared.change.store(true, Relaxed);
+        drop(slot);
+        self.shared.changed.notify_all();
     }
 
     /// Waits for a frame that has not been taken yet, until `deadline` at the latest.
@@ -102,7 +105,7 @@ impl Feed {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 // A thread that is gone without a word has panicked.
-                if self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
+                if self.thread().as_ref().is_some_and(JoinHandle::is_finished) {
                     let (what, why) = ("the camera's thread".into(), String::new());
                     return Taken::End(Err(Arc::new(CameraError::Ended { what, why })));
                 }
@@ -143,19 +146,40 @@ impl Feed {
     pub fn status(&self) -> Status {
         self.shared.slot().status.clone()
     }
+
+    /// A number that grows as long as the thread does its rounds, with a camera or without one.
+    pub fn rounds(&self) -> u64 {
+        self.shared.rounds.load(Relaxed)
+    }
+
+    /// Whether a camera is being opened: meanwhile there are no rounds, and a network may take its
+    /// time.
+    pub fn opening(&self) -> bool {
+        self.shared.opening.load(Relaxed)
+    }
+
+    /// Tells the thread to close the camera and end; returns at once.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Relaxed);
+        self.shared.changed.notify_all();
+    }
+
+    /// Whether the thread has ended, and with it all that the camera was.
+    pub fn stopped(&self) -> bool {
+        self.thread().as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn thread(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Relaxed);
-        self.shared.changed.notify_all();
-        let Some(thread) = self.thread.take() else { return };
+        self.stop();
         let deadline = Instant::now() + FAREWELL;
-        while !thread.is_finished() && Instant::now() < deadline {
+        while !self.stopped() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
-        }
-        if thread.is_finished() {
-            let _ = thread.join();
         }
     }
 }
@@ -172,6 +196,12 @@ impl Shared {
     fn stopped(&self) -> bool {
         self.stop.load(Relaxed)
     }
+
+    /// Whether this camera is to be left.
+    fn over(&self) -> bool {
+        self.rounds.fetch_add(1, Relaxed);
+        self.stopped() || self.change.load(Relaxed)
+    }
 }
 
 /// How a camera is kept running.
@@ -184,32 +214,75 @@ struct Keeping {
     repeat: bool,
 }
 
+type Open = dyn Fn() -> Result<Box<dyn Camera>, CameraError> + Send;
+
+/// A camera and how it is kept.
+struct Work {
+    name: String,
+    open: Box<Open>,
+    keeping: Keeping,
+}
+
+impl std::fmt::Debug for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Work {
+    fn new(source: Source, wanted: Wanted, pace: Pace, patience: Patience) -> Self {
+        let live = source.is_live();
+        // Standard input may rest for as long as it likes.
+        let stalls = source != Source::Stdin;
+        let repeat = wanted.repeat;
+        let name = source.to_string();
+        let open = Box::new(move || source.open(&wanted, pace == Pace::Every));
+        Self { name, open, keeping: Keeping { pace, patience, live, stalls, repeat } }
+    }
+}
+
 /// The thread's own.
 struct Keeper {
     shared: Arc<Shared>,
-    keeping: Keeping,
-    name: String,
+    work: Work,
     pool: Pool,
 }
 
 impl Keeper {
-    fn keep(mut self, open: &dyn Fn() -> Result<Box<dyn Camera>, CameraError>) {
-        let Patience { first_pause, longest_pause, .. } = self.keeping.patience;
+    fn run(mut self) {
+        loop {
+            self.keep();
+            let mut slot = self.shared.slot();
+            let Some(next) = slot.next.take().filter(|_| !self.shared.stopped()) else { return };
+            self.shared.change.store(false, Relaxed);
+            (slot.ended, slot.refused) = (None, None);
+            (slot.status.state, slot.status.mode) = (State::Opening, None);
+            drop(slot);
+            self.work = next;
+        }
+    }
+
+    /// Keeps a camera running until it is over, or another is wanted.
+    fn keep(&mut self) {
+        let Patience { first_pause, longest_pause, .. } = self.work.keeping.patience;
         let mut pause = first_pause;
         let mut logged: Option<(String, Instant)> = None;
-        while !self.shared.stopped() {
+        while !self.shared.over() {
             let before = self.shared.slot().status.frames;
             let begun = Instant::now();
-            let outcome = open().and_then(|mut camera| self.serve(camera.as_mut()));
-            if self.shared.stopped() {
+            self.shared.opening.store(true, Relaxed);
+            let opened = (self.work.open)();
+            self.shared.opening.store(false, Relaxed);
+            let outcome = opened.and_then(|mut camera| self.serve(camera.as_mut()));
+            if self.shared.over() {
                 return;
             }
             let came = self.shared.slot().status.frames > before;
             let error = match outcome {
-                Ok(()) if self.keeping.repeat && came => continue,
-                Ok(()) if !self.keeping.live => return self.end(Ok(())),
-                Err(error) if !self.keeping.live => return self.end(Err(Arc::new(error))),
-                Ok(()) => CameraError::Ended { what: self.name.clone(), why: String::new() },
+                Ok(()) if self.work.keeping.repeat && came => continue,
+                Ok(()) if !self.work.keeping.live => return self.end(Ok(())),
+                Err(error) if !self.work.keeping.live => return self.end(Err(Arc::new(error))),
+                Ok(()) => CameraError::Ended { what: self.work.name.clone(), why: String::new() },
                 Err(error) => error,
             };
             let text = error.to_string();
@@ -220,7 +293,7 @@ impl Keeper {
                 .as_ref()
                 .is_none_or(|(last, when)| came || *last != text || when.elapsed() > LOG_AGAIN);
             if again {
-                tracing::warn!("camera {}: {text}; it is opened again", self.name);
+                tracing::warn!("camera {}: {text}; it is opened again", self.work.name);
                 logged = Some((text.clone(), Instant::now()));
             }
             self.lose(text);
@@ -231,9 +304,9 @@ impl Keeper {
 
     /// Hands on frames until the camera ends or fails, or nobody wants any more.
     fn serve(&mut self, camera: &mut dyn Camera) -> Result<(), CameraError> {
-        let Patience { stall, start, .. } = self.keeping.patience;
+        let Patience { stall, start, .. } = self.work.keeping.patience;
         let (mut last, mut patience, mut known) = (Instant::now(), start, false);
-        while !self.shared.stopped() {
+        while !self.shared.over() {
             let mut frame = self.pool.take();
             let Some(own) = Arc::get_mut(&mut frame) else { continue };
             own.name.clear();
@@ -248,7 +321,7 @@ impl Keeper {
                 }
                 Next::Wait => {
                     self.pool.keep(frame);
-                    if self.keeping.stalls && last.elapsed() >= patience {
+                    if self.work.keeping.stalls && last.elapsed() >= patience {
                         return Err(CameraError::Stalled { seconds: last.elapsed().as_secs_f64() });
                     }
                 }
@@ -263,22 +336,26 @@ impl Keeper {
         let mode = mode.map(|mode| mode.to_string());
         let mut slot = self.shared.slot();
         let again = if slot.status.lost > 0 { " again" } else { "" };
-        tracing::info!("camera {}{again}: {}", self.name, mode.as_deref().unwrap_or("pictures"));
+        tracing::info!(
+            "camera {}{again}: {}",
+            self.work.name,
+            mode.as_deref().unwrap_or("pictures")
+        );
         (slot.status.state, slot.status.mode) = (State::Running, mode);
     }
 
     /// Puts a frame where it is taken from.
     fn post(&mut self, mut frame: Arc<Frame>) -> Result<(), CameraError> {
-        let Keeping { pace, live, patience, .. } = self.keeping;
+        let Keeping { pace, live, patience, .. } = self.work.keeping;
         let mut slot = self.shared.slot();
         if let Some((since, why)) = &slot.refused
             && live
             && since.elapsed() >= patience.stall
         {
-            let (what, why) = (self.name.clone(), why.clone());
+            let (what, why) = (self.work.name.clone(), why.clone());
             return Err(CameraError::Garbage { what, why });
         }
-        while pace == Pace::Every && slot.frame.is_some() && !self.shared.stopped() {
+        while pace == Pace::Every && slot.frame.is_some() && !self.shared.over() {
             slot = self.shared.wait(slot, GLANCE);
         }
         slot.status.frames += 1;
@@ -309,12 +386,12 @@ impl Keeper {
     fn rest(&self, pause: Duration) {
         let deadline = Instant::now() + pause;
         let mut slot = self.shared.slot();
-        while !self.shared.stopped() {
+        while !self.shared.over() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
-            slot = self.shared.wait(slot, left);
+            slot = self.shared.wait(slot, left.min(GLANCE * 10));
         }
     }
 

@@ -32,7 +32,7 @@ impl Guard {
     pub fn start<'a>(pins: impl Iterator<Item = (&'a Pin, bool)>) -> std::io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(COMMAND);
-        command.args(pins.map(|(pin, high)| format!("{pin}={}", u8::from(high))));
+        command.args(pins.map(|(pin, high)| guarded(pin, high)));
         // A group of its own, so that Ctrl-C does not end it before us.
         command.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
         Ok(Self { process: command.spawn()? })
@@ -54,6 +54,13 @@ impl Drop for Guard {
     }
 }
 
+/// An output as [`run_guard`] and [`switch_off`] understand it, with the level at which it is off
+/// (`true`: high).
+#[must_use]
+pub fn guarded(pin: &Pin, high: bool) -> String {
+    format!("{pin}={}", u8::from(high))
+}
+
 /// The guard's own work, with the arguments that follow [`COMMAND`]: waits, then switches off what
 /// was left on.
 ///
@@ -65,10 +72,18 @@ pub fn run_guard(arguments: &[String]) -> Result<(), GpioError> {
     if word.last() == Some(&WELL) {
         return Ok(());
     }
+    switch_off(arguments)
+}
+
+/// Switches outputs off, each a [`guarded`]; one that is still held is asked for again for 2 s.
+///
+/// # Errors
+/// [`GpioError`] for the first pin that could not be switched off; the others are.
+pub fn switch_off(pins: &[String]) -> Result<(), GpioError> {
     let deadline = Instant::now() + INSIST;
     let mut outcome = Ok(());
-    for argument in arguments {
-        let Some((pin, level)) = argument.rsplit_once('=') else { continue };
+    for pin in pins {
+        let Some((pin, level)) = pin.rsplit_once('=') else { continue };
         let pin = Pin::parse(pin).map_err(GpioError)?;
         loop {
             match open_output(&pin, level == "1") {

@@ -20,7 +20,7 @@ use crate::Board;
 
 pub use button::Button;
 pub use chardev::{Chip, chips};
-pub use guard::{COMMAND as GUARD_COMMAND, Guard, run_guard};
+pub use guard::{COMMAND as GUARD_COMMAND, Guard, guarded, run_guard, switch_off};
 pub use output::{Output, Pattern};
 
 /// An output of this machine.

@@ -65,11 +65,19 @@ fn guarded<T>(doing: &str, work: impl FnOnce() -> TractResult<T>) -> Result<T, M
     }
 }
 
+/// Starts the threads that share a layer's work.
+pub(super) fn workers(options: &Options) -> Result<Arc<Workers>, ModelError> {
+    let start = if options.pin { Workers::pinned } else { Workers::new };
+    let started = start(options.threads).map(Arc::new);
+    started.map_err(|e| ModelError::Unsuitable { why: format!("cannot start threads: {e}") })
+}
+
 /// Compiles a checked model.
 pub(super) fn compile(
     mut proto: ModelProto,
     metadata: &Metadata,
     options: &Options,
+    workers: Arc<Workers>,
 ) -> Result<Compiled, ModelError> {
     let graph =
         proto.graph.as_mut().ok_or_else(|| ModelError::NotOnnx { why: "no graph".into() })?;
@@ -79,10 +87,6 @@ pub(super) fn compile(
         Some(isa) => isa,
         None => Isa::select().map_err(|e| ModelError::Unsuitable { why: e.to_string() })?,
     };
-    let start = if options.pin { Workers::pinned } else { Workers::new };
-    let workers = start(options.threads)
-        .map_err(|e| ModelError::Unsuitable { why: format!("cannot start threads: {e}") })?;
-    let workers = Arc::new(workers);
     let rewritten = rewrite::rewrite(
         proto,
         rewrite::Choice {

@@ -1,0 +1,212 @@
+//! What acts on decisions: lines, the log, snapshots, pins; and the second model, which does not.
+//!
+//! Each part belongs to a section of the configuration and is started, changed and ended on its own.
+//! One more gets a field, and a line in [`Parts::start`], [`Parts::change`] and [`Parts::stopped`].
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use kinglet_device::camera::Frame;
+
+use super::bus::{Bus, Writer};
+use super::config::{Changes, Config};
+use super::decision::Decision;
+use super::journal;
+use super::pins::Pins;
+use super::plan::Plan;
+use super::shadow::{Said, Shadow};
+use super::show::{self, Lines};
+use super::snapshots::Snapshots;
+use crate::decide::State;
+use crate::load::ModelArgs;
+
+/// Decisions that may wait for a part.
+const WAITING: usize = 256;
+/// How long pins, files and the camera may take to be safe and closed at the end.
+const FAREWELL: Duration = Duration::from_millis(1300);
+
+/// The parts that run.
+#[derive(Debug)]
+pub(super) struct Parts {
+    // Dropped first: whatever happens, pins are safe.
+    pins: Pins,
+    snapshots: Option<Snapshots>,
+    log: Option<Writer>,
+    lines: Writer,
+    shadow: Option<Shadow>,
+    /// What was decided about the frame that is being looked at.
+    said: Vec<Said>,
+    bus: Bus,
+}
+
+impl Parts {
+    /// Starts what the configuration asks for. When nobody reads lines any more, `stop` is set.
+    pub(super) fn start(
+        config: &Config,
+        plan: &Plan,
+        shadow: Option<ModelArgs>,
+        lines: Lines,
+        bus: &Bus,
+        stop: Arc<AtomicBool>,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
+            lines: show::start(bus.listen(WAITING, true), lines, stop)?,
+            log: log(config, bus)?,
+            snapshots: snapshots(config, plan, bus)?,
+            pins: Pins::start(plan.outputs.clone(), plan.buttons.clone(), bus)?,
+            shadow: second(shadow, config, plan, bus)?,
+            said: Vec::new(),
+            bus: bus.clone(),
+        })
+    }
+
+    /// Goes on with another configuration: what it changes is ended and started again, and the rest
+    /// notices nothing. What cannot be started is said in health.
+    pub(super) fn change(
+        &mut self,
+        changes: &Changes,
+        config: &Config,
+        [before, plan]: [&Plan; 2],
+        states: &[State],
+    ) {
+        let bus = &self.bus;
+        let mut failed = Vec::new();
+        if changes.has("log") {
+            // It writes what it has and ends.
+            self.log = None;
+            bus.report("log", None);
+            self.log = log(config, bus).unwrap_or_else(|error| {
+                failed.push(("log", error));
+                None
+            });
+        }
+        // Classes may have other numbers in another model.
+        let same = before.snapshots == plan.snapshots && before.view.areas() == plan.view.areas();
+        if changes.has("snapshots") || !same {
+            self.snapshots = None;
+            bus.report("snapshots", None);
+            self.snapshots = snapshots(config, plan, bus).unwrap_or_else(|error| {
+                failed.push(("snapshots", error));
+                None
+            });
+        }
+        let (outputs, buttons) = (plan.outputs.clone(), plan.buttons.clone());
+        if let Err(error) = self.pins.change(outputs, buttons, states) {
+            failed.push(("pins", error));
+        }
+        for (part, error) in failed {
+            bus.report(part, Some(error.to_string()));
+        }
+    }
+
+    /// Shows the frames that come to another second model from now on, or to none.
+    pub(super) fn change_shadow(&mut self, model: Option<ModelArgs>, config: &Config, plan: &Plan) {
+        if let Some(old) = self.shadow.take() {
+            old.leave();
+        }
+        self.shadow = second(model, config, plan, &self.bus).unwrap_or_else(|error| {
+            self.bus.report("shadow", Some(error.to_string()));
+            None
+        });
+    }
+
+    /// Buttons, of which one asks for each classification.
+    pub(super) fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// Acts on what was decided about an area of a frame: `states` of all areas, and the best class
+    /// of this frame alone.
+    pub(super) fn act(
+        &mut self,
+        frame: &Arc<Frame>,
+        decision: Decision,
+        area: usize,
+        states: &[State],
+        best: impl FnOnce() -> String,
+    ) {
+        self.pins.follow(states);
+        if let Some(snapshots) = &mut self.snapshots {
+            snapshots.offer(frame, &decision, states[area], area);
+        }
+        if self.shadow.is_some() {
+            let (decision, model_ms) = (decision.decision.clone(), decision.model_ms);
+            self.said.push(Said { area, best: best(), decision, model_ms });
+        }
+        self.bus.publish(decision);
+    }
+
+    /// The frame was looked at. `rests`: the board is hot, and nothing more is done than must be.
+    pub(super) fn seen(&mut self, frame: &Arc<Frame>, rests: bool) {
+        if let Some(shadow) = &self.shadow
+            && !self.said.is_empty()
+        {
+            match rests {
+                true => shadow.rest(self.said.len()),
+                false => shadow.offer(frame, &self.said),
+            }
+        }
+        self.said.clear();
+    }
+
+    /// The camera is lost, and with it what was decided.
+    pub(super) fn lose(&self, states: &[State]) {
+        self.pins.follow(states);
+        if let Some(shadow) = &self.shadow {
+            shadow.lose();
+        }
+    }
+
+    /// Ends all, the camera too: pins first, and everything at once. `lines` is how long lines and
+    /// log may take to write what is left; what is slower is left behind.
+    pub(super) fn end(mut self, lines: Duration) {
+        self.pins.stop();
+        self.bus.frames().stop();
+        if let Some(snapshots) = &mut self.snapshots {
+            snapshots.stop();
+        }
+        if let Some(shadow) = &self.shadow {
+            shadow.stop();
+        }
+        self.bus.close();
+        let begun = Instant::now();
+        while !self.stopped() && begun.elapsed() < FAREWELL
+            || !self.written() && begun.elapsed() < lines
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether lines and log are written.
+    fn written(&self) -> bool {
+        self.lines.stopped() && self.log.as_ref().is_none_or(Writer::stopped)
+    }
+
+    /// Whether all that has to be safe or closed is.
+    fn stopped(&self) -> bool {
+        self.pins.stopped()
+            && self.snapshots.as_ref().is_none_or(Snapshots::stopped)
+            && self.bus.frames().stopped()
+    }
+}
+
+fn log(config: &Config, bus: &Bus) -> std::io::Result<Option<Writer>> {
+    let start = |log| journal::start(log, bus.listen(WAITING, true), bus.clone());
+    config.log.as_ref().map(start).transpose()
+}
+
+fn snapshots(config: &Config, plan: &Plan, bus: &Bus) -> std::io::Result<Option<Snapshots>> {
+    let (states, areas) = (&plan.snapshots, plan.view.areas());
+    let start = |settings| Snapshots::start(settings, states.clone(), areas, bus.clone());
+    config.snapshots.as_ref().map(start).transpose()
+}
+
+fn second(
+    model: Option<ModelArgs>,
+    config: &Config,
+    plan: &Plan,
+    bus: &Bus,
+) -> std::io::Result<Option<Shadow>> {
+    model.map(|model| Shadow::start(model, config, plan.all, bus)).transpose()
+}

@@ -1,0 +1,282 @@
+//! A second model that sees what the first sees and never acts: how one is tried before it is
+//! trusted.
+//!
+//! It has a thread of the lowest priority, which gets what processor time others leave, and looks at
+//! the newest frame that the first model has decided about; while it looks, others pass it by. Where
+//! the first model slows down to stay cool, it rests. What both say of the same frames is counted.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kinglet_device::camera::Frame;
+use serde::Serialize;
+
+use super::bus::Bus;
+use super::config::Config;
+use super::eyes::Eyes;
+use super::plan::View;
+use super::pulse::{BEAT, Pulse};
+use crate::exit::one_line;
+use crate::load::{ModelArgs, load};
+
+/// How often the log says how it goes.
+const TELL: Duration = Duration::from_secs(3600);
+
+/// What the first model said of an area of a frame.
+#[derive(Debug, Clone)]
+pub(super) struct Said {
+    pub(super) area: usize,
+    /// The best class of this frame alone.
+    pub(super) best: String,
+    /// What was decided.
+    pub(super) decision: Option<String>,
+    /// The model's time, ms.
+    pub(super) model_ms: f64,
+}
+
+/// How the two compare.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(crate) struct Comparison {
+    /// The second model's file.
+    pub(crate) model: String,
+    /// Pictures, or regions of them, that both have seen.
+    pub(crate) compared: u64,
+    /// Those that it left out: it was still looking at another, or resting.
+    pub(crate) skipped: u64,
+    /// Of those compared, with the same best class.
+    pub(crate) same_best: u64,
+    /// Of those compared, with the same decision.
+    pub(crate) same_decision: u64,
+    /// Of those that the second could not look at.
+    pub(crate) failed: u64,
+    /// Mean and longest time of the first model on what was compared, ms.
+    pub(crate) first_ms: Time,
+    /// Of the second.
+    pub(crate) second_ms: Time,
+}
+
+/// A mean and a maximum.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub(crate) struct Time {
+    /// Mean.
+    pub(crate) mean: f64,
+    /// The longest.
+    pub(crate) max: f64,
+}
+
+impl Time {
+    /// One more, of `count` with it.
+    fn add(&mut self, ms: f64, count: u64) {
+        self.mean += (ms - self.mean) / count as f64;
+        self.max = self.max.max(ms);
+    }
+}
+
+impl std::fmt::Display for Comparison {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let share = |n: u64| 100.0 * n as f64 / self.compared.max(1) as f64;
+        write!(
+            f,
+            "shadow {}: {} compared, {} left out; the same best class in {:.1} %, the same decision in \
+             {:.1} %; {:.1} ms against {:.1} ms",
+            self.model,
+            self.compared,
+            self.skipped,
+            share(self.same_best),
+            share(self.same_decision),
+            self.second_ms.mean,
+            self.first_ms.mean
+        )
+    }
+}
+
+/// The thread, and the way to it.
+#[derive(Debug)]
+pub(super) struct Shadow {
+    shared: Arc<Shared>,
+    bus: Bus,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    slot: Mutex<Slot>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// The newest.
+    next: Option<(Arc<Frame>, Vec<Said>)>,
+    skipped: u64,
+    lost: bool,
+    stop: bool,
+}
+
+impl Shared {
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shadow {
+    /// Starts it; the model is loaded by its own thread, and when that fails health says why. It
+    /// looks as the first model does, with its own threshold for unknown pictures.
+    pub(super) fn start(
+        model: ModelArgs,
+        config: &Config,
+        pictures: bool,
+        bus: &Bus,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::<Shared>::default();
+        let (own, told, config) = (Arc::clone(&shared), bus.clone(), config.clone());
+        std::thread::Builder::new().name("shadow".into()).spawn(move || {
+            kinglet_device::lower_priority(19);
+            match eyes(&model, &config, pictures) {
+                Ok((eyes, name)) => {
+                    told.report("shadow", None);
+                    let pulse = told.pulse("shadow");
+                    watch(
+                        eyes,
+                        Comparison { model: name, ..Comparison::default() },
+                        &own,
+                        &pulse,
+                        &told,
+                    );
+                }
+                Err(error) => told.report("shadow", Some(one_line(&error))),
+            }
+        })?;
+        Ok(Self { shared, bus: bus.clone() })
+    }
+
+    /// Shows it a frame, and what the first model said of it. It may be busy: then it sees the next.
+    pub(super) fn offer(&self, frame: &Arc<Frame>, said: &[Said]) {
+        let mut slot = self.shared.slot();
+        if let Some((_, missed)) = slot.next.replace((Arc::clone(frame), said.to_vec())) {
+            slot.skipped += missed.len() as u64;
+        }
+        drop(slot);
+        self.shared.changed.notify_all();
+    }
+
+    /// It shall rest: the board is hot.
+    pub(super) fn rest(&self, areas: usize) {
+        self.shared.slot().skipped += areas as u64;
+    }
+
+    /// The camera is lost, and what was decided.
+    pub(super) fn lose(&self) {
+        let mut slot = self.shared.slot();
+        (slot.next, slot.lost) = (None, true);
+    }
+
+    /// Tells it to end; returns at once.
+    pub(super) fn stop(&self) {
+        self.shared.slot().stop = true;
+        self.shared.changed.notify_all();
+    }
+
+    /// Ends it, and what health says of it.
+    pub(super) fn leave(self) {
+        let mut slot = self.shared.slot();
+        slot.stop = true;
+        self.bus.compare(None);
+        self.bus.report("shadow", None);
+    }
+}
+
+impl Drop for Shadow {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The second model's eyes, and its name.
+fn eyes(model: &ModelArgs, config: &Config, pictures: bool) -> anyhow::Result<(Eyes, String)> {
+    let path = model.path()?;
+    let session = load(&path, &model.options()?)?;
+    // It sees what the first looks at: one motion gate is enough.
+    let view = View { motion: None, ..View::new(config, &session, pictures)? };
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    Ok((Eyes::new(session, &view), name))
+}
+
+fn watch(mut eyes: Eyes, mut comparison: Comparison, shared: &Shared, pulse: &Pulse, bus: &Bus) {
+    let mut told = Instant::now();
+    bus.compare(Some(comparison.clone()));
+    loop {
+        pulse.beat();
+        let mut slot = shared.slot();
+        if slot.stop {
+            break;
+        }
+        comparison.skipped += std::mem::take(&mut slot.skipped);
+        if std::mem::take(&mut slot.lost) {
+            eyes.lose();
+        }
+        let Some((frame, said)) = slot.next.take() else {
+            drop(shared.changed.wait_timeout(slot, BEAT));
+            continue;
+        };
+        drop(slot);
+        for said in said {
+            pulse.beat();
+            compare(&mut eyes, &frame, &said, &mut comparison, bus);
+        }
+        let slot = shared.slot();
+        if slot.stop {
+            break;
+        }
+        bus.compare(Some(comparison.clone()));
+        drop(slot);
+        if told.elapsed() >= TELL {
+            tracing::info!("{comparison}");
+            told = Instant::now();
+        }
+    }
+}
+
+fn compare(eyes: &mut Eyes, frame: &Frame, said: &Said, sum: &mut Comparison, bus: &Bus) {
+    match eyes.look(frame, said.area) {
+        Ok(Some(decision)) => {
+            sum.compared += 1;
+            sum.same_best += u64::from(eyes.best() == said.best);
+            sum.same_decision += u64::from(decision.decision == said.decision);
+            sum.first_ms.add(said.model_ms, sum.compared);
+            sum.second_ms.add(decision.model_ms, sum.compared);
+            bus.report("shadow", None);
+        }
+        Ok(None) => sum.skipped += 1,
+        Err(error) => {
+            sum.failed += 1;
+            bus.report("shadow", Some(error.to_string()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comparison_in_words() {
+        let mut first_ms = Time::default();
+        [(1.0, 1), (2.0, 2), (6.0, 3)].iter().for_each(|(ms, count)| first_ms.add(*ms, *count));
+        assert_eq!(first_ms, Time { mean: 3.0, max: 6.0 });
+        let comparison = Comparison {
+            model: "other.onnx".into(),
+            compared: 200,
+            skipped: 50,
+            same_best: 150,
+            same_decision: 190,
+            failed: 0,
+            first_ms,
+            second_ms: Time { mean: 8.24, max: 9.0 },
+        };
+        assert_eq!(
+            comparison.to_string(),
+            "shadow other.onnx: 200 compared, 50 left out; the same best class in 75.0 %, the same \
+             decision in 95.0 %; 8.2 ms against 3.0 ms"
+        );
+    }
+}
