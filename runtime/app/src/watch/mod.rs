@@ -14,6 +14,7 @@ mod pins;
 mod plan;
 mod show;
 mod snapshots;
+mod web;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -71,6 +72,14 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if let Some(log) = &config.log {
         writers.push(journal::start(log, bus.listen(256, every), bus.clone())?);
     }
+    let facts = web::Facts {
+        model: crate::http::stem(&path),
+        load: model,
+        labels: (0..session.classes()).map_while(|i| session.label(i).map(str::to_owned)).collect(),
+        regions: config.region.iter().map(|region| region.get_ref().clone()).collect(),
+        outputs: plan.outputs.clone(),
+    };
+    let web = config.http.as_ref().map(|http| web::start(http, facts, &bus)).transpose()?;
     let eyes = plan.eyes(session);
     let snapshots = config.snapshots.as_ref().map(|settings| {
         Snapshots::start(settings, plan.snapshots.clone(), eyes.areas(), bus.clone())
@@ -94,6 +103,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     // First the pins, then whatever else takes time.
     drop(watch);
     bus.close();
+    drop(web);
     let patience = LAST_LINES[usize::from(!(recording && every))];
     let deadline = Instant::now() + patience;
     while writers.iter().any(|w| !w.is_finished()) && Instant::now() < deadline {
