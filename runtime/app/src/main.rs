@@ -9,6 +9,7 @@ mod decide;
 mod default_model;
 mod doctor;
 mod exit;
+mod http;
 mod inspect;
 mod load;
 mod pictures;

@@ -7,4 +7,7 @@ mod board;
 pub mod camera;
 pub mod gpio;
 
-pub use board::{Board, Throttling, free_bytes, lower_priority, peak_memory_bytes};
+pub use board::{
+    Board, Throttling, allow_open_files, free_bytes, lower_priority, memory_bytes,
+    peak_memory_bytes,
+};

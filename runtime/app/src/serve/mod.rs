@@ -1,30 +1,16 @@
-//! `kinglet serve`: classifies pictures that come over HTTP.
-//!
-//! One thread speaks HTTP; each model has a thread of its own with a short queue (`models.rs`), so a
-//! slow model never builds up work: what does not fit is answered 503 at once. Start with
-//! `routes.rs`: what is answered to which request.
-
-mod access;
-mod answer;
-mod connections;
-mod metrics;
-mod models;
-mod routes;
-mod upload;
+//! `kinglet serve`: classifies pictures that come over HTTP. What it answers, and how, is in
+//! [`crate::http`].
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-
-use anyhow::Context as _;
+use std::time::Duration;
 
 use crate::exit::{Done, Outcome};
+use crate::http::{self, Door, Metrics, Models, Settings};
 use crate::load::ModelArgs;
-use access::Access;
-use connections::Connections;
-use metrics::Metrics;
-use models::Models;
-use upload::Uploads;
+
+/// How long requests that are being answered have at the end.
+const LAST_ANSWERS: Duration = Duration::from_millis(1500);
 
 /// Options of `serve`.
 #[derive(Debug, clap::Args)]
@@ -48,6 +34,12 @@ pub(crate) struct Args {
     /// listen on any address but this machine's own.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Certificate (PEM, with those that lead to its issuer) for HTTPS.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Pictures that may wait for each model; further ones are answered 503.
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     queue: u16,
@@ -56,29 +48,20 @@ pub(crate) struct Args {
     clients: u16,
 }
 
-/// What requests share.
-struct Server {
-    models: Models,
-    uploads: Uploads,
-    access: Access,
-    metrics: Metrics,
-}
-
 /// Runs `serve`.
 pub(crate) fn run(args: &Args) -> Outcome {
-    let access = Access::new(args.token_file.as_deref(), args.listen)?;
+    let door = Door::new(Settings {
+        listen: args.listen,
+        token_file: args.token_file.clone(),
+        clients: args.clients.into(),
+        tls: args.tls_cert.clone().zip(args.tls_key.clone()),
+        last_answers: LAST_ANSWERS,
+    })?;
     let metrics = Metrics::default();
     let models = Models::load(&args.model, &args.also, args.queue.into(), &metrics)?;
     let names = models.names().collect::<Vec<_>>().join(", ");
-    let server = Arc::new(Server { models, uploads: Uploads::default(), access, metrics });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind(args.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}", args.listen))?;
-        println!("listening on http://{} ({names})", listener.local_addr()?);
-        let connections = Connections::new(args.clients.into(), server.metrics.clone());
-        connections.run(listener, routes::router(server), connections::stopped()?).await;
-        Ok(Done::Well)
-    })
+    let stop = door.stopped()?;
+    println!("listening on {} ({names})", door.url);
+    door.open(models, metrics, http::classifying, stop);
+    Ok(Done::Well)
 }

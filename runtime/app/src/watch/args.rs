@@ -1,5 +1,6 @@
 //! The command line of `watch`, laid over the configuration.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::config::{self, Config, Format, Log, Mode, Names, PinName, Snapshots, unspanned};
@@ -13,6 +14,7 @@ use crate::load::ModelArgs;
     kinglet watch mine.onnx --camera /dev/video0 --led 17=ants\n  \
     kinglet watch --camera rpicam --json --window 5 --enter 0.6 --leave 0.4\n  \
     kinglet watch --camera video.mp4 --every-frame --all --json\n  \
+    kinglet watch --camera test --listen 127.0.0.1:8080\n  \
     kinglet watch --config kinglet.toml\n\n\
     What a configuration can say: kinglet watch --example > kinglet.toml")]
 pub(crate) struct Args {
@@ -96,6 +98,22 @@ pub(crate) struct Args {
     /// A class, or unknown; repeatable.
     #[arg(long, value_name = "CLASS", requires = "snapshots", help_heading = "Action")]
     pub(super) snapshot: Vec<String>,
+    /// A page with the live picture, its figures, and an API at this address.
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "HTTP")]
+    pub(super) listen: Option<SocketAddr>,
+    /// A file with the token that requests must bring. Needed to listen on any address but this machine's
+    /// own.
+    #[arg(long, value_name = "FILE", help_heading = "HTTP")]
+    pub(super) token_file: Option<PathBuf>,
+    /// Where frames go that the page saves as pictures of a class, for `kinglet-tools retrain`.
+    #[arg(long, value_name = "DIR", help_heading = "HTTP")]
+    pub(super) collect: Option<PathBuf>,
+    /// Certificate (PEM, with those that lead to its issuer) for HTTPS.
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "HTTP")]
+    pub(super) tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "HTTP")]
+    pub(super) tls_key: Option<PathBuf>,
     /// Lines of JSON.
     #[arg(long, help_heading = "Output")]
     pub(super) json: bool,
@@ -173,6 +191,7 @@ impl Args {
         if let Some(folder) = &self.snapshots {
             config.snapshots = Some(Snapshots::new(folder, &self.snapshot));
         }
+        self.http(&mut config)?;
         Ok(config)
     }
 
@@ -185,6 +204,27 @@ impl Args {
     pub(super) fn shadow_of(&self, config: &Config) -> Option<ModelArgs> {
         let model = Some(config.shadow.clone()?);
         Some(ModelArgs { model, threads: Some(1), pin: false, ..self.model.clone() })
+    }
+
+    fn http(&self, config: &mut Config) -> Result<(), Usage> {
+        if let Some(listen) = self.listen {
+            config.http.get_or_insert_default().listen = listen;
+        }
+        let files = [&self.token_file, &self.tls_cert, &self.collect];
+        let Some(http) = &mut config.http else {
+            return match files.iter().any(|file| file.is_some()) {
+                true => Err(Usage("--token-file, --tls-cert and --collect need --listen".into())),
+                false => Ok(()),
+            };
+        };
+        over(&mut http.token_file, &self.token_file);
+        over(&mut http.collect, &self.collect);
+        over(&mut http.tls_cert, &self.tls_cert);
+        over(&mut http.tls_key, &self.tls_key);
+        if http.tls_cert.is_some() != http.tls_key.is_some() {
+            return Err(Usage("http: tls_cert and tls_key go together".into()));
+        }
+        Ok(())
     }
 
     fn led(&self, text: &str) -> Result<config::Output, Usage> {

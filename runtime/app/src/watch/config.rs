@@ -2,13 +2,14 @@
 //! an error that names the line.
 
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kinglet_device::camera::{Layout, Wanted};
 use kinglet_device::gpio::{Pattern, Pin};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use crate::decide::Smoothing;
@@ -29,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) button: Vec<Spanned<Button>>,
     pub(crate) log: Option<Log>,
     pub(crate) snapshots: Option<Snapshots>,
+    pub(crate) http: Option<Http>,
     /// The text that it was read from, to name lines.
     #[serde(skip)]
     text: String,
@@ -94,7 +96,7 @@ pub(crate) struct Rate {
 }
 
 /// `[[region]]`: a part of the frame, in shares of its width and height.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Region {
     pub(crate) name: String,
@@ -223,6 +225,41 @@ fn snapshot_mib() -> u64 {
 
 fn free_mib() -> u64 {
     256
+}
+
+/// `[http]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Http {
+    pub(crate) listen: SocketAddr,
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) tls_cert: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Connections at a time.
+    pub(crate) clients: u16,
+    /// Pictures of clients are classified too.
+    pub(crate) classify: bool,
+    /// Where frames that are saved as a class go: one folder a class.
+    pub(crate) collect: Option<PathBuf>,
+    pub(crate) collect_mib: u64,
+    /// Space on the disk that always stays free.
+    pub(crate) free_mib: u64,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 8080).into(),
+            token_file: None,
+            tls_cert: None,
+            tls_key: None,
+            clients: 64,
+            classify: true,
+            collect: None,
+            collect_mib: 256,
+            free_mib: free_mib(),
+        }
+    }
 }
 
 impl Config {

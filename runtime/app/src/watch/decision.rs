@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
+use crate::decide::State;
+
 /// One decision; a line of JSON.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Decision {
@@ -65,6 +67,17 @@ impl Default for Decision {
             latency_ms: 0.0,
             prepare_ms: 0.0,
             model_ms: 0.0,
+        }
+    }
+}
+
+impl Decision {
+    /// What was decided.
+    pub(crate) fn state(&self) -> State {
+        match (self.index, &self.decision) {
+            (Some(index), _) => State::Class(index),
+            (None, Some(_)) => State::Unknown,
+            (None, None) => State::Nothing,
         }
     }
 }

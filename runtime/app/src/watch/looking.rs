@@ -17,6 +17,7 @@ use super::plan::Plan;
 use super::pulse::Pulse;
 use super::reload::{Fresh, Reloader};
 use super::sight::Sight;
+use super::web;
 use crate::decide::{Governor, Heat, State};
 use crate::exit::{Done, Outcome, Usage};
 
@@ -149,6 +150,8 @@ impl Watch {
         let Fresh { config, sight, model, shadow: (shadow, other_shadow), .. } = fresh;
         let session = model.as_ref().unwrap_or(self.eyes.session());
         let plan = Plan::new(&config, session, sight.pictures())?;
+        let facts = web::Facts::new(self.reloader.model_of(&config), session, &config, &plan)
+            .map_err(|error| Usage(error.to_string()))?;
         // From here on nothing fails.
         let changes = self.config.changes(&config);
         let mut what: Vec<&str> = changes.names().filter(|name| *name != "model").collect();
@@ -170,6 +173,7 @@ impl Watch {
             self.pace = Rhythm::new(config.rate.max_fps, config.rate.cool_below);
         }
         self.parts.change(&changes, &config, [&self.plan, &plan], &self.states);
+        self.parts.change_web(&changes, &config, facts);
         if other_shadow || (other_eyes && shadow.is_some()) {
             if other_shadow && !changes.has("shadow") {
                 what.push("shadow");

@@ -25,6 +25,7 @@ mod show;
 mod sight;
 mod snapshots;
 mod unit;
+mod web;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -82,7 +83,8 @@ fn watch(args: &Args) -> Outcome {
     let reloader = Reloader::new(args, &model, shadow.as_ref());
     // What acts is a part: it listens to the bus.
     let lines = show::Lines { json: args.json, all: args.all || plan.all };
-    let parts = Parts::start(&config, &plan, shadow, lines, &bus, Arc::clone(&stop))?;
+    let facts = web::Facts::new(args.model_of(&config), &model.session, &config, &plan)?;
+    let parts = Parts::start(&config, &plan, shadow, lines, facts, &bus, Arc::clone(&stop))?;
     let mut watch = Watch {
         parts,
         states: vec![State::Nothing; plan.view.areas()],

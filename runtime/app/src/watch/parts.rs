@@ -18,6 +18,7 @@ use super::plan::Plan;
 use super::shadow::{Said, Shadow};
 use super::show::{self, Lines};
 use super::snapshots::Snapshots;
+use super::web;
 use crate::decide::State;
 use crate::load::ModelArgs;
 
@@ -35,6 +36,7 @@ pub(super) struct Parts {
     log: Option<Writer>,
     lines: Writer,
     shadow: Option<Shadow>,
+    web: Option<web::Server>,
     /// What was decided about the frame that is being looked at.
     said: Vec<Said>,
     bus: Bus,
@@ -47,15 +49,17 @@ impl Parts {
         plan: &Plan,
         shadow: Option<ModelArgs>,
         lines: Lines,
+        facts: web::Facts,
         bus: &Bus,
         stop: Arc<AtomicBool>,
-    ) -> std::io::Result<Self> {
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             lines: show::start(bus.listen(WAITING, true), lines, stop)?,
             log: log(config, bus)?,
             snapshots: snapshots(config, plan, bus)?,
             pins: Pins::start(plan.outputs.clone(), plan.buttons.clone(), bus)?,
             shadow: second(shadow, config, plan, bus)?,
+            web: config.http.as_ref().map(|http| web::start(http, facts, bus)).transpose()?,
             said: Vec::new(),
             bus: bus.clone(),
         })
@@ -97,6 +101,26 @@ impl Parts {
         }
         for (part, error) in failed {
             bus.report(part, Some(error.to_string()));
+        }
+    }
+
+    /// Shows another model, other regions or outputs from now on, or serves elsewhere.
+    pub(super) fn change_web(&mut self, changes: &Changes, config: &Config, facts: web::Facts) {
+        if !changes.has("http") {
+            if let Some(web) = &self.web {
+                web.tell(facts);
+            }
+            return;
+        }
+        // The address is given back first.
+        self.web = None;
+        let started = config.http.as_ref().map(|http| web::start(http, facts, &self.bus));
+        match started.transpose() {
+            Ok(web) => {
+                self.web = web;
+                self.bus.report("http", None);
+            }
+            Err(error) => self.bus.report("http", Some(crate::exit::one_line(&error))),
         }
     }
 
@@ -170,6 +194,9 @@ impl Parts {
             shadow.stop();
         }
         self.bus.close();
+        if let Some(web) = &self.web {
+            web.end();
+        }
         let begun = Instant::now();
         while !self.stopped() && begun.elapsed() < FAREWELL
             || !self.written() && begun.elapsed() < lines
@@ -188,6 +215,7 @@ impl Parts {
         self.pins.stopped()
             && self.snapshots.as_ref().is_none_or(Snapshots::stopped)
             && self.bus.frames().stopped()
+            && self.web.as_ref().is_none_or(web::Server::stopped)
     }
 }
 

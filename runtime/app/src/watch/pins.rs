@@ -195,7 +195,8 @@ impl OutputPlan {
         (&self.pin, self.pattern, self.active_low) == (&other.pin, other.pattern, other.active_low)
     }
 
-    fn wanted(&self, states: &[State]) -> bool {
+    /// Whether it is on in these states, one for each area.
+    pub(super) fn wanted(&self, states: &[State]) -> bool {
         let area = |i: usize| self.area.is_none_or(|area| area == i);
         states.iter().enumerate().any(|(i, state)| area(i) && self.states.contains(state))
     }

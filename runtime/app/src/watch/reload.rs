@@ -130,6 +130,11 @@ impl Reloader {
         }
     }
 
+    /// The model that a configuration names, and how it is loaded.
+    pub(super) fn model_of(&self, config: &Config) -> ModelArgs {
+        self.args.model_of(config)
+    }
+
     /// What has come of it.
     pub(super) fn take(&self) -> Letter {
         lock(&self.mail).take()

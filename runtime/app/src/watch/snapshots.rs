@@ -24,7 +24,7 @@ use crate::decide::State;
 /// Pictures that may wait for the disk.
 const WAITING: usize = 2;
 /// JPEG quality of frames that are not JPEG.
-const QUALITY: u8 = 90;
+pub(super) const QUALITY: u8 = 90;
 
 /// Keeps pictures of chosen decisions.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ fn plain(name: &str) -> String {
 }
 
 /// The frame as a file, and the file's extension.
-fn encode(frame: &Frame) -> anyhow::Result<(Vec<u8>, &'static str)> {
+pub(super) fn encode(frame: &Frame) -> anyhow::Result<(Vec<u8>, &'static str)> {
     if frame.layout == Layout::File {
         let kind = if frame.bytes.starts_with(&[0x89, b'P']) { "png" } else { "jpg" };
         return Ok((frame.bytes.clone(), kind));

@@ -106,11 +106,28 @@ pub fn peak_memory_bytes() -> Option<u64> {
     kib(&field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM")?)
 }
 
+/// Resident memory of this process, bytes.
+#[must_use]
+pub fn memory_bytes() -> Option<u64> {
+    kib(&field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS")?)
+}
+
 /// Lets the other threads of this process, and threads that this one starts from now on, come first:
 /// `nice` is 1 to 19, the larger the more. Where the system does not allow it, nothing changes.
 pub fn lower_priority(nice: i32) {
     // On Linux this is a thread's own.
     let _ = rustix::process::setpriority_process(None, nice);
+}
+
+/// Lets this process have so many files and connections open, as far as the system allows it.
+pub fn allow_open_files(most: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // `None` is no limit.
+    if let Some(current) = current.filter(|current| *current < most) {
+        let wanted = maximum.map_or(most, |maximum| maximum.min(most)).max(current);
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
+    }
 }
 
 /// Space that is left for us on the file system of a path, bytes.

@@ -11,12 +11,15 @@ use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::answer::Refusal;
+use super::Refusal;
 
 /// Largest body, bytes.
 const MAX_BODY: usize = 10 << 20;
-/// Largest body whose length is not announced, bytes.
-const MAX_UNMEASURED: usize = 1 << 20;
+/// Largest body whose length is not announced, bytes: with what the connection buffers, one that grows
+/// without end costs less than 1 MiB.
+const MAX_UNMEASURED: usize = 768 << 10;
+/// Steps in which room for such a body grows, bytes.
+const STEP: usize = 64 << 10;
 /// All bodies at a time, bytes.
 const BUDGET: usize = 32 << 20;
 /// What the budget is counted in, bytes.
@@ -75,7 +78,7 @@ impl Uploads {
     /// The whole body, of at most `most` bytes, and its room: as much as has come, so that who announces
     /// much and sends nothing keeps none from others.
     async fn collect(&self, mut body: Body, most: usize) -> Result<(Bytes, Room), Refusal> {
-        let (mut bytes, mut room) = (Vec::new(), self.room(0)?);
+        let (mut bytes, mut room) = (Vec::<u8>::new(), self.room(0)?);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| Refusal::BrokenOff(error.to_string()))?;
             let Ok(data) = frame.into_data() else { continue };
@@ -84,6 +87,10 @@ impl Uploads {
             }
             let units = (bytes.len() + data.len()).div_ceil(UNIT);
             room.merge(self.room(units - room.num_permits())?);
+            // Not doubled: the room of a large body would be twice as large.
+            if bytes.capacity() - bytes.len() < data.len() {
+                bytes.reserve_exact(data.len().max(STEP).min(most - bytes.len()));
+            }
             bytes.extend_from_slice(&data);
         }
         Ok((bytes.into(), room))

@@ -32,9 +32,25 @@ pub(super) struct Entry {
 
 /// Why a request has no result.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     #[error("no valid token: send 'Authorization: Bearer TOKEN'")]
     Unauthorized,
+    #[error("asked for as '{0}', which is not this machine; by other names only with a token")]
+    ForeignHost(String),
+    #[error("another web site sent this request")]
+    ForeignSite,
+    #[error("{0}")]
+    BadQuery(String),
+    #[error("{0}")]
+    NotFound(String),
+    #[error("{0}")]
+    Gone(String),
+    #[error("{0}")]
+    Full(String),
+    #[error("{0}; try again")]
+    NotNow(&'static str),
+    #[error("{0}")]
+    Failed(String),
     #[error("no model '{name}' here; there are: {known}")]
     UnknownModel { name: String, known: String },
     #[error("top={0} is no number of classes")]
@@ -60,19 +76,24 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    pub(super) fn status(&self) -> StatusCode {
+    fn status(&self) -> StatusCode {
         match self {
             Refusal::Unauthorized => StatusCode::UNAUTHORIZED,
-            Refusal::UnknownModel { .. } => StatusCode::NOT_FOUND,
-            Refusal::BadTop(_) | Refusal::NoPicture | Refusal::BadForm(_) => {
-                StatusCode::BAD_REQUEST
-            }
-            Refusal::BrokenOff(_) => StatusCode::BAD_REQUEST,
+            Refusal::ForeignHost(_) => StatusCode::MISDIRECTED_REQUEST,
+            Refusal::ForeignSite => StatusCode::FORBIDDEN,
+            Refusal::UnknownModel { .. } | Refusal::NotFound(_) => StatusCode::NOT_FOUND,
+            Refusal::BadTop(_)
+            | Refusal::BadQuery(_)
+            | Refusal::NoPicture
+            | Refusal::BadForm(_)
+            | Refusal::BrokenOff(_) => StatusCode::BAD_REQUEST,
+            Refusal::Gone(_) => StatusCode::CONFLICT,
+            Refusal::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
             Refusal::TooLarge { .. } | Refusal::Unmeasured { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Refusal::Picture(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Refusal::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Refusal::Model(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Refusal::Busy | Refusal::NotNow(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Model(_) | Refusal::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -81,6 +102,8 @@ impl Refusal {
         matches!(
             self,
             Refusal::Unauthorized
+                | Refusal::ForeignHost(_)
+                | Refusal::ForeignSite
                 | Refusal::TooLarge { .. }
                 | Refusal::Unmeasured { .. }
                 | Refusal::TooSlow(_)
@@ -102,7 +125,7 @@ impl IntoResponse for Refusal {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         match self {
-            Refusal::Busy => {
+            Refusal::Busy | Refusal::NotNow(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Refusal::Unauthorized => {
