@@ -22,7 +22,7 @@ enum Command {
     Classify(classify::Args),
     /// Classifies pictures that come over HTTP.
     Serve(serve::Args),
-    /// Watches a camera and acts on what it sees: lines, pins, files.
+    /// Watches a camera and acts on what it sees: lines, pins, files, a page.
     Watch(Box<watch::Args>),
     /// Says what this machine has, what is wrong with it, and what mends it.
     Doctor(doctor::Args),

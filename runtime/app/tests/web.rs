@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use common::{Reply, Server, photograph, repository};
@@ -157,6 +158,13 @@ fn pictures_stream_at_the_rate_that_is_asked_for() {
     });
 }
 
+/// Connections that the server has, with the one that asks.
+fn connections(server: &Server) -> usize {
+    let text = server.get("/metrics", "").text();
+    let line = text.lines().find(|line| line.starts_with("kinglet_connections ")).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
 #[test]
 fn who_takes_nothing_is_cut_and_holds_nobody_up() {
     let server =
@@ -167,13 +175,27 @@ fn who_takes_nothing_is_cut_and_holds_nobody_up() {
     for _ in 0..5 {
         assert_eq!(server.get("/v1/snapshot.jpg", "").code, 200);
     }
-    let open = || {
-        let text = server.get("/metrics", "").text();
-        let line = text.lines().find(|line| line.starts_with("kinglet_connections ")).unwrap();
-        line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()
-    };
-    until("they are cut", || open() == 1);
+    until("they are cut", || connections(&server) == 1);
     assert!(begun.elapsed() > Duration::from_secs(5), "not too soon: {:?}", begun.elapsed());
+    drop(stuck);
+}
+
+#[test]
+fn who_takes_no_events_is_cut() {
+    let server = Server::watch(&["--camera", "test", "--fps", "200", "--top", "400"]);
+    let stuck = server.open("/v1/events");
+    let mut quick = server.open("/v1/events");
+    let cut = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !cut.load(Relaxed) {
+                assert_ne!(event(&mut quick).0, "missed");
+            }
+        });
+        // The other one, and this question.
+        until("it is cut", || connections(&server) == 2);
+        cut.store(true, Relaxed);
+    });
     drop(stuck);
 }
 

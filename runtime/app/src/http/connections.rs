@@ -15,11 +15,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use super::Settings;
 use super::metrics::Metrics;
 use super::stall::Impatient;
+use super::tls::Tls;
 
 /// How long a request's head may take to arrive, a handshake may last, and a connection may be
 /// silent.
@@ -42,7 +42,7 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\
 /// Takes connections.
 pub(super) struct Connections {
     room: Arc<Semaphore>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     last_answers: Duration,
     metrics: Metrics,
 }
@@ -76,7 +76,7 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Connections {
-    pub(super) fn new(settings: &Settings, tls: Option<TlsAcceptor>, metrics: Metrics) -> Self {
+    pub(super) fn new(settings: &Settings, tls: Option<Tls>, metrics: Metrics) -> Self {
         let room = Arc::new(Semaphore::new(settings.clients));
         Self { room, tls, last_answers: settings.last_answers, metrics }
     }
@@ -117,7 +117,8 @@ impl Connections {
         // Answers are small: they should not wait for more.
         let _ = stream.set_nodelay(true);
         let stream = Impatient::new(stream, STALL);
-        let (metrics, tls, router) = (self.metrics.clone(), self.tls.clone(), router.clone());
+        let (metrics, router) = (self.metrics.clone(), router.clone());
+        let tls = self.tls.as_ref().map(Tls::acceptor);
         metrics.connections().inc();
         tokio::spawn(async move {
             match tls {

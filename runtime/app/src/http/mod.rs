@@ -22,13 +22,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio_rustls::TlsAcceptor;
 
 use access::Access;
 pub(crate) use answer::Refusal;
 pub(crate) use metrics::{Metrics, times};
 pub(crate) use models::{Load, Models, stem};
 pub(crate) use routes::{Route, classifying};
+use tls::Tls;
 use upload::Uploads;
 
 /// Files that are open besides connections, at most.
@@ -61,7 +61,7 @@ pub(crate) struct Core {
 pub(crate) struct Door {
     runtime: Runtime,
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     access: Access,
     settings: Settings,
     /// `http://127.0.0.1:8080`
@@ -76,7 +76,7 @@ impl Door {
     /// a token.
     pub(crate) fn new(settings: Settings) -> anyhow::Result<Self> {
         let access = Access::new(settings.token_file.as_deref(), settings.listen)?;
-        let tls = settings.tls.as_ref().map(|(cert, key)| tls::acceptor(cert, key)).transpose()?;
+        let tls = settings.tls.as_ref().map(|(cert, key)| Tls::new(cert, key)).transpose()?;
         kinglet_device::allow_open_files(settings.clients as u64 + OTHER_FILES);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -1,7 +1,8 @@
-//! TLS by rustls: a certificate and its key from PEM files.
+//! TLS by rustls: a certificate and its key from PEM files, read again when they have been renewed.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, ensure};
 use tokio_rustls::TlsAcceptor;
@@ -10,11 +11,66 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// Reads what the server shows of itself.
+/// How often it is looked whether the files are other ones.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// What the server shows of itself.
+pub(super) struct Tls {
+    cert: PathBuf,
+    key: PathBuf,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    acceptor: TlsAcceptor,
+    /// When the files were written, and when that was looked up.
+    written: [Option<SystemTime>; 2],
+    looked: Instant,
+}
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// A file cannot be read, is not what it should be, or the two do not belong together.
+    pub(super) fn new(cert: &Path, key: &Path) -> anyhow::Result<Self> {
+        let (written, looked) = (written(cert, key), Instant::now());
+        let current = Current { acceptor: acceptor(cert, key)?, written, looked };
+        Ok(Self { cert: cert.into(), key: key.into(), current: Mutex::new(current) })
+    }
+
+    /// For the next connection.
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        self.renewed(LOOK)
+    }
+
+    /// The same; looks at the files if that is so long ago. While new ones are no use (one of the two is
+    /// still the old one), what was read before stays.
+    fn renewed(&self, look: Duration) -> TlsAcceptor {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.looked.elapsed() >= look {
+            current.looked = Instant::now();
+            let written = written(&self.cert, &self.key);
+            if written != current.written {
+                match acceptor(&self.cert, &self.key) {
+                    Ok(acceptor) => (current.acceptor, current.written) = (acceptor, written),
+                    Err(error) => tracing::warn!("{error:#}; the certificate before is used"),
+                }
+            }
+        }
+        current.acceptor.clone()
+    }
+}
+
+fn written(cert: &Path, key: &Path) -> [Option<SystemTime>; 2] {
+    [cert, key].map(|path| std::fs::metadata(path).and_then(|facts| facts.modified()).ok())
+}
+
+/// Reads a certificate and its key.
 ///
 /// # Errors
 /// A file cannot be read, is not what it should be, or the two do not belong together.
-pub(super) fn acceptor(cert: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
+fn acceptor(cert: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
     let read = |path: &Path| {
         std::fs::read(path).with_context(|| format!("TLS: cannot read {}", path.display()))
     };
@@ -71,5 +127,28 @@ mod tests {
             let error = acceptor(cert, key).err().unwrap().to_string();
             assert!(error.contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn renewed_files_are_taken_up_when_both_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let write = |name: &str, text: &str, second: u64| {
+            std::fs::write(path(name), text).unwrap();
+            let file = std::fs::File::options().write(true).open(path(name)).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(second)).unwrap();
+        };
+        let make = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (old, new) = (make(), make());
+        write("cert", &old.cert.pem(), 1);
+        write("key", &old.signing_key.serialize_pem(), 1);
+        let tls = Tls::new(&path("cert"), &path("key")).unwrap();
+        let now = |look| Arc::as_ptr(tls.renewed(look).config());
+        let first = now(Duration::ZERO);
+        write("cert", &new.cert.pem(), 2);
+        assert_eq!(now(Duration::ZERO), first, "the key is still missing");
+        write("key", &new.signing_key.serialize_pem(), 2);
+        assert_eq!(now(LOOK), first, "not looked at yet");
+        assert_ne!(now(Duration::ZERO), first);
     }
 }
