@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::config::{self, Config, Format, Log, Mode, Names, PinName, Snapshots, unspanned};
+use super::mqtt;
 use crate::decide::Smoothing;
 use crate::exit::Usage;
 use crate::load::ModelArgs;
@@ -93,6 +94,12 @@ pub(crate) struct Args {
     /// A class, or unknown; repeatable.
     #[arg(long, value_name = "CLASS", requires = "snapshots", help_heading = "Action")]
     pub(super) snapshot: Vec<String>,
+    /// Publish to this broker: mqtt://[user@]host[:1883][/prefix], mqtts:// for TLS.
+    #[arg(long, value_name = "URL", help_heading = "Action")]
+    pub(super) mqtt: Option<String>,
+    /// The password for the broker; else it comes from KINGLET_MQTT_PASSWORD.
+    #[arg(long, value_name = "FILE", help_heading = "Action")]
+    pub(super) mqtt_password_file: Option<PathBuf>,
     /// Lines of JSON.
     #[arg(long, help_heading = "Output")]
     pub(super) json: bool,
@@ -161,6 +168,16 @@ impl Args {
         }
         if let Some(folder) = &self.snapshots {
             config.snapshots = Some(Snapshots::new(folder, &self.snapshot));
+        }
+        if let Some(url) = &self.mqtt {
+            config.mqtt.get_or_insert_with(|| mqtt::Settings::new(url)).url.clone_from(url);
+        }
+        match (&mut config.mqtt, &self.mqtt_password_file) {
+            (Some(mqtt), Some(file)) => {
+                (mqtt.password_file, mqtt.password_env) = (Some(file.clone()), None);
+            }
+            (None, Some(_)) => return Err(Usage("--mqtt-password-file without --mqtt".into())),
+            (_, None) => {}
         }
         Ok(config)
     }

@@ -143,6 +143,17 @@ impl Queue {
     }
 }
 
+/// What [`Listener::next_before`] came back with.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// A decision.
+    Decision(Arc<Decision>),
+    /// The deadline passed.
+    Nothing,
+    /// Nothing more will come.
+    Over,
+}
+
 /// One who listens. Dropping it ends that.
 #[derive(Debug)]
 pub(crate) struct Listener(Arc<Queue>);
@@ -160,6 +171,26 @@ impl Listener {
                 return None;
             }
             inner = self.0.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The next decision, waiting until `deadline` at the latest.
+    pub(crate) fn next_before(&self, deadline: Instant) -> Heard {
+        let mut inner = lock(&self.0.inner);
+        loop {
+            if let Some(decision) = inner.waiting.pop_front() {
+                self.0.changed.notify_all();
+                return Heard::Decision(decision);
+            }
+            if inner.closed {
+                return Heard::Over;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Heard::Nothing;
+            }
+            let waited = self.0.changed.wait_timeout(inner, left);
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

@@ -27,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) button: Vec<Spanned<Button>>,
     pub(crate) log: Option<Log>,
     pub(crate) snapshots: Option<Snapshots>,
+    pub(crate) mqtt: Option<super::mqtt::Settings>,
     /// The text that it was read from, to name lines.
     #[serde(skip)]
     text: String,

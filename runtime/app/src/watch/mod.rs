@@ -10,6 +10,7 @@ mod config;
 mod decision;
 mod eyes;
 mod journal;
+mod mqtt;
 mod pins;
 mod plan;
 mod show;
@@ -63,13 +64,16 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let mut model = args.model.clone();
     (model.model, model.threads) = (config.model.clone(), config.threads);
     let (path, session) = model.load()?;
-    let plan = Plan::new(&config, &session, matches!(source, Source::Pictures(_)))?;
+    let mut plan = Plan::new(&config, &session, matches!(source, Source::Pictures(_)))?;
     tracing::info!("model {}", path.display());
     let bus = Bus::new(Arc::new(feed));
     let lines = show::Lines { json: args.json, all: args.all || plan.all };
     let mut writers = vec![show::start(bus.listen(256, every), lines, Arc::clone(&stop))?];
     if let Some(log) = &config.log {
         writers.push(journal::start(log, bus.listen(256, every), bus.clone())?);
+    }
+    if let Some(plan) = plan.mqtt.take() {
+        writers.push(mqtt::start(plan, bus.listen(256, false), bus.clone())?);
     }
     let eyes = plan.eyes(session);
     let snapshots = config.snapshots.as_ref().map(|settings| {

@@ -8,6 +8,7 @@ use toml::Spanned;
 
 use super::config::{Config, Decide, Names, Region};
 use super::eyes::{Eyes, class};
+use super::mqtt;
 use super::pins::{ButtonPlan, OutputPlan};
 use crate::decide::{Settings, State};
 use crate::exit::Usage;
@@ -28,6 +29,7 @@ pub(super) struct Plan {
     pub(super) buttons: Vec<ButtonPlan>,
     /// Decisions of which pictures are kept.
     pub(super) snapshots: Vec<State>,
+    pub(super) mqtt: Option<mqtt::Plan>,
 }
 
 impl Plan {
@@ -90,6 +92,7 @@ impl Plan {
             outputs,
             buttons,
             snapshots,
+            mqtt: mqtt::Plan::new(config, session)?,
         })
     }
 
