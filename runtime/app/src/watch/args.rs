@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::config::{self, Config, Format, Log, Mode, Names, PinName, Snapshots, unspanned};
+use super::mqtt;
 use crate::decide::Smoothing;
 use crate::exit::Usage;
 use crate::load::ModelArgs;
@@ -114,6 +115,12 @@ pub(crate) struct Args {
     /// The certificate's private key (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "HTTP")]
     pub(super) tls_key: Option<PathBuf>,
+    /// Publish to this broker: mqtt://[user@]host[:1883][/prefix], mqtts:// for TLS.
+    #[arg(long, value_name = "URL", help_heading = "Action")]
+    pub(super) mqtt: Option<String>,
+    /// The password for the broker; else it comes from KINGLET_MQTT_PASSWORD.
+    #[arg(long, value_name = "FILE", help_heading = "Action")]
+    pub(super) mqtt_password_file: Option<PathBuf>,
     /// Lines of JSON.
     #[arg(long, help_heading = "Output")]
     pub(super) json: bool,
@@ -192,6 +199,16 @@ impl Args {
             config.snapshots = Some(Snapshots::new(folder, &self.snapshot));
         }
         self.http(&mut config)?;
+        if let Some(url) = &self.mqtt {
+            config.mqtt.get_or_insert_with(|| mqtt::Settings::new(url)).url.clone_from(url);
+        }
+        match (&mut config.mqtt, &self.mqtt_password_file) {
+            (Some(mqtt), Some(file)) => {
+                (mqtt.password_file, mqtt.password_env) = (Some(file.clone()), None);
+            }
+            (None, Some(_)) => return Err(Usage("--mqtt-password-file without --mqtt".into())),
+            (_, None) => {}
+        }
         Ok(config)
     }
 

@@ -189,6 +189,17 @@ impl Queue {
     }
 }
 
+/// What [`Listener::next_before`] came back with.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// A decision.
+    Decision(Arc<Decision>),
+    /// The deadline passed.
+    Nothing,
+    /// Nothing more will come.
+    Over,
+}
+
 /// One who listens. Dropping it ends that.
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -227,6 +238,29 @@ impl Listener {
         self.pulse = Some(self.pulses.start(name));
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(|| work(self))?;
         Ok(Writer { queue, thread })
+    }
+
+    /// The next decision, waiting until `deadline` at the latest.
+    pub(crate) fn next_before(&self, deadline: Instant) -> Heard {
+        let mut inner = lock(&self.queue.inner);
+        loop {
+            if let Some(pulse) = &self.pulse {
+                pulse.beat();
+            }
+            if let Some(decision) = inner.waiting.pop_front() {
+                self.queue.changed.notify_all();
+                return Heard::Decision(decision);
+            }
+            if inner.closed {
+                return Heard::Over;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Heard::Nothing;
+            }
+            let waited = self.queue.changed.wait_timeout(inner, left.min(BEAT));
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// How many decisions were lost because they were not taken in time.

@@ -31,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) log: Option<Log>,
     pub(crate) snapshots: Option<Snapshots>,
     pub(crate) http: Option<Http>,
+    pub(crate) mqtt: Option<super::mqtt::Settings>,
     /// The text that it was read from, to name lines.
     #[serde(skip)]
     text: String,

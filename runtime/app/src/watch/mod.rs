@@ -12,6 +12,7 @@ mod decision;
 mod eyes;
 mod journal;
 mod looking;
+mod mqtt;
 mod notify;
 mod parts;
 mod pins;

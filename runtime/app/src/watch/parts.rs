@@ -13,6 +13,7 @@ use super::bus::{Bus, Writer};
 use super::config::{Changes, Config};
 use super::decision::Decision;
 use super::journal;
+use super::mqtt::Mqtt;
 use super::pins::Pins;
 use super::plan::Plan;
 use super::shadow::{Said, Shadow};
@@ -37,6 +38,7 @@ pub(super) struct Parts {
     lines: Writer,
     shadow: Option<Shadow>,
     web: Option<web::Server>,
+    mqtt: Option<Mqtt>,
     /// What was decided about the frame that is being looked at.
     said: Vec<Said>,
     bus: Bus,
@@ -59,6 +61,7 @@ impl Parts {
             snapshots: snapshots(config, plan, bus)?,
             pins: Pins::start(plan.outputs.clone(), plan.buttons.clone(), bus)?,
             shadow: second(shadow, config, plan, bus)?,
+            mqtt: mqtt(plan, bus, None)?,
             web: config.http.as_ref().map(|http| web::start(http, facts, bus)).transpose()?,
             said: Vec::new(),
             bus: bus.clone(),
@@ -92,6 +95,14 @@ impl Parts {
             bus.report("snapshots", None);
             self.snapshots = snapshots(config, plan, bus).unwrap_or_else(|error| {
                 failed.push(("snapshots", error));
+                None
+            });
+        }
+        if before.mqtt != plan.mqtt {
+            let old = self.mqtt.take();
+            bus.report("mqtt", None);
+            self.mqtt = mqtt(plan, bus, old).unwrap_or_else(|error| {
+                failed.push(("mqtt", error));
                 None
             });
         }
@@ -205,9 +216,11 @@ impl Parts {
         }
     }
 
-    /// Whether lines and log are written.
+    /// Whether lines, log and messages are written.
     fn written(&self) -> bool {
-        self.lines.stopped() && self.log.as_ref().is_none_or(Writer::stopped)
+        self.lines.stopped()
+            && self.mqtt.as_ref().is_none_or(Mqtt::stopped)
+            && self.log.as_ref().is_none_or(Writer::stopped)
     }
 
     /// Whether all that has to be safe or closed is.
@@ -228,6 +241,11 @@ fn snapshots(config: &Config, plan: &Plan, bus: &Bus) -> std::io::Result<Option<
     let (states, areas) = (&plan.snapshots, plan.view.areas());
     let start = |settings| Snapshots::start(settings, states.clone(), areas, bus.clone());
     config.snapshots.as_ref().map(start).transpose()
+}
+
+fn mqtt(plan: &Plan, bus: &Bus, before: Option<Mqtt>) -> std::io::Result<Option<Mqtt>> {
+    let start = |plan| Mqtt::start(plan, bus.listen(WAITING, false), bus.clone(), before);
+    plan.mqtt.clone().map(start).transpose()
 }
 
 fn second(

@@ -8,6 +8,7 @@ use toml::Spanned;
 
 use super::config::{Config, Decide, Names, Region};
 use super::eyes::class;
+use super::mqtt;
 use super::pins::{ButtonPlan, OutputPlan};
 use crate::decide::{Settings, State};
 use crate::exit::Usage;
@@ -37,6 +38,7 @@ pub(super) struct Plan {
     pub(super) buttons: Vec<ButtonPlan>,
     /// Decisions of which pictures are kept.
     pub(super) snapshots: Vec<State>,
+    pub(super) mqtt: Option<mqtt::Plan>,
 }
 
 impl Plan {
@@ -84,7 +86,8 @@ impl Plan {
         positive("max_fps", rate.max_fps)?;
         positive("cool_below", rate.cool_below)?;
         positive("motion", rate.motion.map(f64::from))?;
-        Ok(Self { view, all: pictures, outputs, buttons, snapshots })
+        let mqtt = mqtt::Plan::new(config, session)?;
+        Ok(Self { view, all: pictures, outputs, buttons, snapshots, mqtt })
     }
 }
 
