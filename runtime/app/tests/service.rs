@@ -369,10 +369,21 @@ impl Service {
 
 fn write(folder: &TempDir, fps: u32, more: &str) {
     let text = format!(
-        "model = 'm.onnx'\n[camera]\nsource = 'test'\nfps = {fps}\nevery_frame = true\n\
+        "model = 'm.onnx'\nthreads = 2\n[camera]\nsource = 'test'\nfps = {fps}\nevery_frame = true\n\
          [decide]\nwindow = 1\nenter = 0.0\n{more}"
     );
     std::fs::write(folder.path().join("k.toml"), text).unwrap();
+}
+
+/// Threads by name, and how nice they are.
+fn priorities(child: &Child) -> Vec<(String, i32)> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap().flatten();
+    let facts = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        Some((name.to_owned(), rest.split_whitespace().nth(16)?.parse().ok()?))
+    };
+    tasks.filter_map(facts).collect()
 }
 
 #[test]
@@ -401,6 +412,14 @@ fn another_model_takes_over_between_two_frames() {
         }
     }
     assert!(seen_old && fallen <= 1);
+    // It was loaded by a thread that leaves others their time, but does not work like that itself.
+    let [main, helper] = wait_for("the end of the old model's thread", || {
+        let all = priorities(&service.child);
+        let of = |name| all.iter().filter(move |(n, _)| n == name).map(|(_, nice)| *nice);
+        let one = of("kinglet-1").count() == 1 && of("old model").count() == 0;
+        one.then(|| ["kinglet", "kinglet-1"].map(|name| of(name).next().unwrap()))
+    });
+    assert_eq!(helper, main);
     let rest = service.end();
     let expected: Vec<_> = (number + 1..).take(rest.len()).collect();
     assert_eq!(rest, expected);
