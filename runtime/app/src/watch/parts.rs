@@ -167,8 +167,8 @@ impl Parts {
             snapshots.offer(frame, &decision, states[area], area);
         }
         if self.shadow.is_some() {
-            let (seen, model_ms) = (seen.clone(), decision.model_ms);
-            self.said.push(Said { area, seen, model_ms });
+            let (seen, ms) = (seen.clone(), decision.prepare_ms + decision.model_ms);
+            self.said.push(Said { area, seen, ms });
         }
         self.bus.publish(decision);
     }

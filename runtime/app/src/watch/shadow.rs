@@ -29,8 +29,8 @@ const TELL: Duration = Duration::from_secs(3600);
 pub(super) struct Said {
     pub(super) area: usize,
     pub(super) seen: Seen,
-    /// The model's time, ms.
-    pub(super) model_ms: f64,
+    /// How long it took, ms.
+    pub(super) ms: f64,
 }
 
 /// How the two compare.
@@ -48,7 +48,7 @@ pub(crate) struct Comparison {
     pub(crate) same_decision: u64,
     /// Of those that the second could not look at.
     pub(crate) failed: u64,
-    /// Mean and longest time of the first model on what was compared, ms.
+    /// Mean and longest time that the first took to look at what was compared, ms.
     pub(crate) first_ms: Time,
     /// Of the second, on one thread: its time on the processor, since it waits for what others leave.
     pub(crate) second_ms: Time,
@@ -252,12 +252,12 @@ impl Pair {
     }
 
     fn compare(&mut self, frame: &Frame, said: &Said, sum: &mut Comparison, bus: &Bus) {
-        let Said { area, seen, model_ms } = said;
+        let Said { area, seen, ms } = said;
         let before = processor_ms();
         match self.second.look(frame, *area) {
             Ok(Some(decision)) => {
                 let spent = before.zip(processor_ms()).map(|(before, after)| after - before);
-                let spent = spent.map_or(decision.model_ms, |ms| ms - decision.prepare_ms);
+                let spent = spent.unwrap_or(decision.prepare_ms + decision.model_ms);
                 let at = frame.captured.saturating_duration_since(self.start);
                 let first = &mut self.first[*area];
                 first.observe(at, &seen.scores, seen.energy);
@@ -265,8 +265,8 @@ impl Pair {
                 sum.compared += 1;
                 sum.same_best += u64::from(name(seen.best) == Some(self.second.best()));
                 sum.same_decision += u64::from(first.state().name(name) == decision.decision);
-                sum.first_ms.add(*model_ms, sum.compared);
-                sum.second_ms.add(spent.max(0.0), sum.compared);
+                sum.first_ms.add(*ms, sum.compared);
+                sum.second_ms.add(spent, sum.compared);
                 bus.report("shadow", None);
             }
             Ok(None) => sum.skipped += 1,
