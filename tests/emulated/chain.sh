@@ -47,7 +47,7 @@ mkdir -p /run/kinglet
 export RUNTIME_DIRECTORY=/run/kinglet
 (mosquitto -c /etc/mosquitto.conf 2>&1 | busybox sed 's/^/broker: /') &
 until mosquitto_sub -h 127.0.0.1 -t '$SYS/broker/version' -C 1 -W 5 >/dev/null 2>&1; do busybox sleep 1; done
-(mosquitto_sub -h 127.0.0.1 -v -t 'kinglet/board/state' -t 'kinglet/board/status' -t 'kinglet/board/availability' | busybox sed 's/^/MESSAGE /') &
+(mosquitto_sub -h 127.0.0.1 -v -t 'kinglet/board/state' -t 'kinglet/board/availability' | busybox sed 's/^/MESSAGE /') &
 (kinglet watch --config /etc/kinglet.toml 2>&1 | busybox sed 's/^/kinglet: /') &
 # The script outside says when to go on: a line on the console.
 while read -r order; do

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -198,6 +198,33 @@ fn a_thread_that_hangs_is_named_and_the_watchdog_is_not_fed_until_it_goes_on() {
     // And one that hangs for good does not keep it from ending.
     let (manager, mut child) = Manager::start(&mut command, Duration::from_secs(3));
     manager.wait("hangs: lines: no progress");
+    terminate(&mut child);
+}
+
+/// A broker that takes the connection and says nothing, and a client that listens to events.
+#[test]
+fn whoever_is_at_the_other_end_of_a_wire_holds_up_neither_watchdog_nor_end() {
+    let broker = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("k.toml");
+    let config = format!(
+        "model = {:?}\n[camera]\nsource = 'test'\n[http]\nlisten = '127.0.0.1:0'\n\
+         [mqtt]\nurl = 'mqtt://{}/kinglet'\nname = 'test'\n",
+        shipped(),
+        broker.local_addr().unwrap()
+    );
+    std::fs::write(&file, config).unwrap();
+    let mut command = kinglet();
+    command.args(["watch", "--config"]).arg(&file).stdout(Stdio::null());
+    let (manager, mut child) = Manager::start(&mut command, Duration::from_secs(3));
+    let messages = lines(child.stderr.take().unwrap());
+    let address = line_with(&messages, "listening on http://");
+    let address = address.split_once("http://").unwrap().1;
+    let mut client = std::net::TcpStream::connect(address.split(' ').next().unwrap()).unwrap();
+    client.write_all(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let _silent = broker.accept().unwrap();
+    manager.wait("READY=1");
+    assert!(manager.fed(Duration::from_secs(5)).1 < Duration::from_secs(3));
     terminate(&mut child);
 }
 
