@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -201,6 +201,33 @@ fn a_thread_that_hangs_is_named_and_the_watchdog_is_not_fed_until_it_goes_on() {
     terminate(&mut child);
 }
 
+/// A broker that takes the connection and says nothing, and a client that listens to events.
+#[test]
+fn whoever_is_at_the_other_end_of_a_wire_holds_up_neither_watchdog_nor_end() {
+    let broker = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("k.toml");
+    let config = format!(
+        "model = {:?}\n[camera]\nsource = 'test'\n[http]\nlisten = '127.0.0.1:0'\n\
+         [mqtt]\nurl = 'mqtt://{}/kinglet'\nname = 'test'\n",
+        shipped(),
+        broker.local_addr().unwrap()
+    );
+    std::fs::write(&file, config).unwrap();
+    let mut command = kinglet();
+    command.args(["watch", "--config"]).arg(&file).stdout(Stdio::null());
+    let (manager, mut child) = Manager::start(&mut command, Duration::from_secs(3));
+    let messages = lines(child.stderr.take().unwrap());
+    let address = line_with(&messages, "listening on http://");
+    let address = address.split_once("http://").unwrap().1;
+    let mut client = std::net::TcpStream::connect(address.split(' ').next().unwrap()).unwrap();
+    client.write_all(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let _silent = broker.accept().unwrap();
+    manager.wait("READY=1");
+    assert!(manager.fed(Duration::from_secs(5)).1 < Duration::from_secs(3));
+    terminate(&mut child);
+}
+
 /// Holds the main thread, and no other, as if the model did not come back.
 const HOLD: &str = "import ctypes, os, sys, time
 libc = ctypes.CDLL(None)
@@ -369,10 +396,21 @@ impl Service {
 
 fn write(folder: &TempDir, fps: u32, more: &str) {
     let text = format!(
-        "model = 'm.onnx'\n[camera]\nsource = 'test'\nfps = {fps}\nevery_frame = true\n\
+        "model = 'm.onnx'\nthreads = 2\n[camera]\nsource = 'test'\nfps = {fps}\nevery_frame = true\n\
          [decide]\nwindow = 1\nenter = 0.0\n{more}"
     );
     std::fs::write(folder.path().join("k.toml"), text).unwrap();
+}
+
+/// Threads by name, and how nice they are.
+fn priorities(child: &Child) -> Vec<(String, i32)> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap().flatten();
+    let facts = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        Some((name.to_owned(), rest.split_whitespace().nth(16)?.parse().ok()?))
+    };
+    tasks.filter_map(facts).collect()
 }
 
 #[test]
@@ -401,6 +439,14 @@ fn another_model_takes_over_between_two_frames() {
         }
     }
     assert!(seen_old && fallen <= 1);
+    // It was loaded by a thread that leaves others their time, but does not work like that itself.
+    let [main, helper] = wait_for("the end of the old model's thread", || {
+        let all = priorities(&service.child);
+        let of = |name| all.iter().filter(move |(n, _)| n == name).map(|(_, nice)| *nice);
+        let one = of("kinglet-1").count() == 1 && of("old model").count() == 0;
+        one.then(|| ["kinglet", "kinglet-1"].map(|name| of(name).next().unwrap()))
+    });
+    assert_eq!(helper, main);
     let rest = service.end();
     let expected: Vec<_> = (number + 1..).take(rest.len()).collect();
     assert_eq!(rest, expected);

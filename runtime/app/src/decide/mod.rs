@@ -59,6 +59,17 @@ pub(crate) enum State {
     Class(usize),
 }
 
+impl State {
+    /// In words, with the names of classes.
+    pub(crate) fn name(self, class: impl FnOnce(usize) -> Option<String>) -> Option<String> {
+        match self {
+            Self::Nothing => None,
+            Self::Unknown => Some("unknown".to_owned()),
+            Self::Class(index) => class(index),
+        }
+    }
+}
+
 /// The state machine of one stream of scores.
 #[derive(Debug)]
 pub(crate) struct Decider {

@@ -41,16 +41,26 @@ pub(crate) struct Eyes {
     areas: Vec<Area>,
     top: usize,
     start: Instant,
-    outputs: Vec<f32>,
+    last: Seen,
     ranked: Vec<Ranked>,
-    best: usize,
+}
+
+/// What the model makes of one picture, before anything is smoothed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    /// Probabilities.
+    pub(crate) scores: Vec<f32>,
+    /// Their energy, if the model does not give probabilities itself.
+    pub(crate) energy: Option<f32>,
+    /// The best class.
+    pub(crate) best: usize,
 }
 
 impl Eyes {
     pub(super) fn new(session: Session, view: &View) -> Self {
         let start = Instant::now();
         let (areas, top) = (areas(view), view.top);
-        Self { session, areas, top, start, outputs: Vec::new(), ranked: Vec::new(), best: 0 }
+        Self { session, areas, top, start, last: Seen::default(), ranked: Vec::new() }
     }
 
     /// Looks differently from now on, with another model if there is one. What was decided stays
@@ -92,16 +102,17 @@ impl Eyes {
 
     /// The best class of the last look alone, by name.
     pub(super) fn best(&self) -> String {
-        label(&self.session, self.best)
+        label(&self.session, self.last.best)
+    }
+
+    /// The last look alone.
+    pub(super) fn seen(&self) -> &Seen {
+        &self.last
     }
 
     /// What holds in an area, by name.
     pub(super) fn decision(&self, area: usize) -> Option<String> {
-        match self.state(area) {
-            State::Nothing => None,
-            State::Unknown => Some("unknown".to_owned()),
-            State::Class(index) => Some(label(&self.session, index)),
-        }
+        self.state(area).name(|index| Some(label(&self.session, index)))
     }
 
     /// Number of areas, at least 1.
@@ -123,15 +134,15 @@ impl Eyes {
             return Ok(None);
         }
         let prepared = Instant::now();
-        self.session.run_prepared(&mut self.outputs)?;
-        let decider = &mut self.areas[area].decider;
-        let energy = (!self.session.gives_probabilities()).then(|| energy(&self.outputs));
-        if energy.is_some() {
-            softmax(&mut self.outputs);
+        let Seen { scores, energy: known, best } = &mut self.last;
+        self.session.run_prepared(scores)?;
+        *known = (!self.session.gives_probabilities()).then(|| energy(scores));
+        if known.is_some() {
+            softmax(scores);
         }
-        let changed = decider.observe(at, &self.outputs, energy);
-        let better = |a: &usize, b: &usize| self.outputs[*a].total_cmp(&self.outputs[*b]);
-        self.best = (0..self.outputs.len()).max_by(better).unwrap_or(0);
+        let changed = self.areas[area].decider.observe(at, scores, *known);
+        let better = |a: &usize, b: &usize| scores[*a].total_cmp(&scores[*b]);
+        *best = (0..scores.len()).max_by(better).unwrap_or(0);
         let done = Instant::now();
         let mut decision = self.describe(area);
         decision.frame = frame.number;
@@ -268,7 +279,7 @@ fn part<'a>(
 }
 
 /// A class's name; its number without labels.
-fn label(session: &Session, index: usize) -> String {
+pub(super) fn label(session: &Session, index: usize) -> String {
     session.label(index).map_or_else(|| format!("class {index}"), str::to_owned)
 }
 

@@ -109,8 +109,7 @@ impl Watch {
             match self.eyes.look(frame, area) {
                 Ok(Some(decision)) => {
                     self.states[area] = self.eyes.state(area);
-                    let best = || self.eyes.best();
-                    self.parts.act(frame, decision, area, &self.states, best);
+                    self.parts.act(frame, decision, area, &self.states, self.eyes.seen());
                 }
                 Ok(None) => {}
                 Err(Blind::Frame(why)) => {

@@ -12,6 +12,7 @@ use kinglet_device::camera::Frame;
 use super::bus::{Bus, Writer};
 use super::config::{Changes, Config};
 use super::decision::Decision;
+use super::eyes::Seen;
 use super::journal;
 use super::mqtt::Mqtt;
 use super::pins::Pins;
@@ -151,23 +152,23 @@ impl Parts {
         &self.pins
     }
 
-    /// Acts on what was decided about an area of a frame: `states` of all areas, and the best class
-    /// of this frame alone.
+    /// Acts on what was decided about an area of a frame: `states` of all areas, and what was seen in
+    /// this one.
     pub(super) fn act(
         &mut self,
         frame: &Arc<Frame>,
         decision: Decision,
         area: usize,
         states: &[State],
-        best: impl FnOnce() -> String,
+        seen: &Seen,
     ) {
         self.pins.follow(states);
         if let Some(snapshots) = &mut self.snapshots {
             snapshots.offer(frame, &decision, states[area], area);
         }
         if self.shadow.is_some() {
-            let (decision, model_ms) = (decision.decision.clone(), decision.model_ms);
-            self.said.push(Said { area, best: best(), decision, model_ms });
+            let (seen, ms) = (seen.clone(), decision.prepare_ms + decision.model_ms);
+            self.said.push(Said { area, seen, ms });
         }
         self.bus.publish(decision);
     }
@@ -254,5 +255,5 @@ fn second(
     plan: &Plan,
     bus: &Bus,
 ) -> std::io::Result<Option<Shadow>> {
-    model.map(|model| Shadow::start(model, config, plan.all, bus)).transpose()
+    model.map(|model| Shadow::start(model, config, plan, bus)).transpose()
 }

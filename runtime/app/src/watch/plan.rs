@@ -1,13 +1,14 @@
 //! What a configuration means for one model: classes by their indices, areas by theirs, everything
 //! within its range.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kinglet_engine::Session;
 use toml::Spanned;
 
 use super::config::{Config, Decide, Names, Region};
-use super::eyes::class;
+use super::eyes::{class, label};
 use super::mqtt;
 use super::pins::{ButtonPlan, OutputPlan};
 use crate::decide::{Settings, State};
@@ -32,6 +33,8 @@ pub(super) struct View {
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) view: View,
+    /// The classes' names.
+    pub(super) labels: Arc<[String]>,
     /// Show every decision: each is of a picture of its own.
     pub(super) all: bool,
     pub(super) outputs: Vec<OutputPlan>,
@@ -86,8 +89,9 @@ impl Plan {
         positive("max_fps", rate.max_fps)?;
         positive("cool_below", rate.cool_below)?;
         positive("motion", rate.motion.map(f64::from))?;
+        let labels = (0..session.classes()).map(|index| label(session, index)).collect();
         let mqtt = mqtt::Plan::new(config, session)?;
-        Ok(Self { view, all: pictures, outputs, buttons, snapshots, mqtt })
+        Ok(Self { view, labels, all: pictures, outputs, buttons, snapshots, mqtt })
     }
 }
 

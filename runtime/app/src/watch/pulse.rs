@@ -75,6 +75,14 @@ impl Pulse {
     pub(crate) fn beat(&self) {
         self.0.fetch_add(1, Relaxed);
     }
+
+    /// Beats for a thread that runs futures, as long as none of them keeps it.
+    pub(crate) async fn keep_beating(self) {
+        loop {
+            self.beat();
+            tokio::time::sleep(BEAT).await;
+        }
+    }
 }
 
 impl Drop for Pulse {

@@ -165,6 +165,10 @@ impl Service {
         self.bus.frames().stop();
         while begun.elapsed() < LAST {
             std::thread::sleep(Duration::from_millis(10));
+            // Nothing has begun but the camera, and the model is still being loaded.
+            if self.ready.get().is_none() && self.bus.frames().stopped() {
+                low_level::exit(0);
+            }
         }
         if self.bus.frames().stopped() {
             self.camera.beat();

@@ -3,7 +3,8 @@
 //!
 //! It has a thread of the lowest priority, which gets what processor time others leave, and looks at
 //! the newest frame that the first model has decided about; while it looks, others pass it by. Where
-//! the first model slows down to stay cool, it rests. What both say of the same frames is counted.
+//! the first model slows down to stay cool, it rests. What both say of the same frames is counted:
+//! the best class, and what would be decided if there were no other frames.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,9 +14,10 @@ use serde::Serialize;
 
 use super::bus::Bus;
 use super::config::Config;
-use super::eyes::Eyes;
-use super::plan::View;
+use super::eyes::{Eyes, Seen};
+use super::plan::{Plan, View};
 use super::pulse::{BEAT, Pulse};
+use crate::decide::Decider;
 use crate::exit::one_line;
 use crate::load::{ModelArgs, load};
 
@@ -26,12 +28,9 @@ const TELL: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone)]
 pub(super) struct Said {
     pub(super) area: usize,
-    /// The best class of this frame alone.
-    pub(super) best: String,
-    /// What was decided.
-    pub(super) decision: Option<String>,
-    /// The model's time, ms.
-    pub(super) model_ms: f64,
+    pub(super) seen: Seen,
+    /// How long it took, ms.
+    pub(super) ms: f64,
 }
 
 /// How the two compare.
@@ -45,13 +44,13 @@ pub(crate) struct Comparison {
     pub(crate) skipped: u64,
     /// Of those compared, with the same best class.
     pub(crate) same_best: u64,
-    /// Of those compared, with the same decision.
+    /// Of those compared, with the same decision, of these frames alone.
     pub(crate) same_decision: u64,
     /// Of those that the second could not look at.
     pub(crate) failed: u64,
-    /// Mean and longest time of the first model on what was compared, ms.
+    /// Mean and longest time that the first took to look at what was compared, ms.
     pub(crate) first_ms: Time,
-    /// Of the second.
+    /// Of the second, on one thread: its time on the processor, since it waits for what others leave.
     pub(crate) second_ms: Time,
 }
 
@@ -124,24 +123,23 @@ impl Shadow {
     pub(super) fn start(
         model: ModelArgs,
         config: &Config,
-        pictures: bool,
+        plan: &Plan,
         bus: &Bus,
     ) -> std::io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let (own, told, config) = (Arc::clone(&shared), bus.clone(), config.clone());
+        let (view, labels, pictures) = (plan.view.clone(), Arc::clone(&plan.labels), plan.all);
         std::thread::Builder::new().name("shadow".into()).spawn(move || {
             kinglet_device::lower_priority(19);
             match eyes(&model, &config, pictures) {
                 Ok((eyes, name)) => {
                     told.report("shadow", None);
                     let pulse = told.pulse("shadow");
-                    watch(
-                        eyes,
-                        Comparison { model: name, ..Comparison::default() },
-                        &own,
-                        &pulse,
-                        &told,
-                    );
+                    let decider = || Decider::new(view.settings.clone());
+                    let first = std::iter::repeat_with(decider).take(view.areas()).collect();
+                    let pair = Pair { first, labels, start: Instant::now(), second: eyes };
+                    let comparison = Comparison { model: name, ..Comparison::default() };
+                    watch(pair, comparison, &own, &pulse, &told);
                 }
                 Err(error) => told.report("shadow", Some(one_line(&error))),
             }
@@ -201,7 +199,16 @@ fn eyes(model: &ModelArgs, config: &Config, pictures: bool) -> anyhow::Result<(E
     Ok((Eyes::new(session, &view), name))
 }
 
-fn watch(mut eyes: Eyes, mut comparison: Comparison, shared: &Shared, pulse: &Pulse, bus: &Bus) {
+/// Both models' decisions about the frames that both have seen.
+struct Pair {
+    first: Vec<Decider>,
+    /// The first model's classes.
+    labels: Arc<[String]>,
+    start: Instant,
+    second: Eyes,
+}
+
+fn watch(mut pair: Pair, mut comparison: Comparison, shared: &Shared, pulse: &Pulse, bus: &Bus) {
     let mut told = Instant::now();
     bus.compare(Some(comparison.clone()));
     loop {
@@ -212,7 +219,7 @@ fn watch(mut eyes: Eyes, mut comparison: Comparison, shared: &Shared, pulse: &Pu
         }
         comparison.skipped += std::mem::take(&mut slot.skipped);
         if std::mem::take(&mut slot.lost) {
-            eyes.lose();
+            pair.lose();
         }
         let Some((frame, said)) = slot.next.take() else {
             drop(shared.changed.wait_timeout(slot, BEAT));
@@ -221,7 +228,7 @@ fn watch(mut eyes: Eyes, mut comparison: Comparison, shared: &Shared, pulse: &Pu
         drop(slot);
         for said in said {
             pulse.beat();
-            compare(&mut eyes, &frame, &said, &mut comparison, bus);
+            pair.compare(&frame, &said, &mut comparison, bus);
         }
         let slot = shared.slot();
         if slot.stop {
@@ -236,22 +243,45 @@ fn watch(mut eyes: Eyes, mut comparison: Comparison, shared: &Shared, pulse: &Pu
     }
 }
 
-fn compare(eyes: &mut Eyes, frame: &Frame, said: &Said, sum: &mut Comparison, bus: &Bus) {
-    match eyes.look(frame, said.area) {
-        Ok(Some(decision)) => {
-            sum.compared += 1;
-            sum.same_best += u64::from(eyes.best() == said.best);
-            sum.same_decision += u64::from(decision.decision == said.decision);
-            sum.first_ms.add(said.model_ms, sum.compared);
-            sum.second_ms.add(decision.model_ms, sum.compared);
-            bus.report("shadow", None);
+impl Pair {
+    fn lose(&mut self) {
+        for decider in &mut self.first {
+            decider.lose();
         }
-        Ok(None) => sum.skipped += 1,
-        Err(error) => {
-            sum.failed += 1;
-            bus.report("shadow", Some(error.to_string()));
+        self.second.lose();
+    }
+
+    fn compare(&mut self, frame: &Frame, said: &Said, sum: &mut Comparison, bus: &Bus) {
+        let Said { area, seen, ms } = said;
+        let before = processor_ms();
+        match self.second.look(frame, *area) {
+            Ok(Some(decision)) => {
+                let spent = before.zip(processor_ms()).map(|(before, after)| after - before);
+                let spent = spent.unwrap_or(decision.prepare_ms + decision.model_ms);
+                let at = frame.captured.saturating_duration_since(self.start);
+                let first = &mut self.first[*area];
+                first.observe(at, &seen.scores, seen.energy);
+                let name = |index: usize| self.labels.get(index).cloned();
+                sum.compared += 1;
+                sum.same_best += u64::from(name(seen.best) == Some(self.second.best()));
+                sum.same_decision += u64::from(first.state().name(name) == decision.decision);
+                sum.first_ms.add(*ms, sum.compared);
+                sum.second_ms.add(spent, sum.compared);
+                bus.report("shadow", None);
+            }
+            Ok(None) => sum.skipped += 1,
+            Err(error) => {
+                sum.failed += 1;
+                bus.report("shadow", Some(error.to_string()));
+            }
         }
     }
+}
+
+/// What this thread has had of a processor, ms; `None` where the kernel does not say.
+fn processor_ms() -> Option<f64> {
+    let facts = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(facts.split(' ').next()?.parse::<u64>().ok()? as f64 / 1e6)
 }
 
 #[cfg(test)]

@@ -176,6 +176,10 @@ impl Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
+        if self.shared.stopped() {
+            // Whoever told it to has waited for as long as it wanted to.
+            return;
+        }
         self.stop();
         let deadline = Instant::now() + FAREWELL;
         while !self.stopped() && Instant::now() < deadline {

@@ -125,9 +125,11 @@ pub(super) fn run(link: Link) -> std::io::Result<()> {
         .max_blocking_threads(1)
         .build()?;
     let outbox = Arc::clone(&link.outbox);
+    let pulse = link.bus.pulse("mqtt");
     runtime.block_on(async {
         let watch = async {
             while !outbox.is_over() {
+                pulse.beat();
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             tokio::time::sleep(FAREWELL).await;

@@ -212,6 +212,7 @@ fn run(door: Door, web: &Arc<Web>, models: Models, metrics: Metrics) {
         tokio::select! {
             () = web.over() => {}
             () = live::beat(web) => {}
+            () = web.bus.pulse("http").keep_beating() => {}
         }
     };
     door.open(models, metrics, |core: &Arc<Core>| routes::routes(core, web), stop);
