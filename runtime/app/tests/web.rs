@@ -290,6 +290,48 @@ fn a_token_guards_all_that_is_seen() {
 }
 
 #[test]
+fn another_configuration_is_shown_and_a_bad_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let write = |more: &str| {
+        let text = format!("[camera]\nsource = \"test\"\n\n[http]\n{more}");
+        std::fs::write(path("k.toml"), text).unwrap();
+    };
+    write("");
+    let server = Server::watch(&["--config", &path("k.toml")]);
+    let reload = || {
+        let mut kill = Command::new("kill");
+        assert!(kill.args(["-HUP", &server.child.id().to_string()]).status().unwrap().success());
+    };
+    let mut events = server.open("/v1/events");
+    assert_eq!(server.get("/v1/state", "").json()["regions"], serde_json::json!([]));
+    write("[[region]]\nname = 'door'\nleft = 0.0\ntop = 0.0\nwidth = 0.5\nheight = 1.0\n");
+    reload();
+    until("the region", || {
+        server.get("/v1/state", "").json()["regions"][0]["name"] == serde_json::json!("door")
+    });
+    // Whoever listens goes on.
+    let mut region = Value::Null;
+    until("an event of the region", || {
+        let (kind, _, data) = event(&mut events);
+        assert_ne!(kind, "missed");
+        region = data["region"].clone();
+        kind == "decision" && region == "door"
+    });
+    // A token that cannot be read: all goes on, and is said.
+    write(&format!("token_file = {:?}\n", path("token")));
+    reload();
+    until("the problem", || {
+        server.get("/v1/state", "").json()["health"]["problems"]["http"].is_string()
+    });
+    // With one that can be, the server is another, and who listened to the old one hears its end.
+    std::fs::write(path("token"), "a-token-of-some-length\n").unwrap();
+    write(&format!("token_file = {:?}\nclients = 50\n", path("token")));
+    reload();
+    until("the events end", || events.read_line(&mut String::new()).map_or(true, |n| n == 0));
+}
+
+#[test]
 fn it_ends_at_once_whoever_listens() {
     let mut server = Server::watch(&["--camera", "test"]);
     let mut events = server.open("/v1/events");
