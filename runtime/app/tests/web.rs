@@ -116,6 +116,20 @@ fn the_newest_frame_is_a_picture() {
 }
 
 #[test]
+fn the_stream_of_one_is_the_camera_of_another() {
+    let first = Server::watch(&["--camera", "test", "--size", "320x240"]);
+    let stream = format!("http://{}/v1/stream.mjpg?fps=20", first.address);
+    let second = Server::watch(&["--camera", &stream]);
+    let picture = second.get("/v1/snapshot.jpg", "");
+    assert_eq!((picture.code, size(&picture.body)), (200, (320, 240)));
+    until("decisions", || {
+        second.get("/v1/state", "").json()["health"]["inferences"].as_u64() > Some(5)
+    });
+    let health = second.get("/v1/state", "").json()["health"].clone();
+    assert_eq!(health["camera"]["lost"], 0, "{health}");
+}
+
+#[test]
 fn pictures_stream_at_the_rate_that_is_asked_for() {
     let server = Server::watch(&["--camera", "test", "--fps", "60", "--size", "320x240"]);
     let pictures = |path: &str, count: usize| {
