@@ -116,6 +116,20 @@ fn the_newest_frame_is_a_picture() {
 }
 
 #[test]
+fn the_stream_of_one_is_the_camera_of_another() {
+    let first = Server::watch(&["--camera", "test", "--size", "320x240"]);
+    let stream = format!("http://{}/v1/stream.mjpg?fps=20", first.address);
+    let second = Server::watch(&["--camera", &stream]);
+    let picture = second.get("/v1/snapshot.jpg", "");
+    assert_eq!((picture.code, size(&picture.body)), (200, (320, 240)));
+    until("decisions", || {
+        second.get("/v1/state", "").json()["health"]["inferences"].as_u64() > Some(5)
+    });
+    let health = second.get("/v1/state", "").json()["health"].clone();
+    assert_eq!(health["camera"]["lost"], 0, "{health}");
+}
+
+#[test]
 fn pictures_stream_at_the_rate_that_is_asked_for() {
     let server = Server::watch(&["--camera", "test", "--fps", "60", "--size", "320x240"]);
     let pictures = |path: &str, count: usize| {
@@ -287,6 +301,48 @@ fn a_token_guards_all_that_is_seen() {
     }
     let token = "Authorization: Bearer a-token-of-some-length\r\n";
     assert_eq!(server.get("/v1/snapshot.jpg", token).code, 200);
+}
+
+#[test]
+fn another_configuration_is_shown_and_a_bad_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let write = |more: &str| {
+        let text = format!("[camera]\nsource = \"test\"\n\n[http]\n{more}");
+        std::fs::write(path("k.toml"), text).unwrap();
+    };
+    write("");
+    let server = Server::watch(&["--config", &path("k.toml")]);
+    let reload = || {
+        let mut kill = Command::new("kill");
+        assert!(kill.args(["-HUP", &server.child.id().to_string()]).status().unwrap().success());
+    };
+    let mut events = server.open("/v1/events");
+    assert_eq!(server.get("/v1/state", "").json()["regions"], serde_json::json!([]));
+    write("[[region]]\nname = 'door'\nleft = 0.0\ntop = 0.0\nwidth = 0.5\nheight = 1.0\n");
+    reload();
+    until("the region", || {
+        server.get("/v1/state", "").json()["regions"][0]["name"] == serde_json::json!("door")
+    });
+    // Whoever listens goes on.
+    let mut region = Value::Null;
+    until("an event of the region", || {
+        let (kind, _, data) = event(&mut events);
+        assert_ne!(kind, "missed");
+        region = data["region"].clone();
+        kind == "decision" && region == "door"
+    });
+    // A token that cannot be read: all goes on, and is said.
+    write(&format!("token_file = {:?}\n", path("token")));
+    reload();
+    until("the problem", || {
+        server.get("/v1/state", "").json()["health"]["problems"]["http"].is_string()
+    });
+    // With one that can be, the server is another, and who listened to the old one hears its end.
+    std::fs::write(path("token"), "a-token-of-some-length\n").unwrap();
+    write(&format!("token_file = {:?}\nclients = 50\n", path("token")));
+    reload();
+    until("the events end", || events.read_line(&mut String::new()).map_or(true, |n| n == 0));
 }
 
 #[test]

@@ -75,8 +75,7 @@ impl Door {
     /// The token, the certificate or the address cannot be had, or other machines could ask without
     /// a token.
     pub(crate) fn new(settings: Settings) -> anyhow::Result<Self> {
-        let access = Access::new(settings.token_file.as_deref(), settings.listen)?;
-        let tls = settings.tls.as_ref().map(|(cert, key)| Tls::new(cert, key)).transpose()?;
+        let (access, tls) = read(&settings)?;
         kinglet_device::allow_open_files(settings.clients as u64 + OTHER_FILES);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -92,6 +91,14 @@ impl Door {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", listener.local_addr()?);
         Ok(Self { runtime, listener, tls, access, settings, url })
+    }
+
+    /// Whether there is nothing wrong with settings but, maybe, their address.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(crate) fn check(settings: &Settings) -> anyhow::Result<()> {
+        read(settings).map(drop)
     }
 
     /// Resolves when the program is asked to stop.
@@ -120,4 +127,11 @@ impl Door {
         // A thread that is at a file has no time left.
         runtime.shutdown_background();
     }
+}
+
+/// Reads the token and the certificate.
+fn read(settings: &Settings) -> anyhow::Result<(Access, Option<Tls>)> {
+    let access = Access::new(settings.token_file.as_deref(), settings.listen)?;
+    let tls = settings.tls.as_ref().map(|(cert, key)| Tls::new(cert, key)).transpose()?;
+    Ok((access, tls))
 }

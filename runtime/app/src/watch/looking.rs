@@ -149,8 +149,7 @@ impl Watch {
         let Fresh { config, sight, model, shadow: (shadow, other_shadow), .. } = fresh;
         let session = model.as_ref().unwrap_or(self.eyes.session());
         let plan = Plan::new(&config, session, sight.pictures())?;
-        let facts = web::Facts::new(self.reloader.model_of(&config), session, &config, &plan)
-            .map_err(|error| Usage(error.to_string()))?;
+        let facts = web::Facts::new(self.reloader.model_of(&config), session, &plan);
         // From here on nothing fails.
         let changes = self.config.changes(&config);
         let mut what: Vec<&str> = changes.names().filter(|name| *name != "model").collect();

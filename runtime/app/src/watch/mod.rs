@@ -84,7 +84,7 @@ fn watch(args: &Args) -> Outcome {
     let reloader = Reloader::new(args, &model, shadow.as_ref());
     // What acts is a part: it listens to the bus.
     let lines = show::Lines { json: args.json, all: args.all || plan.all };
-    let facts = web::Facts::new(args.model_of(&config), &model.session, &config, &plan)?;
+    let facts = web::Facts::new(args.model_of(&config), &model.session, &plan);
     let parts = Parts::start(&config, &plan, shadow, lines, facts, &bus, Arc::clone(&stop))?;
     let mut watch = Watch {
         parts,

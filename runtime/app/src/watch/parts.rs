@@ -38,7 +38,7 @@ pub(super) struct Parts {
     log: Option<Writer>,
     lines: Writer,
     shadow: Option<Shadow>,
-    web: Option<web::Server>,
+    web: web::Server,
     mqtt: Option<Mqtt>,
     /// What was decided about the frame that is being looked at.
     said: Vec<Said>,
@@ -63,7 +63,7 @@ impl Parts {
             pins: Pins::start(plan.outputs.clone(), plan.buttons.clone(), bus)?,
             shadow: second(shadow, config, plan, bus)?,
             mqtt: mqtt(plan, bus, None)?,
-            web: config.http.as_ref().map(|http| web::start(http, facts, bus)).transpose()?,
+            web: web::Server::start(config.http.as_ref(), facts, bus)?,
             said: Vec::new(),
             bus: bus.clone(),
         })
@@ -118,21 +118,11 @@ impl Parts {
 
     /// Shows another model, other regions or outputs from now on, or serves elsewhere.
     pub(super) fn change_web(&mut self, changes: &Changes, config: &Config, facts: web::Facts) {
-        if !changes.has("http") {
-            if let Some(web) = &self.web {
-                web.tell(facts);
-            }
-            return;
-        }
-        // The address is given back first.
-        self.web = None;
-        let started = config.http.as_ref().map(|http| web::start(http, facts, &self.bus));
-        match started.transpose() {
-            Ok(web) => {
-                self.web = web;
-                self.bus.report("http", None);
-            }
-            Err(error) => self.bus.report("http", Some(crate::exit::one_line(&error))),
+        self.web.tell(facts);
+        if changes.has("http")
+            && let Err(error) = self.web.change(config.http.clone())
+        {
+            self.bus.report("http", Some(error.to_string()));
         }
     }
 
@@ -206,9 +196,7 @@ impl Parts {
             shadow.stop();
         }
         self.bus.close();
-        if let Some(web) = &self.web {
-            web.end();
-        }
+        self.web.stop();
         let begun = Instant::now();
         while !self.stopped() && begun.elapsed() < FAREWELL
             || !self.written() && begun.elapsed() < lines
@@ -229,7 +217,7 @@ impl Parts {
         self.pins.stopped()
             && self.snapshots.as_ref().is_none_or(Snapshots::stopped)
             && self.bus.frames().stopped()
-            && self.web.as_ref().is_none_or(web::Server::stopped)
+            && self.web.stopped()
     }
 }
 

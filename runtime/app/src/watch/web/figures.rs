@@ -13,6 +13,7 @@ use prometheus_client::registry::Unit;
 
 use super::super::bus::Bus;
 use super::super::decision::Decision;
+use super::super::shadow::Comparison;
 use crate::http::{Metrics, times};
 
 /// Names that are counted each for itself; all further ones are counted together.
@@ -87,8 +88,33 @@ impl Collector for OfBus {
         put(&mut encoder, "problems", help, None, &problems)?;
         let uptime = ConstGauge::new(health.uptime_s);
         let help = "Time since the start";
-        put(&mut encoder, "uptime", help, Some(&Unit::Seconds), &uptime)
+        put(&mut encoder, "uptime", help, Some(&Unit::Seconds), &uptime)?;
+        match &health.shadow {
+            Some(comparison) => shadow(&mut encoder, comparison),
+            None => Ok(()),
+        }
     }
+}
+
+/// How the second model compares with the first.
+fn shadow(encoder: &mut DescriptorEncoder<'_>, comparison: &Comparison) -> fmt::Result {
+    let Comparison { compared, skipped, same_best, same_decision, failed, .. } = *comparison;
+    for (name, help, value) in [
+        ("shadow_compared", "Frames, or regions of them, that both models have seen", compared),
+        ("shadow_skipped", "Those that the second model has left out", skipped),
+        ("shadow_same_best", "Those compared with the same best class", same_best),
+        ("shadow_same_decision", "Those compared with the same decision", same_decision),
+        ("shadow_failed", "Those that the second model could not look at", failed),
+    ] {
+        put(encoder, name, help, None, &ConstCounter::new(value))?;
+    }
+    for (name, help, time) in [
+        ("shadow_first", "Mean time of the first model on what was compared", comparison.first_ms),
+        ("shadow_second", "Mean time of the second model on it", comparison.second_ms),
+    ] {
+        put(encoder, name, help, Some(&Unit::Seconds), &ConstGauge::new(time.mean / 1e3))?;
+    }
+    Ok(())
 }
 
 fn put(

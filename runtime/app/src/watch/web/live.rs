@@ -6,15 +6,15 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::super::bus::Health;
+use super::super::bus::{Health, Writer};
 use super::super::decision::Decision;
+use super::super::pulse::BEAT;
 use super::Web;
 use super::figures::Figures;
 use crate::http::Metrics;
@@ -22,7 +22,7 @@ use crate::http::Metrics;
 /// Events that are kept.
 const KEPT: usize = 256;
 /// How often health is told.
-const BEAT: Duration = Duration::from_secs(2);
+const TELL: Duration = Duration::from_secs(2);
 /// Points of the curves that are kept: five minutes.
 const POINTS: usize = 150;
 
@@ -42,6 +42,8 @@ pub(super) struct Live {
 }
 
 struct Inner {
+    /// Of the facts that the decisions belong to.
+    facts: u64,
     /// As they are sent; the last has the number `newest`.
     events: VecDeque<Bytes>,
     newest: u64,
@@ -59,6 +61,8 @@ pub(super) struct Pulse {
     health: Health,
     temperature_c: Option<f64>,
     memory_bytes: Option<u64>,
+    /// Another number: model, regions or outputs are other ones.
+    facts: u64,
     /// Which outputs should be on.
     outputs: Vec<bool>,
     latency_ms: Option<f64>,
@@ -67,6 +71,7 @@ pub(super) struct Pulse {
 impl Live {
     pub(super) fn new() -> Self {
         let inner = Inner {
+            facts: 0,
             events: VecDeque::with_capacity(KEPT),
             newest: 0,
             decisions: Vec::new(),
@@ -125,8 +130,12 @@ impl Live {
         (decisions, inner.points.iter().copied().collect())
     }
 
-    fn decided(&self, area: usize, decision: &Arc<Decision>) {
+    fn decided(&self, facts: u64, area: usize, decision: &Arc<Decision>) {
         let mut inner = self.inner();
+        if inner.facts != facts {
+            inner.facts = facts;
+            inner.decisions.clear();
+        }
         if !decision.lost {
             inner.latency.0 += decision.prepare_ms + decision.model_ms;
             inner.latency.1 += 1;
@@ -140,11 +149,11 @@ impl Live {
     }
 }
 
-/// Listens to the bus until that is closed.
-pub(super) fn start(web: &Arc<Web>, metrics: &Metrics) -> io::Result<JoinHandle<()>> {
+/// Listens to the bus.
+pub(super) fn start(web: &Arc<Web>, metrics: &Metrics) -> io::Result<Writer> {
     let (web, listener) = (Arc::clone(web), web.bus.listen(KEPT, false));
     let (metrics, mut figures) = (metrics.clone(), Figures::new(metrics));
-    let work = move || {
+    listener.on_thread("http events", move |listener| {
         while let Some(decision) = listener.next() {
             figures.count(&decision);
             let facts = web.facts();
@@ -155,16 +164,22 @@ pub(super) fn start(web: &Arc<Web>, metrics: &Metrics) -> io::Result<JoinHandle<
             let place =
                 |name: &String| facts.regions.iter().position(|region| region.name == *name);
             let area = decision.region.as_ref().map_or(Some(0), place);
-            web.live.decided(area.unwrap_or(0), &decision);
+            web.live.decided(facts.number, area.unwrap_or(0), &decision);
         }
-    };
-    std::thread::Builder::new().name("http events".into()).spawn(work)
+    })
 }
 
 /// Tells health again and again.
 pub(super) async fn beat(web: &Web) {
+    let own = web.bus.pulse("http");
+    let mut told = Instant::now();
     loop {
         tokio::time::sleep(BEAT).await;
+        own.beat();
+        if told.elapsed() < TELL {
+            continue;
+        }
+        told = Instant::now();
         let board = kinglet_device::Board::read();
         let temperature_c = board.temperature_mc.map(|t| t as f64 / 1e3);
         let mut inner = web.live.inner();
@@ -193,6 +208,7 @@ pub(super) fn pulse(web: &Web) -> Pulse {
         health: web.bus.health(),
         temperature_c: last.and_then(|point| point.temperature_c),
         memory_bytes: kinglet_device::memory_bytes(),
+        facts: facts.number,
         outputs: facts.outputs.iter().map(|plan| plan.wanted(&states)).collect(),
         latency_ms: last.and_then(|point| point.latency_ms),
     }

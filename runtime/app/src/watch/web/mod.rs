@@ -15,19 +15,19 @@ mod pictures;
 mod routes;
 mod stream;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use kinglet_engine::Session;
 use tokio::sync::{Semaphore, watch};
 
-use super::bus::Bus;
-use kinglet_engine::Session;
-
-use super::config::{Config, Http, Region};
+use super::bus::{Bus, Writer};
+use super::config::{Http, Region};
 use super::pins::OutputPlan;
 use super::plan::Plan;
-use crate::http::{Core, Door, Load, Metrics, Models, Settings};
+use crate::http::{Core, Door, Load, Metrics, Models, Settings, stem};
 use crate::load::{self, ModelArgs};
 use collection::Collection;
 use live::Live;
@@ -35,8 +35,6 @@ use pictures::Pictures;
 
 /// How long requests that are being answered have at the end.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
-/// How long is waited for the thread at the end.
-const FAREWELL: Duration = Duration::from_millis(800);
 /// Who may listen to events at a time.
 const LISTENERS: usize = 32;
 /// Live streams at a time.
@@ -51,41 +49,43 @@ const NICE: i32 = 5;
 /// What is shown beside pictures and decisions.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
+    /// Counts up whenever they are other ones.
+    number: u64,
     /// The model's name.
-    pub(super) model: String,
+    model: String,
     /// How it is loaded.
-    pub(super) load: ModelArgs,
+    load: ModelArgs,
     /// Names of its classes; empty without.
-    pub(super) labels: Vec<String>,
+    labels: Vec<String>,
     /// Empty without.
-    pub(super) regions: Vec<Region>,
-    pub(super) outputs: Vec<OutputPlan>,
+    regions: Vec<Region>,
+    outputs: Vec<OutputPlan>,
 }
 
 impl Facts {
-    /// Of the model that decides.
-    pub(super) fn new(
-        load: ModelArgs,
-        session: &Session,
-        config: &Config,
-        plan: &Plan,
-    ) -> anyhow::Result<Self> {
-        let label = |i| session.label(i).map(str::to_owned);
-        Ok(Self {
-            model: crate::http::stem(&load.path()?),
+    /// What a model that was loaded so, and a plan for it, are.
+    pub(super) fn new(load: ModelArgs, session: &Session, plan: &Plan) -> Self {
+        let label = |index| session.label(index).map(str::to_owned);
+        Self {
+            number: 0,
+            model: load.path().map_or_else(|_| String::new(), |path| stem(&path)),
             load,
             labels: (0..session.classes()).map_while(label).collect(),
-            regions: config.region.iter().map(|region| region.get_ref().clone()).collect(),
+            regions: plan.view.regions.clone(),
             outputs: plan.outputs.clone(),
-        })
+        }
     }
 }
 
 /// They may change while we run.
 type SharedFacts = Arc<Mutex<Arc<Facts>>>;
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn current(facts: &SharedFacts) -> Arc<Facts> {
-    Arc::clone(&facts.lock().unwrap_or_else(PoisonError::into_inner))
+    Arc::clone(&lock(facts))
 }
 
 /// What requests share. Nothing that may outlast the server holds it: the camera goes with it.
@@ -116,67 +116,119 @@ impl Web {
     }
 }
 
-/// A server that runs. Dropping it ends it.
+/// The server, if the configuration asks for one.
 #[derive(Debug)]
 pub(super) struct Server {
+    running: Arc<Mutex<Option<Running>>>,
     facts: SharedFacts,
+    bus: Bus,
+}
+
+impl Server {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// The address, the token or the certificate cannot be had, or other machines could ask without
+    /// a token.
+    pub(super) fn start(config: Option<&Http>, facts: Facts, bus: &Bus) -> anyhow::Result<Self> {
+        let facts: SharedFacts = Arc::new(Mutex::new(Arc::new(facts)));
+        let running = config.map(|config| Running::new(config, &facts, bus)).transpose()?;
+        Ok(Self { running: Arc::new(Mutex::new(running)), facts, bus: bus.clone() })
+    }
+
+    /// Another model, or other regions or outputs, from now on.
+    pub(super) fn tell(&self, facts: Facts) {
+        let mut known = lock(&self.facts);
+        *known = Arc::new(Facts { number: known.number + 1, ..facts });
+    }
+
+    /// Another server in its place, or none; at leisure. One that cannot be started is said in health.
+    pub(super) fn change(&self, config: Option<Http>) -> io::Result<()> {
+        let (running, facts) = (Arc::clone(&self.running), Arc::clone(&self.facts));
+        let bus = self.bus.clone();
+        let change = move || {
+            let mut running = lock(&running);
+            // What can be known before the old one goes.
+            let mut outcome = config.as_ref().map_or(Ok(()), |c| Door::check(&settings(c)));
+            if outcome.is_ok() {
+                if let Some(old) = running.take() {
+                    old.end();
+                }
+                outcome = config.map_or(Ok(()), |config| {
+                    *running = Some(Running::new(&config, &facts, &bus)?);
+                    Ok(())
+                });
+            }
+            bus.report("http", outcome.err().map(|error| format!("{error:#}")));
+        };
+        std::thread::Builder::new().name("http change".into()).spawn(change).map(drop)
+    }
+
+    /// Ends it; returns at once.
+    pub(super) fn stop(&self) {
+        // While it is changed, it is left behind.
+        if let Ok(running) = self.running.try_lock()
+            && let Some(running) = &*running
+        {
+            let _ = running.over.send(true);
+        }
+    }
+
+    /// Whether it has ended.
+    pub(super) fn stopped(&self) -> bool {
+        let running = self.running.try_lock();
+        running.is_ok_and(|running| running.as_ref().is_none_or(|r| r.thread.is_finished()))
+    }
+}
+
+/// A server that runs.
+#[derive(Debug)]
+struct Running {
     over: watch::Sender<bool>,
     thread: JoinHandle<()>,
 }
 
-/// Starts the server.
-///
-/// # Errors
-/// The address, the token or the certificate cannot be had, or other machines could ask without a
-/// token.
-pub(super) fn start(config: &Http, facts: Facts, bus: &Bus) -> anyhow::Result<Server> {
-    let door = Door::new(Settings {
+fn settings(config: &Http) -> Settings {
+    Settings {
         listen: config.listen,
         token_file: config.token_file.clone(),
         clients: config.clients.max(1).into(),
         tls: config.tls_cert.clone().zip(config.tls_key.clone()),
         last_answers: LAST_ANSWERS,
-    })?;
-    let metrics = Metrics::default();
-    let (over, receiver) = watch::channel(false);
-    let web = Arc::new(Web {
-        bus: bus.clone(),
-        live: Live::new(),
-        facts: Arc::new(Mutex::new(Arc::new(facts))),
-        pictures: Pictures::new(bus.clone()),
-        listeners: Arc::new(Semaphore::new(LISTENERS)),
-        streams: Arc::new(Semaphore::new(STREAMS)),
-        classify: config.classify,
-        guarded: config.token_file.is_some(),
-        collection: config.collect.as_deref().map(|folder| {
-            let mib = |mib: u64| mib.saturating_mul(1 << 20);
-            Arc::new(Collection::new(folder, mib(config.collect_mib), mib(config.free_mib)))
-        }),
-        over: receiver,
-    });
-    let models = if config.classify { lent(&web, &metrics)? } else { Models::none() };
-    tracing::info!("listening on {}", door.url);
-    let facts = Arc::clone(&web.facts);
-    let thread = std::thread::Builder::new().name("http".into());
-    let thread = thread.spawn(move || run(door, &web, models, metrics))?;
-    Ok(Server { facts, over, thread })
+    }
 }
 
-impl Server {
-    /// Lets nobody in any more, and sends away who is in.
-    pub(super) fn end(&self) {
-        // Whoever would hear it may be gone.
+impl Running {
+    fn new(config: &Http, facts: &SharedFacts, bus: &Bus) -> anyhow::Result<Self> {
+        let door = Door::new(settings(config))?;
+        let metrics = Metrics::default();
+        let (over, receiver) = watch::channel(false);
+        let web = Arc::new(Web {
+            bus: bus.clone(),
+            live: Live::new(),
+            facts: Arc::clone(facts),
+            pictures: Pictures::new(bus.clone()),
+            listeners: Arc::new(Semaphore::new(LISTENERS)),
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            classify: config.classify,
+            guarded: config.token_file.is_some(),
+            collection: config.collect.as_deref().map(|folder| {
+                let mib = |mib: u64| mib.saturating_mul(1 << 20);
+                Arc::new(Collection::new(folder, mib(config.collect_mib), mib(config.free_mib)))
+            }),
+            over: receiver,
+        });
+        let models = if config.classify { lent(&web, &metrics)? } else { Models::none() };
+        tracing::info!("listening on {}", door.url);
+        let thread = std::thread::Builder::new().name("http".into());
+        let thread = thread.spawn(move || run(door, &web, models, metrics))?;
+        Ok(Self { over, thread })
+    }
+
+    /// Ends it, so that its address is free.
+    fn end(self) {
         let _ = self.over.send(true);
-    }
-
-    /// Whether it has ended.
-    pub(super) fn stopped(&self) -> bool {
-        self.thread.is_finished()
-    }
-
-    /// Another model, or other regions or outputs, from now on.
-    pub(super) fn tell(&self, facts: Facts) {
-        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
+        let _ = self.thread.join();
     }
 }
 
@@ -204,7 +256,7 @@ fn lent(web: &Arc<Web>, metrics: &Metrics) -> anyhow::Result<Models> {
 fn run(door: Door, web: &Arc<Web>, models: Models, metrics: Metrics) {
     kinglet_device::lower_priority(NICE);
     metrics.collect(figures::OfBus(web.bus.clone()));
-    let workers = match workers(web, &metrics) {
+    let (events, pictures) = match workers(web, &metrics) {
         Ok(workers) => workers,
         Err(error) => return tracing::error!("http: {error}"),
     };
@@ -217,22 +269,12 @@ fn run(door: Door, web: &Arc<Web>, models: Models, metrics: Metrics) {
     };
     door.open(models, metrics, |core: &Arc<Core>| routes::routes(core, web), stop);
     web.pictures.end();
-    for worker in workers {
-        let _ = worker.join();
-    }
+    // The one that listens ends with this.
+    drop(events);
+    let _ = pictures.join();
 }
 
 /// The threads beside the one that speaks HTTP.
-fn workers(web: &Arc<Web>, metrics: &Metrics) -> std::io::Result<[JoinHandle<()>; 2]> {
-    Ok([live::start(web, metrics)?, pictures::start(web)?])
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.end();
-        let deadline = Instant::now() + FAREWELL;
-        while !self.stopped() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
+fn workers(web: &Arc<Web>, metrics: &Metrics) -> io::Result<(Writer, JoinHandle<()>)> {
+    Ok((live::start(web, metrics)?, pictures::start(web)?))
 }

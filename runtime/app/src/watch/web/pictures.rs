@@ -12,6 +12,7 @@ use kinglet_device::camera::{Frame, Layout};
 use tokio::sync::watch;
 
 use super::super::bus::Bus;
+use super::super::pulse::{BEAT, Pulse};
 use super::super::snapshots::{QUALITY, encode};
 use super::Web;
 
@@ -100,7 +101,8 @@ impl Pictures {
 
     fn run(&self) {
         let mut last = 0;
-        while self.asked() {
+        let own = self.bus.pulse("http pictures");
+        while self.asked(&own) {
             let deadline = Instant::now() + GLANCE;
             let Some(frame) = self.bus.frames().newer_than(last, deadline) else { continue };
             // One that cannot be read is not tried again.
@@ -113,11 +115,13 @@ impl Pictures {
     }
 
     /// Waits until a picture is asked for; says whether to go on.
-    fn asked(&self) -> bool {
+    fn asked(&self, own: &Pulse) -> bool {
         let mut asked = lock(&self.asked);
         let mut idle = Instant::now();
+        own.beat();
         while !asked.picture && !asked.end {
-            let waited = self.changed.wait_timeout(asked, FORGET);
+            let waited = self.changed.wait_timeout(asked, BEAT);
+            own.beat();
             asked = waited.unwrap_or_else(PoisonError::into_inner).0;
             if idle.elapsed() >= FORGET {
                 lock(&self.kept).clear();
