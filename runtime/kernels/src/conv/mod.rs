@@ -325,3 +325,31 @@ impl Conv {
         }
     }
 }
+/// Divides pixels into blocks of `block`. A small rest belongs to the last one: alone it would read all
+/// weights for few pixels.
+#[cfg(target_arch = "x86_64")]
+fn blocks(pixels: Range<usize>, block: usize) -> impl Iterator<Item = Range<usize>> {
+    let Range { mut start, end } = pixels;
+    std::iter::from_fn(move || {
+        let from = start;
+        let left = end - from;
+        start += if left <= block + block / 4 { left } else { block };
+        (from < end).then_some(from..start)
+    })
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_follow_one_another_and_none_is_small_beside_others() {
+        for (pixels, block) in [(0..49, 24), (7..7, 24), (3..4, 24), (0..3136, 48), (5..35, 24)] {
+            let all: Vec<_> = blocks(pixels.clone(), block).collect();
+            assert_eq!(all.iter().map(Range::len).sum::<usize>(), pixels.len());
+            assert!(all.windows(2).all(|two| two[0].end == two[1].start));
+            assert!(all.len() < 2 || all.iter().all(|b| b.len() > block / 4), "{all:?}");
+        }
+        assert_eq!(blocks(0..49, 24).collect::<Vec<_>>(), [0..24, 24..49]);
+    }
+}

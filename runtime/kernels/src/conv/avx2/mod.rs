@@ -13,7 +13,7 @@ pub(crate) mod wide;
 
 use std::ops::Range;
 
-use super::{BLOCK_CHANNELS, Form, Layer, im2col};
+use super::{BLOCK_CHANNELS, Form, Layer, blocks, im2col};
 use crate::isa::Avx2;
 use crate::requantize::Reach;
 use crate::x86::{widen, widen_runs};
@@ -31,7 +31,7 @@ pub(super) struct Kernel {
     geometry: ConvGeometry,
     blocked: bool,
     input_zero_point: u8,
-    /// Pixels per block, more or less.
+    /// Pixels per block; the last one of a run may have more.
     block: usize,
     body: Body,
     end: End,
@@ -149,13 +149,11 @@ impl Kernel {
         scratch: &mut Scratch,
     ) {
         let (end, out_c) = (&self.end, self.geometry.out_c);
-        // Blocks of nearly one size: a small last one reads all weights for few pixels.
-        let blocks = range.len().div_ceil(self.block + self.block / 4).max(1);
-        let block = range.len().div_ceil(blocks).max(1);
-        for (index, out) in output.chunks_mut(block * out_c).enumerate() {
-            let start = range.start + index * block;
-            let pixels = start..start + out.len() / out_c;
-            let residual = residual.map(|all| &all[index * block * out_c..][..out.len()]);
+        for pixels in blocks(range.clone(), self.block) {
+            let start = pixels.start;
+            let place = (start - range.start) * out_c..(pixels.end - range.start) * out_c;
+            let out = &mut output[place.clone()];
+            let residual = residual.map(|all| &all[place]);
             match &self.body {
                 Body::Wide { panels, stride } => {
                     let rows = self.widened(input, pixels, *stride, scratch);

@@ -11,7 +11,7 @@ pub(crate) mod tile;
 
 use std::ops::Range;
 
-use super::{BLOCK_CHANNELS, Layer, im2col};
+use super::{BLOCK_CHANNELS, Layer, blocks, im2col};
 use crate::isa::Avx512Vnni;
 use crate::{ConvGeometry, Scratch};
 use panel::{Depth, MAX_VECTORS, Panel, STEP};
@@ -32,7 +32,7 @@ pub(super) struct Kernel {
     /// Bytes from one pixel's depth to the next one's.
     stride: usize,
     source: Source,
-    /// Pixels per block, more or less.
+    /// Pixels per block; the last one of a run may have more.
     block: usize,
     panels: Vec<Panel>,
     finish: Finish,
@@ -97,13 +97,11 @@ impl Kernel {
         scratch: &mut Scratch,
     ) {
         let out_c = self.geometry.out_c;
-        // Blocks of nearly one size: a small last one reads all weights for few pixels.
-        let blocks = range.len().div_ceil(self.block + self.block / 4).max(1);
-        let block = range.len().div_ceil(blocks).max(1);
-        for (index, out) in output.chunks_mut(block * out_c).enumerate() {
-            let start = range.start + index * block;
-            let pixels = start..start + out.len() / out_c;
-            let residual = residual.map(|all| &all[index * block * out_c..][..out.len()]);
+        for pixels in blocks(range.clone(), self.block) {
+            let start = pixels.start;
+            let place = (start - range.start) * out_c..(pixels.end - range.start) * out_c;
+            let out = &mut output[place.clone()];
+            let residual = residual.map(|all| &all[place]);
             let rows = match self.source {
                 Source::InPlace => Rows::new(input, start * self.stride, self.stride, pixels.len()),
                 Source::Gathered => self.gathered(input, pixels, scratch),
