@@ -66,6 +66,8 @@ import os, re, socket, subprocess, sys, time
 
 work, mqtt = sys.argv[1], sys.argv[2] != "0"
 monitor = f"{work}/monitor"
+if os.path.exists(monitor):
+    os.remove(monitor)
 # The initrd's kernel is the only file of that name.
 kernel = next(f for f in os.listdir(f"{work}/kernel/boot") if f.startswith("vmlinuz"))
 qemu = subprocess.Popen(
@@ -126,6 +128,7 @@ def message(what, seconds, pattern, since):
         print(f"skipped, this program knows no broker: {what}")
 
 STATE = "kinglet/board/state "
+wait("a machine", 60, lambda: os.path.exists(monitor))
 message("a message of what the camera shows", 300, STATE + ".*unknown", 0)
 wait("the pin is on", 300, pin)
 mark = len(said)
