@@ -62,7 +62,7 @@ while read -r order; do
 done </dev/ttyAMA0
 INIT
 python3 - "$work" "$mqtt" <<'DRIVE'
-import os, re, socket, subprocess, sys, time
+import atexit, os, re, socket, subprocess, sys, time
 
 work, mqtt = sys.argv[1], sys.argv[2] != "0"
 monitor = f"{work}/monitor"
@@ -76,6 +76,7 @@ qemu = subprocess.Popen(
      "-kernel", f"{work}/kernel/boot/{kernel}", "-initrd", f"{work}/initrd.gz",
      "-append", "console=ttyAMA0 rdinit=/init quiet"],
     stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+atexit.register(qemu.kill)
 os.set_blocking(qemu.stdout.fileno(), False)
 log, said = open(f"{work}/chain.log", "w"), []
 start, rest = time.time(), ""
