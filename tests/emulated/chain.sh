@@ -62,10 +62,12 @@ while read -r order; do
 done </dev/ttyAMA0
 INIT
 python3 - "$work" "$mqtt" <<'DRIVE'
-import os, re, socket, subprocess, sys, time
+import atexit, os, re, socket, subprocess, sys, time
 
 work, mqtt = sys.argv[1], sys.argv[2] != "0"
 monitor = f"{work}/monitor"
+if os.path.exists(monitor):
+    os.remove(monitor)
 # The initrd's kernel is the only file of that name.
 kernel = next(f for f in os.listdir(f"{work}/kernel/boot") if f.startswith("vmlinuz"))
 qemu = subprocess.Popen(
@@ -74,6 +76,7 @@ qemu = subprocess.Popen(
      "-kernel", f"{work}/kernel/boot/{kernel}", "-initrd", f"{work}/initrd.gz",
      "-append", "console=ttyAMA0 rdinit=/init quiet"],
     stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+atexit.register(qemu.kill)
 os.set_blocking(qemu.stdout.fileno(), False)
 log, said = open(f"{work}/chain.log", "w"), []
 start, rest = time.time(), ""
@@ -126,6 +129,7 @@ def message(what, seconds, pattern, since):
         print(f"skipped, this program knows no broker: {what}")
 
 STATE = "kinglet/board/state "
+wait("a machine", 60, lambda: os.path.exists(monitor))
 message("a message of what the camera shows", 300, STATE + ".*unknown", 0)
 wait("the pin is on", 300, pin)
 mark = len(said)
