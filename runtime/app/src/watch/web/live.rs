@@ -12,7 +12,7 @@ use axum::body::Bytes;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::super::bus::{Health, Writer};
+use super::super::bus::{Health, Listener, Writer};
 use super::super::decision::Decision;
 use super::super::pulse::BEAT;
 use super::Web;
@@ -20,7 +20,7 @@ use super::figures::Figures;
 use crate::http::Metrics;
 
 /// Events that are kept.
-const KEPT: usize = 256;
+pub(super) const KEPT: usize = 256;
 /// How often health is told.
 const TELL: Duration = Duration::from_secs(2);
 /// Points of the curves that are kept: five minutes.
@@ -150,8 +150,8 @@ impl Live {
 }
 
 /// Listens to the bus.
-pub(super) fn start(web: &Arc<Web>, metrics: &Metrics) -> io::Result<Writer> {
-    let (web, listener) = (Arc::clone(web), web.bus.listen(KEPT, false));
+pub(super) fn start(web: &Arc<Web>, metrics: &Metrics, listener: Listener) -> io::Result<Writer> {
+    let web = Arc::clone(web);
     let (metrics, mut figures) = (metrics.clone(), Figures::new(metrics));
     listener.on_thread("http events", move |listener| {
         while let Some(decision) = listener.next() {

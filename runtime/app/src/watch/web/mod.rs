@@ -23,7 +23,7 @@ use std::time::Duration;
 use kinglet_engine::Session;
 use tokio::sync::{Semaphore, watch};
 
-use super::bus::{Bus, Writer};
+use super::bus::{Bus, Listener, Writer};
 use super::config::{Http, Region};
 use super::pins::OutputPlan;
 use super::plan::Plan;
@@ -220,8 +220,10 @@ impl Running {
         });
         let models = if config.classify { lent(&web, &metrics)? } else { Models::none() };
         tracing::info!("listening on {}", door.url);
+        // From the first decision on.
+        let listener = bus.listen(live::KEPT, false);
         let thread = std::thread::Builder::new().name("http".into());
-        let thread = thread.spawn(move || run(door, &web, models, metrics))?;
+        let thread = thread.spawn(move || run(door, &web, models, metrics, listener))?;
         Ok(Self { over, thread })
     }
 
@@ -253,10 +255,10 @@ fn lent(web: &Arc<Web>, metrics: &Metrics) -> anyhow::Result<Models> {
 }
 
 /// The thread that speaks HTTP; those that it starts have its priority.
-fn run(door: Door, web: &Arc<Web>, models: Models, metrics: Metrics) {
+fn run(door: Door, web: &Arc<Web>, models: Models, metrics: Metrics, listener: Listener) {
     kinglet_device::lower_priority(NICE);
     metrics.collect(figures::OfBus(web.bus.clone()));
-    let (events, pictures) = match workers(web, &metrics) {
+    let (events, pictures) = match workers(web, &metrics, listener) {
         Ok(workers) => workers,
         Err(error) => return tracing::error!("http: {error}"),
     };
@@ -275,6 +277,10 @@ fn run(door: Door, web: &Arc<Web>, models: Models, metrics: Metrics) {
 }
 
 /// The threads beside the one that speaks HTTP.
-fn workers(web: &Arc<Web>, metrics: &Metrics) -> io::Result<(Writer, JoinHandle<()>)> {
-    Ok((live::start(web, metrics)?, pictures::start(web)?))
+fn workers(
+    web: &Arc<Web>,
+    metrics: &Metrics,
+    listener: Listener,
+) -> io::Result<(Writer, JoinHandle<()>)> {
+    Ok((live::start(web, metrics, listener)?, pictures::start(web)?))
 }
