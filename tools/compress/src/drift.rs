@@ -197,9 +197,7 @@ fn means(all: &[Vec<f64>]) -> Option<(Means, Vec<Vec<f64>>)> {
         }
     }
     // A thousandth more variance of each, so that what hardly varies does not count for all.
-    for at in 0..numbers {
-        covariance[at][at] *= 1.001;
-    }
+    covariance.iter_mut().enumerate().for_each(|(at, row)| row[at] *= 1.001);
     let whiten = inverse_root(&covariance)?;
     let narrow = |values: &[f64]| values.iter().map(|v| *v as f32).collect::<Vec<f32>>();
     Some((Means { mean: narrow(&mean), whiten: narrow(&whiten.concat()) }, centred))
