@@ -60,7 +60,7 @@ pub(crate) fn seal(
         .map_or((0, false, false), |r| (r.pictures, r.classes.is_some(), r.features.is_some()));
     let part = |there: bool, name: &'static str| if there { name } else { "" };
     say!(
-        "reference for drift: {} pictures; confidence{}{}",
+        "reference for drift: {} pictures; confidence{}, looks{}",
         parts.0,
         part(parts.1, ", classes"),
         part(parts.2, ", features")

@@ -196,8 +196,15 @@ fn means(all: &[Vec<f64>]) -> Option<(Means, Vec<Vec<f64>>)> {
             line.iter_mut().zip(row).for_each(|(sum, b)| *sum += a * b / (n - 1.0));
         }
     }
-    // A thousandth more variance of each, so that what hardly varies does not count for all.
-    covariance.iter_mut().enumerate().for_each(|(at, row)| row[at] *= 1.001);
+    let varies = (0..numbers).any(|at| covariance[at][at] > 1e-9 * (1.0 + mean[at].powi(2)));
+    // A thousandth more variance of each, and a millionth of its square, so that what hardly varies (a
+    // grey camera's colours) does not count for all.
+    for (at, row) in covariance.iter_mut().enumerate() {
+        row[at] = row[at] * 1.001 + 1e-6 * mean[at].powi(2) + 1e-9;
+    }
+    if !varies {
+        return None;
+    }
     let whiten = inverse_root(&covariance)?;
     let narrow = |values: &[f64]| values.iter().map(|v| *v as f32).collect::<Vec<f32>>();
     Some((Means { mean: narrow(&mean), whiten: narrow(&whiten.concat()) }, centred))
@@ -393,6 +400,9 @@ mod tests {
             let expected = if a == b { 1.0 } else { 0.0 };
             assert!((sum / 399.0 - expected).abs() < 0.01, "{a} {b} {sum}");
         }
-        assert!(super::means(&vec![vec![1.0; 3]; 10]).is_none(), "they do not vary");
+        assert!(super::means(&vec![vec![1.1; 3]; 10]).is_none(), "they do not vary");
+        // Three numbers that are one.
+        let same: Vec<Vec<f64>> = all.iter().map(|row| vec![row[0]; 3]).collect();
+        assert!(super::means(&same).unwrap().0.whiten.iter().all(|w| w.is_finite()));
     }
 }
