@@ -5,6 +5,7 @@
 
 mod board;
 pub mod camera;
+pub mod display;
 pub mod gpio;
 
 pub use board::{

@@ -5,6 +5,7 @@
 
 pub mod atomic;
 pub mod choices;
+pub mod drift;
 pub mod error;
 pub mod frame;
 mod golden;

@@ -1,10 +1,11 @@
 //! What a classifier needs besides its graph, carried inside the model as ONNX `metadata_props`.
 //!
 //! Keys: `kinglet.preprocess` (JSON), `kinglet.labels` (one a line), `kinglet.golden` (JSON),
-//! `kinglet.provenance` (JSON), `kinglet.unknown_below` (a number).
+//! `kinglet.provenance` (JSON), `kinglet.unknown_below` (a number), `kinglet.drift` (JSON).
 
 use serde::{Deserialize, Serialize};
 
+use crate::drift::{DRIFT_KEY, Reference};
 use crate::error::ModelError;
 use crate::onnx;
 
@@ -33,6 +34,8 @@ pub struct Metadata {
     pub provenance: Option<Provenance>,
     /// A picture whose best class scores less than this, 0..=1, is of none of the classes.
     pub unknown_below: Option<f32>,
+    /// What it makes of pictures as it was given them.
+    pub drift: Option<Reference>,
 }
 
 /// How a picture becomes the input tensor: crop, resize, then `(value - mean) / std`.
@@ -200,6 +203,7 @@ impl Metadata {
             golden: json(GOLDEN_KEY, find(GOLDEN_KEY))?,
             provenance: json(PROVENANCE_KEY, find(PROVENANCE_KEY))?,
             unknown_below: find(UNKNOWN_KEY).map(|text| share(text)).transpose()?,
+            drift: find(DRIFT_KEY).map(|text| Reference::parse(text)).transpose()?,
         })
     }
 
@@ -217,6 +221,7 @@ impl Metadata {
         set(GOLDEN_KEY, self.golden.as_ref().map(to_json));
         set(PROVENANCE_KEY, self.provenance.as_ref().map(to_json));
         set(UNKNOWN_KEY, self.unknown_below.map(|share| share.to_string()));
+        set(DRIFT_KEY, self.drift.as_ref().map(to_json));
     }
 }
 
@@ -261,6 +266,7 @@ mod tests {
             golden: Some(Golden { tolerance: 1e-4, samples: vec![] }),
             provenance: Some(Provenance { name: "x".into(), ..Default::default() }),
             unknown_below: Some(0.625),
+            drift: None,
         };
         let mut model = onnx::ModelProto::default();
         metadata.write(&mut model);

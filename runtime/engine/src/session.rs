@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kinglet_kernels::{Isa, Workers};
 
 use crate::choices::Choices;
+use crate::drift;
 use crate::error::ModelError;
 use crate::frame::FrameView;
 use crate::metadata::{LABELS_KEY, Metadata};
@@ -258,6 +259,20 @@ impl Session {
     /// As [`Self::outputs`].
     pub fn run_prepared(&mut self, outputs: &mut Vec<f32>) -> Result<(), ModelError> {
         self.compiled.run(&self.input, outputs)
+    }
+
+    /// The features of the picture that was run last: what the model's last fully connected layer
+    /// read. They lie where the run left them, so this costs a copy. Whether they are at hand: they
+    /// are not where that layer is none of ours, or runs as something else.
+    pub fn features_into(&self, features: &mut Vec<f32>) -> bool {
+        self.compiled.features_into(features)
+    }
+
+    /// What the picture that was prepared last looks like, see [`drift::looks`]; all zero before the
+    /// first.
+    #[must_use]
+    pub fn looks(&self) -> [f32; drift::LOOKS] {
+        drift::looks(&self.input, self.input_size()).unwrap_or_default()
     }
 
     /// Whether the model ends with a softmax itself, so that its outputs are probabilities.

@@ -9,7 +9,7 @@ use kinglet_engine::ModelError;
 
 use crate::{
     boards, completions, compress, distill, evaluate, explain, fetch, fit, import, inspect, prune,
-    retrain, robustness,
+    reference, retrain, robustness,
 };
 
 /// Prepares image classifiers for Raspberry Pi class boards.
@@ -37,6 +37,8 @@ enum Command {
     Compress(compress::Args),
     /// Train a smaller network, taught by larger ones
     Distill(distill::Args),
+    /// Store what a model makes of pictures as they should be, to notice when they change
+    Reference(reference::Args),
     /// Measure a model's accuracy on labelled pictures
     Evaluate(evaluate::Args),
     /// Show which part of a picture speaks for a class
@@ -68,6 +70,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Robustness(args) => robustness::run(args),
+        Command::Reference(args) => reference::run(args),
         Command::Prune(args) => prune::run(args),
         Command::Fit(args) => fit::run(args),
         Command::Boards(args) => boards::run(args),

@@ -16,7 +16,7 @@ use kinglet_compress::quantize::{
 };
 use kinglet_engine::{ModelError, OnnxFile, Options, Session};
 
-use crate::{evaluate, output, preprocess};
+use crate::{evaluate, output, preprocess, reference};
 
 /// Most skipped pictures that are named.
 const NAMED: usize = 10;
@@ -48,6 +48,15 @@ pub(crate) struct Args {
     /// Folder of pictures to calibrate on
     #[arg(long, value_name = "DIR", conflicts_with = "f16")]
     calibration: Option<PathBuf>,
+    /// Folder of pictures as the camera will send them, at least a hundred, to notice drift by
+    ///
+    /// `kinglet watch` compares what it sees with them: confidence, classes and features. Without
+    /// this the calibration pictures serve, but for their classes.
+    #[arg(long, value_name = "DIR")]
+    reference: Option<PathBuf>,
+    /// Store no reference for drift
+    #[arg(long, conflicts_with = "reference")]
+    no_reference: bool,
     /// Print what was chosen for each layer, or write it as a web page to FILE
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     report: Option<Option<PathBuf>>,
@@ -242,7 +251,14 @@ fn int8(args: &Args, file: &OnnxFile, parent: &str, dir: &Path) -> anyhow::Resul
             .with_context(|| format!("cannot write {}", page.display()))?;
         say!("{}: what was done and why", page.display());
     }
-    output::save(&result.file, &args.output)?;
+    let mut file = result.file;
+    let threads = args.threads.map(usize::from);
+    match &args.reference {
+        Some(dir) => reference::seal_folder(&mut file, dir, threads)?,
+        None if !args.no_reference => reference::seal_if_enough(&mut file, &pictures, threads)?,
+        None => {}
+    }
+    output::save(&file, &args.output)?;
     if !result.met {
         say!("the target does not hold; `--sensitivity` shows which layers lose");
         anyhow::ensure!(args.target_drop.is_none(), "the target of --target-drop does not hold");
@@ -323,7 +339,11 @@ fn f16(args: &Args, file: &OnnxFile, parent: &str) -> anyhow::Result<()> {
     if kept > 0 {
         say!("{kept} constants stay in 32 bits");
     }
-    output::save(&result.file, &args.output)
+    let mut file = result.file;
+    if let Some(dir) = &args.reference {
+        reference::seal_folder(&mut file, dir, args.threads.map(usize::from))?;
+    }
+    output::save(&file, &args.output)
 }
 
 /// The model is to blame: the exit code says so.

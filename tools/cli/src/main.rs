@@ -17,6 +17,7 @@ mod import;
 mod inspect;
 mod preprocess;
 mod prune;
+mod reference;
 mod retrain;
 mod robustness;
 

@@ -11,7 +11,7 @@ use kinglet_compress::retrain::{
 use kinglet_compress::statistics::wilson;
 use kinglet_engine::{ModelError, OnnxFile};
 
-use crate::{compress, evaluate, output, preprocess};
+use crate::{compress, evaluate, output, preprocess, reference};
 
 /// Teach a model your own classes.
 ///
@@ -111,7 +111,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     bar.finish_and_clear();
     let result = result.map_err(blame)?;
     output::print(&table(&data, &result))?;
-    output::save(&result.file, &args.output)?;
+    let held_out: Vec<PathBuf> = data.held_out.iter().map(|sample| sample.path.clone()).collect();
+    let mut file = result.file;
+    reference::seal_if_enough(&mut file, &held_out, options.threads)?;
+    output::save(&file, &args.output)?;
     let out = args.output.display();
     output::print(&format!(
         "\nNow try it:                            kinglet classify --model {out} PHOTO.jpg\n\

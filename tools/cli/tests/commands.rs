@@ -86,6 +86,28 @@ fn a_refused_model_is_code_3_and_leaves_no_file() {
 }
 
 #[test]
+fn a_reference_wants_a_hundred_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let model = repository.join("models/efficientnet-lite0-int8.onnx");
+    let model = model.to_str().unwrap();
+    std::fs::create_dir(at.join("pictures")).unwrap();
+    for number in 0..100 {
+        let photograph = ["chelsea.png", "coffee.png", "rocket.jpg"][number % 3];
+        let from = repository.join("tests/photographs").join(photograph);
+        std::fs::copy(from, at.join(format!("pictures/{number}-{photograph}"))).unwrap();
+    }
+    let arguments = ["reference", model, "pictures", "-o", "m.onnx"];
+    let (stdout, _) = expect(at, 0, &arguments);
+    assert!(stdout.contains("100 pictures; confidence, classes, looks, features"), "{stdout}");
+    assert!(std::fs::metadata(at.join("m.onnx")).unwrap().len() > 5_000_000);
+    std::fs::remove_file(at.join("pictures/99-chelsea.png")).unwrap();
+    let (_, stderr) = expect(at, 1, &arguments);
+    assert!(stderr.contains("99 readable pictures are too few"), "{stderr}");
+}
+
+#[test]
 fn a_missing_file_is_code_1() {
     let folder = tempfile::tempdir().unwrap();
     let (_, stderr) = expect(folder.path(), 1, &["inspect", "no.onnx"]);

@@ -8,6 +8,7 @@ pub mod arch;
 pub mod chart;
 pub mod classifier;
 pub mod dataset;
+pub mod drift;
 pub mod evaluate;
 pub mod explain;
 pub mod fit;

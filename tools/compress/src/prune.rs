@@ -201,6 +201,7 @@ pub fn prune(
     let preprocess = metadata.preprocess.clone().ok_or(PruneError::NoPreprocess)?;
     check_weights(&model)?;
     metadata.golden = None;
+    metadata.drift = None;
     metadata.write(&mut model);
     let plain = OnnxFile::from_proto(model.clone())?;
     let shapes = shapes::infer(&plain);

@@ -120,6 +120,7 @@ pub fn quantize(
     }
     let preprocess = metadata.preprocess.clone().ok_or(QuantizeError::NoPreprocess)?;
     metadata.golden = None;
+    metadata.drift = None;
     metadata.write(&mut model);
     let Some(graph) = model.graph.as_ref() else { return Err(QuantizeError::NoConvolution) };
     let plan = plan::plan(graph);

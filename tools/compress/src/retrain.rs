@@ -227,6 +227,7 @@ pub fn finish(
     let mut proto = file.proto.clone();
     let is_int8 = graft::graft(&mut proto, features, &trained.layers);
     metadata.golden = None;
+    metadata.drift = None;
     metadata.labels = Some(data.classes.clone());
     metadata.preprocess = Some(features.preprocess.clone());
     metadata.unknown_below = None;

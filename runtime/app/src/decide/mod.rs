@@ -4,6 +4,7 @@
 //! reads a clock, a camera or a file. Start with [`Decider`]. What a frame-rate governor and a
 //! motion gate decide stands beside it: [`governor`], [`motion`].
 
+mod drift;
 mod governor;
 mod motion;
 mod window;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use kinglet_engine::scores::{Ranked, top_into};
 
+pub(crate) use drift::{Drift, Report as DriftReport};
 pub(crate) use governor::{Governor, Heat};
 pub(crate) use motion::Motion;
 use window::Window;

@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::decision::Decision;
 use super::pulse::{BEAT, Pulse, Pulses};
 use super::shadow::Comparison;
+use crate::decide::DriftReport;
 
 /// Shared by all who publish or listen; cheap to clone.
 #[derive(Debug, Clone)]
@@ -34,6 +35,7 @@ struct Shared {
     inferences: u64,
     problems: BTreeMap<String, String>,
     shadow: Option<Comparison>,
+    drift: Option<DriftReport>,
 }
 
 #[derive(Debug)]
@@ -65,6 +67,9 @@ pub(crate) struct Health {
     /// The second model beside the first, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) shadow: Option<Comparison>,
+    /// Whether pictures are still like those of the model's reference, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) drift: Option<DriftReport>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -148,6 +153,14 @@ impl Bus {
         lock(&self.shared).shadow = comparison;
     }
 
+    /// How pictures compare with the model's reference; `None`: they are not compared. An alarm is a
+    /// problem.
+    pub(super) fn drift(&self, report: Option<&DriftReport>) {
+        let alarm = report.filter(|report| report.alarm).map(|report| report.verdict.clone());
+        self.report("drift", alarm);
+        lock(&self.shared).drift = report.cloned();
+    }
+
     /// How everything is doing.
     pub(crate) fn health(&self) -> Health {
         let shared = lock(&self.shared);
@@ -157,6 +170,7 @@ impl Bus {
             inferences: shared.inferences,
             problems: shared.problems.clone(),
             shadow: shared.shadow.clone(),
+            drift: shared.drift.clone(),
         }
     }
 

@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) snapshots: Option<Snapshots>,
     pub(crate) http: Option<Http>,
     pub(crate) mqtt: Option<super::mqtt::Settings>,
+    pub(crate) display: Option<super::display::Settings>,
+    pub(crate) drift: super::drift::Settings,
     /// The text that it was read from, to name lines.
     #[serde(skip)]
     text: String,

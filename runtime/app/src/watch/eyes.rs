@@ -10,10 +10,11 @@ use kinglet_engine::scores::{Ranked, energy, softmax};
 use kinglet_engine::session::FileError;
 use kinglet_engine::{FrameView, Picture, Session};
 
+use super::bus::Bus;
 use super::config::Region;
 use super::decision::{Decision, Entry};
 use super::plan::View;
-use crate::decide::{Decider, Motion, State};
+use crate::decide::{Decider, Drift, Motion, State};
 
 /// One region with what is remembered of it; without regions the whole frame is one without a name.
 #[derive(Debug)]
@@ -43,6 +44,12 @@ pub(crate) struct Eyes {
     start: Instant,
     last: Seen,
     ranked: Vec<Ranked>,
+    drift: Option<Drift>,
+    features: Vec<f32>,
+    /// Of the last look: the model was unsure.
+    unsure: bool,
+    /// There is something new to say of drift.
+    news: bool,
 }
 
 /// What the model makes of one picture, before anything is smoothed.
@@ -60,7 +67,19 @@ impl Eyes {
     pub(super) fn new(session: Session, view: &View) -> Self {
         let start = Instant::now();
         let (areas, top) = (areas(view), view.top);
-        Self { session, areas, top, start, last: Seen::default(), ranked: Vec::new() }
+        let drift = view.drift.compare(&session);
+        Self {
+            session,
+            areas,
+            top,
+            start,
+            last: Seen::default(),
+            ranked: Vec::new(),
+            drift,
+            features: Vec::new(),
+            unsure: false,
+            news: true,
+        }
     }
 
     /// Looks differently from now on, with another model if there is one. What was decided stays
@@ -74,6 +93,7 @@ impl Eyes {
         let before: Vec<_> = (0..self.areas.len()).map(|area| self.describe(area)).collect();
         let old = session.map(|session| std::mem::replace(&mut self.session, session));
         (self.areas, self.top) = (areas(view), view.top);
+        (self.drift, self.unsure, self.news) = (view.drift.compare(&self.session), false, true);
         let mut fallen = Vec::new();
         for mut decision in before {
             let Some(name) = decision.decision.take() else { continue };
@@ -93,6 +113,32 @@ impl Eyes {
             }
         }
         (fallen, old)
+    }
+
+    /// Whether the model was less sure in the last look than of nearly all of its reference.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.unsure
+    }
+
+    /// Says how pictures compare with the reference, if there is anything new.
+    pub(super) fn tell_drift(&mut self, bus: &Bus) {
+        if std::mem::take(&mut self.news) {
+            bus.drift(self.drift.as_ref().map(Drift::report));
+        }
+    }
+
+    /// Compares what was seen last with the reference.
+    fn compare(&mut self, area: usize, at: Duration) {
+        let Some(drift) = &mut self.drift else { return };
+        let Seen { scores, best, .. } = &self.last;
+        let (best, score) = (*best, scores.get(*best).copied().unwrap_or_default());
+        self.unsure = drift.is_unsure(score);
+        if drift.is_due(area, at) {
+            let there = self.session.features_into(&mut self.features);
+            let features = there.then_some(self.features.as_slice());
+            drift.observe(area, at, (best, score), self.session.looks(), features);
+            self.news = true;
+        }
     }
 
     /// The model.
@@ -143,6 +189,7 @@ impl Eyes {
         let changed = self.areas[area].decider.observe(at, scores, *known);
         let better = |a: &usize, b: &usize| scores[*a].total_cmp(&scores[*b]);
         *best = (0..scores.len()).max_by(better).unwrap_or(0);
+        self.compare(area, at);
         let done = Instant::now();
         let mut decision = self.describe(area);
         decision.frame = frame.number;

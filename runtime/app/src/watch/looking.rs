@@ -109,6 +109,10 @@ impl Watch {
             match self.eyes.look(frame, area) {
                 Ok(Some(decision)) => {
                     self.states[area] = self.eyes.state(area);
+                    if self.eyes.is_unsure() {
+                        self.parts.keep_unsure(frame, &decision, area);
+                    }
+                    self.eyes.tell_drift(&self.bus);
                     self.parts.act(frame, decision, area, &self.states, self.eyes.seen());
                 }
                 Ok(None) => {}

@@ -9,6 +9,8 @@ mod args;
 mod bus;
 mod config;
 mod decision;
+mod display;
+mod drift;
 mod eyes;
 mod journal;
 mod looking;

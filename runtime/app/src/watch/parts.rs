@@ -12,6 +12,7 @@ use kinglet_device::camera::Frame;
 use super::bus::{Bus, Writer};
 use super::config::{Changes, Config};
 use super::decision::Decision;
+use super::display;
 use super::eyes::Seen;
 use super::journal;
 use super::mqtt::Mqtt;
@@ -40,6 +41,9 @@ pub(super) struct Parts {
     shadow: Option<Shadow>,
     web: web::Server,
     mqtt: Option<Mqtt>,
+    display: Option<Writer>,
+    /// Pictures that the model is unsure of.
+    unsure: Option<Snapshots>,
     /// What was decided about the frame that is being looked at.
     said: Vec<Said>,
     bus: Bus,
@@ -63,6 +67,8 @@ impl Parts {
             pins: Pins::start(plan.outputs.clone(), plan.buttons.clone(), bus)?,
             shadow: second(shadow, config, plan, bus)?,
             mqtt: mqtt(plan, bus, None)?,
+            display: display(config, bus)?,
+            unsure: config.drift.keep(plan.view.areas(), bus)?,
             web: web::Server::start(config.http.as_ref(), facts, bus)?,
             said: Vec::new(),
             bus: bus.clone(),
@@ -104,6 +110,21 @@ impl Parts {
             bus.report("mqtt", None);
             self.mqtt = mqtt(plan, bus, old).unwrap_or_else(|error| {
                 failed.push(("mqtt", error));
+                None
+            });
+        }
+        if changes.has("display") {
+            self.display = None;
+            bus.report("display", None);
+            self.display = display(config, bus).unwrap_or_else(|error| {
+                failed.push(("display", error));
+                None
+            });
+        }
+        if changes.has("drift") || before.view.areas() != plan.view.areas() {
+            self.unsure = None;
+            self.unsure = config.drift.keep(plan.view.areas(), bus).unwrap_or_else(|error| {
+                failed.push(("drift", error));
                 None
             });
         }
@@ -163,6 +184,13 @@ impl Parts {
         self.bus.publish(decision);
     }
 
+    /// Keeps a frame of which the model is unsure, if such are kept.
+    pub(super) fn keep_unsure(&mut self, frame: &Arc<Frame>, decision: &Decision, area: usize) {
+        if let Some(unsure) = &mut self.unsure {
+            unsure.offer_now(frame, decision, area);
+        }
+    }
+
     /// The frame was looked at. `rests`: the board is hot, and nothing more is done than must be.
     pub(super) fn seen(&mut self, frame: &Arc<Frame>, rests: bool) {
         if let Some(shadow) = &self.shadow
@@ -189,7 +217,7 @@ impl Parts {
     pub(super) fn end(mut self, lines: Duration) {
         self.pins.stop();
         self.bus.frames().stop();
-        if let Some(snapshots) = &mut self.snapshots {
+        for snapshots in self.snapshots.iter_mut().chain(&mut self.unsure) {
             snapshots.stop();
         }
         if let Some(shadow) = &self.shadow {
@@ -215,7 +243,8 @@ impl Parts {
     /// Whether all that has to be safe or closed is.
     fn stopped(&self) -> bool {
         self.pins.stopped()
-            && self.snapshots.as_ref().is_none_or(Snapshots::stopped)
+            && self.snapshots.iter().chain(&self.unsure).all(Snapshots::stopped)
+            && self.display.as_ref().is_none_or(Writer::stopped)
             && self.bus.frames().stopped()
             && self.web.stopped()
     }
@@ -230,6 +259,11 @@ fn snapshots(config: &Config, plan: &Plan, bus: &Bus) -> std::io::Result<Option<
     let (states, areas) = (&plan.snapshots, plan.view.areas());
     let start = |settings| Snapshots::start(settings, states.clone(), areas, bus.clone());
     config.snapshots.as_ref().map(start).transpose()
+}
+
+fn display(config: &Config, bus: &Bus) -> std::io::Result<Option<Writer>> {
+    let start = |settings| display::start(settings, bus.listen(WAITING, false), bus.clone());
+    config.display.as_ref().map(start).transpose()
 }
 
 fn mqtt(plan: &Plan, bus: &Bus, before: Option<Mqtt>) -> std::io::Result<Option<Mqtt>> {

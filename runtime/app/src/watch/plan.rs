@@ -8,6 +8,7 @@ use kinglet_engine::Session;
 use toml::Spanned;
 
 use super::config::{Config, Decide, Names, Region};
+use super::drift;
 use super::eyes::{class, label};
 use super::mqtt;
 use super::pins::{ButtonPlan, OutputPlan};
@@ -27,6 +28,8 @@ pub(super) struct View {
     pub(super) motion: Option<(f32, Duration)>,
     /// Classes in a decision.
     pub(super) top: usize,
+    /// How pictures are compared with the model's reference.
+    pub(super) drift: drift::Settings,
 }
 
 /// Such a plan.
@@ -110,6 +113,7 @@ impl View {
             regions: regions(config)?,
             motion: rate.motion.map(|threshold| (threshold, longest)),
             top: config.decide.top.unwrap_or(3).min(session.classes()),
+            drift: config.drift.checked()?,
         })
     }
 

@@ -215,7 +215,8 @@ mod tests {
         let problems = [("log", "disk\nfull"), ("threads", "pins: no progress for 9 s")];
         let problems: BTreeMap<_, _> =
             problems.iter().map(|(a, b)| (String::from(*a), String::from(*b))).collect();
-        let health = Health { uptime_s: 1.0, camera, inferences: 3, problems, shadow: None };
+        let (shadow, drift) = (None, None);
+        let health = Health { uptime_s: 1.0, camera, inferences: 3, problems, shadow, drift };
         let text = line(&status(&health, Some("pins: no progress for 9 s")));
         assert_eq!(
             text,

@@ -81,11 +81,25 @@ impl Snapshots {
             (Some(_), None) => false,
             (None, _) => true,
         };
-        if !self.states.contains(&state) || !(decision.changed || due) {
-            return;
+        if self.states.contains(&state) && (decision.changed || due) {
+            self.keep(frame, decision, area, now);
         }
+    }
+
+    /// Keeps the frame, whatever was decided, unless the last one is too recent.
+    pub(super) fn offer_now(&mut self, frame: &Arc<Frame>, decision: &Decision, area: usize) {
+        let now = Instant::now();
+        let every = self.every.unwrap_or_default();
+        if self.last[area].is_none_or(|last| now.duration_since(last) >= every) {
+            self.keep(frame, decision, area, now);
+        }
+    }
+
+    fn keep(&mut self, frame: &Arc<Frame>, decision: &Decision, area: usize, now: Instant) {
         self.last[area] = Some(now);
-        let label = decision.decision.as_deref().unwrap_or("");
+        // What it most likely is, where nothing is decided.
+        let likely = decision.top.first().map_or("", |entry| entry.label.as_str());
+        let label = decision.decision.as_deref().unwrap_or(likely);
         let name = format!(
             "{}_{:06}{}_{}",
             format_time(decision.time).replace(':', "-"),

@@ -197,6 +197,14 @@ impl PlannedRegion {
     }
 }
 
+impl PlannedRegion {
+    /// What the last fully connected layer read in the last run; whether that is at hand.
+    pub(crate) fn features_into(&self, features: &mut Vec<f32>) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.plan.features_into(&state, features)
+    }
+}
+
 impl std::fmt::Debug for RunState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("RunState")

@@ -12,9 +12,10 @@ use kinglet_kernels::{
 
 use super::arena::{self, Life};
 use super::build::{self, Built, Context, FloatKernel};
+use super::float::FloatKind;
 use super::pattern::{self, Pattern};
 use super::shape::{self, Shape};
-use super::step::{Held, Payload, Region, StepKind};
+use super::step::{Held, Payload, Quantization, Region, StepKind};
 use crate::choices::Choices;
 
 /// Largest arena, bytes: 1 GiB.
@@ -152,6 +153,17 @@ pub(crate) struct Plan {
     pub(super) batch: usize,
     pub(super) arena_bytes: usize,
     pub(super) exports: Vec<Export>,
+    /// What the last fully connected layer reads, where it is still there after a run.
+    pub(super) features: Option<Features>,
+}
+
+/// Where features lie in the arena, and what they are.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Features {
+    pub range: Range<usize>,
+    pub element: Element,
+    /// Of codes.
+    pub quantization: Option<Quantization>,
 }
 
 impl std::fmt::Debug for Plan {
@@ -231,7 +243,7 @@ impl Plan {
         let places = places(region, &values, &ready)?;
         let between = places.between.iter();
         let planned = ready.into_iter().zip(between);
-        let steps = planned
+        let steps: Vec<PlannedStep> = planned
             .map(|(ready, between)| ready.planned(region, &values, &places, between, &context))
             .collect();
         let exports = region
@@ -248,7 +260,8 @@ impl Plan {
                 }
             })
             .collect();
-        Ok(Self { steps, batch, arena_bytes: places.bytes, exports })
+        let features = features(region, &places, &steps);
+        Ok(Self { steps, batch, arena_bytes: places.bytes, exports, features })
     }
 
     /// What the report says, a step a line.
@@ -260,6 +273,35 @@ impl Plan {
     pub(crate) fn arena_bytes(&self) -> usize {
         self.arena_bytes
     }
+}
+
+/// The input of the fully connected layer that makes the region's output, unless something is written
+/// over it later.
+fn features(region: &Region, places: &Places<'_>, steps: &[PlannedStep]) -> Option<Features> {
+    let linear = |kind: &StepKind| match kind {
+        StepKind::Linear { input, .. } => Some(Some(*input)),
+        StepKind::Float(FloatKind::Linear { .. }) => Some(None),
+        _ => None,
+    };
+    let last = region.steps.iter().rev().filter(|s| region.outputs.contains(&s.output));
+    let (step, quantization) = last.map(|s| (s, linear(&s.kind))).next()?;
+    let quantization = quantization?;
+    let Place::Arena(range) = places.by_name.get(step.inputs.first()?.as_str())? else {
+        return None;
+    };
+    let element = Element::of(step.kind.reads(), region);
+    let overlaps = |other: &Range<usize>| other.start < range.end && range.start < other.end;
+    let reads = |planned: &PlannedStep| planned.inputs.contains(&Place::Arena(range.clone()));
+    // From the last kernel that reads it on.
+    let reader = steps.iter().rposition(reads)?;
+    let kept = steps[reader..].iter().all(|planned| {
+        let written = match &planned.output {
+            Place::Arena(output) => overlaps(output),
+            _ => false,
+        };
+        !written && !overlaps(&planned.between)
+    });
+    kept.then(|| Features { range: range.clone(), element, quantization })
 }
 
 /// Steps that one kernel runs, and the kernel.

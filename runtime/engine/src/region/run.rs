@@ -3,10 +3,12 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use half::f16;
+use half::slice::HalfBitsSliceExt as _;
 use kinglet_kernels::linear::GROUP;
 use kinglet_kernels::{Scratch, Workers};
 
-use super::plan::{Kernel, Place, Plan, PlannedStep};
+use super::plan::{Element, Features, Kernel, Place, Plan, PlannedStep};
 
 /// The arena starts at a multiple of this, bytes.
 const ALIGN: usize = 64;
@@ -76,6 +78,30 @@ impl Plan {
             others.iter().for_each(|other| first.reserve_like(other));
             others.iter_mut().for_each(|other| other.reserve_like(first));
         }
+    }
+}
+
+impl Plan {
+    /// The features of the last run: what the last fully connected layer read, of the first image.
+    /// Whether there are any.
+    pub(super) fn features_into(&self, state: &RunState, features: &mut Vec<f32>) -> bool {
+        features.clear();
+        let Some(Features { range, element, quantization }) = &self.features else { return false };
+        if state.arena.0.len() < self.arena_bytes + ALIGN {
+            return false;
+        }
+        let of_one = range.len() / self.batch;
+        let bytes = &state.left(range)[..of_one];
+        match (element, quantization) {
+            (Element::U8, Some(q)) => features.extend(bytes.iter().map(|&code| q.dequantize(code))),
+            (Element::F16, _) => {
+                let halves: &[f16] = bytemuck::cast_slice::<u8, u16>(bytes).reinterpret_cast();
+                features.extend(halves.iter().map(|half| half.to_f32()));
+            }
+            (Element::F32, _) => features.extend(bytemuck::cast_slice::<u8, f32>(bytes)),
+            (Element::U8, None) => return false,
+        }
+        true
     }
 }
 

@@ -269,6 +269,14 @@ impl Compiled {
         })
     }
 
+    /// The features of the last run, if a region of ours has them.
+    pub(super) fn features_into(&self, features: &mut Vec<f32>) -> bool {
+        match &self.alone {
+            Some(region) => region.features_into(features),
+            None => self.regions().last().is_some_and(|region| region.features_into(features)),
+        }
+    }
+
     fn regions(&self) -> impl Iterator<Item = &PlannedRegion> {
         self.state.model().nodes().iter().filter_map(|n| n.op_as::<PlannedRegion>())
     }

@@ -149,6 +149,7 @@ impl Net {
             golden: None,
             provenance: Some(Provenance { name: "tiny".into(), ..Default::default() }),
             unknown_below: None,
+            drift: None,
         };
         metadata.write(&mut model);
         OnnxFile::from_proto(model).unwrap()

@@ -14,6 +14,7 @@ use prometheus_client::registry::Unit;
 use super::super::bus::Bus;
 use super::super::decision::Decision;
 use super::super::shadow::Comparison;
+use crate::decide::DriftReport;
 use crate::http::{Metrics, times};
 
 /// Names that are counted each for itself; all further ones are counted together.
@@ -86,6 +87,9 @@ impl Collector for OfBus {
         let problems = ConstGauge::new(health.problems.len() as i64);
         let help = "Parts that do not work at present";
         put(&mut encoder, "problems", help, None, &problems)?;
+        if let Some(report) = &health.drift {
+            drift(&mut encoder, report)?;
+        }
         let uptime = ConstGauge::new(health.uptime_s);
         let help = "Time since the start";
         put(&mut encoder, "uptime", help, Some(&Unit::Seconds), &uptime)?;
@@ -113,6 +117,29 @@ fn shadow(encoder: &mut DescriptorEncoder<'_>, comparison: &Comparison) -> fmt::
         ("shadow_second", "Mean time of the second model on it", comparison.second_ms),
     ] {
         put(encoder, name, help, Some(&Unit::Seconds), &ConstGauge::new(time.mean / 1e3))?;
+    }
+    Ok(())
+}
+
+/// How pictures compare with the model's reference.
+fn drift(encoder: &mut DescriptorEncoder<'_>, report: &DriftReport) -> fmt::Result {
+    let counter = ConstCounter::new(report.windows);
+    put(encoder, "drift_windows", "Windows of pictures compared", None, &counter)?;
+    let counter = ConstCounter::new(report.alarms);
+    put(encoder, "drift_alarms", "Of these unlike the reference", None, &counter)?;
+    let alarm = ConstGauge::new(i64::from(report.alarm));
+    let help = "Whether the last window was unlike the reference";
+    put(encoder, "drift_alarm", help, None, &alarm)?;
+    let (Some(far), Some(limit)) = (report.distances, report.thresholds) else { return Ok(()) };
+    let help = "How far the last window was, of how far is too far";
+    for (name, far, limit) in [
+        ("drift_confidence", Some(far.confidence), limit.confidence),
+        ("drift_classes", far.classes, limit.classes),
+        ("drift_looks", Some(far.looks), limit.looks),
+        ("drift_features", far.features, limit.features),
+    ] {
+        let Some(far) = far else { continue };
+        put(encoder, name, help, None, &ConstGauge::new(far / limit.max(f64::MIN_POSITIVE)))?;
     }
     Ok(())
 }
