@@ -18,6 +18,9 @@ use super::pulse::{BEAT, Pulse, Pulses};
 use super::shadow::Comparison;
 use crate::decide::DriftReport;
 
+/// How long is waited where there is no deadline.
+const A_WHILE: Duration = Duration::from_secs(3600);
+
 /// Shared by all who publish or listen; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Bus {
@@ -225,20 +228,12 @@ pub(crate) struct Listener {
 impl Listener {
     /// The next decision; `None` when it is over.
     pub(crate) fn next(&self) -> Option<Arc<Decision>> {
-        let mut inner = lock(&self.queue.inner);
         loop {
-            if let Some(pulse) = &self.pulse {
-                pulse.beat();
+            match self.next_before(Instant::now() + A_WHILE) {
+                Heard::Decision(decision) => return Some(decision),
+                Heard::Nothing => {}
+                Heard::Over => return None,
             }
-            if let Some(decision) = inner.waiting.pop_front() {
-                self.queue.changed.notify_all();
-                return Some(decision);
-            }
-            if inner.closed {
-                return None;
-            }
-            let waited = self.queue.changed.wait_timeout(inner, BEAT);
-            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
