@@ -115,7 +115,8 @@ pub(crate) struct Args {
     /// The certificate's private key (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "HTTP")]
     pub(super) tls_key: Option<PathBuf>,
-    /// Publish to this broker: mqtt://[user@]host[:1883][/prefix], mqtts:// for TLS.
+    /// Publish to this broker, such as `mqtt://user@host:1883/prefix`; `mqtts://` for TLS. User, port and
+    /// prefix may be left out.
     #[arg(long, value_name = "URL", help_heading = "Action")]
     pub(super) mqtt: Option<String>,
     /// The password for the broker; else it comes from KINGLET_MQTT_PASSWORD.
