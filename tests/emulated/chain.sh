@@ -42,13 +42,15 @@ TOML
     printf 'listener 1883 127.0.0.1\nallow_anonymous true\nuser root\n' >"$files/etc/mosquitto.conf"
 }
 machine <<'INIT'
+# Not sed: it holds each line back until the next has come.
+named() { while IFS= read -r line; do echo "$1 $line"; done; }
 busybox ifconfig lo 127.0.0.1 up
 mkdir -p /run/kinglet
 export RUNTIME_DIRECTORY=/run/kinglet
-(mosquitto -c /etc/mosquitto.conf 2>&1 | busybox sed 's/^/broker: /') &
+(mosquitto -c /etc/mosquitto.conf 2>&1 | named broker:) &
 until mosquitto_sub -h 127.0.0.1 -t '$SYS/broker/version' -C 1 -W 5 >/dev/null 2>&1; do busybox sleep 1; done
-(mosquitto_sub -h 127.0.0.1 -v -t 'kinglet/board/state' -t 'kinglet/board/availability' | busybox sed 's/^/MESSAGE /') &
-(kinglet watch --config /etc/kinglet.toml 2>&1 | busybox sed 's/^/kinglet: /') &
+(mosquitto_sub -h 127.0.0.1 -v -t 'kinglet/board/state' -t 'kinglet/board/availability' | named MESSAGE) &
+(kinglet watch --config /etc/kinglet.toml 2>&1 | named kinglet:) &
 # The script outside says when to go on: a line on the console.
 while read -r order; do
     echo "ORDER $order"
