@@ -38,8 +38,8 @@ type Work<'a> = dyn Fn(usize, usize) + Sync + 'a;
 const LANES: usize = 4;
 /// Bits for what is left of a share, in the one word that says it for all.
 const LANE_BITS: usize = 64 / LANES;
-/// Pieces at a time at most, so that no share has more than its bits can say.
-const MOST_PIECES: usize = LANES * ((1 << LANE_BITS) - 1);
+/// Pieces of a share at most: what its bits can say.
+const MOST_OF_LANE: usize = (1 << LANE_BITS) - 1;
 
 /// A call's work, and the number of its pieces.
 #[derive(Clone, Copy)]
@@ -55,7 +55,7 @@ fn lane_end(lane: usize, pieces: usize, lanes: usize) -> usize {
 
 /// What is left of a share.
 fn left_in(lane: usize, left: u64) -> usize {
-    (left >> (lane * LANE_BITS)) as usize & ((1 << LANE_BITS) - 1)
+    (left >> (lane * LANE_BITS)) as usize & MOST_OF_LANE
 }
 
 /// Which share a thread takes its next piece from, if any is left.
@@ -174,7 +174,8 @@ impl Division {
             assert_eq!(piece.start, end, "pieces follow one another");
             piece.end
         });
-        assert!(pieces.iter().all(|piece| piece.end <= len), "pieces lie in the output");
+        let lies = |piece: &Range<usize>| piece.start <= piece.end && piece.end <= len;
+        assert!(pieces.iter().all(lies), "pieces lie in the output");
         Division { pieces, len }
     }
 
@@ -383,7 +384,8 @@ impl Workers {
     /// the same thread, which is below [`Self::threads`].
     fn run(&self, pieces: usize, work: &Work<'_>) {
         let alone = pieces < 2 || self.helpers.is_empty();
-        if alone || pieces > MOST_PIECES || self.busy.swap(true, Ordering::Acquire) {
+        let too_many = pieces > self.shared.lanes * MOST_OF_LANE;
+        if alone || too_many || self.busy.swap(true, Ordering::Acquire) {
             return (0..pieces).for_each(|piece| work(piece, 0));
         }
         let shared = &*self.shared;

@@ -23,7 +23,9 @@ fn every_piece_is_worked_on_once_whatever_the_number_of_threads() {
     for threads in [0, 1, 2, 3, 8] {
         let workers = Workers::new(threads).expect("threads start");
         assert_eq!(workers.threads(), threads.max(1));
-        for (len, piece_len) in [(0, 3), (1, 1), (7, 7), (7, 100), (1000, 1), (1000, 7), (64, 32)] {
+        for (len, piece_len) in
+            [(0, 3), (1, 1), (7, 7), (7, 100), (1000, 1), (1000, 7), (64, 32), (140_000, 1)]
+        {
             let mut output = vec![0_u32; len];
             let mut states = states(&workers);
             workers.split(&mut output, piece_len, &mut states, |piece, part, state| {
