@@ -1,0 +1,1 @@
+//! Signed releases on a device: slots, trials, and the way back.

@@ -1,0 +1,1 @@
+//! Cards for boards: images that boot into classification, and writing them.
