@@ -14,13 +14,13 @@ use std::path::PathBuf;
 use kinglet_engine::metadata::Preprocess;
 use kinglet_engine::onnx::{ModelProto, tensor_proto::DataType};
 use kinglet_engine::session::ShapedOutput;
-use kinglet_engine::{OnnxFile, Options, Session, tensor};
+use kinglet_engine::{OnnxFile, Options, Picture, Session, tensor};
 
 use crate::dataset::{self, Sample};
 use crate::evaluate::Skipped;
 use crate::inspect::shapes;
 use crate::quantize::prepare;
-use crate::watch::{MOST_SKIPPED, Pictures, See};
+use crate::watch::{MOST_SKIPPED, Pictures, See, is_plain};
 use crate::{golden, inspect, parallel};
 
 mod block;
@@ -189,6 +189,11 @@ pub fn prune(
     }
     if pictures.is_empty() {
         return Err(PruneError::NoPictures);
+    }
+    // One that shows something is enough; it is among the first, as a rule.
+    let plain = |path: &PathBuf| Picture::read(path).is_ok_and(|picture| is_plain(&picture));
+    if pictures.iter().all(plain) {
+        return Err(PruneError::Plain { pictures: pictures.len() });
     }
     let mut model = file.proto.clone();
     let graph = model.graph.as_mut().ok_or(PruneError::NoBlock)?;

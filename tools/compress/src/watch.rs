@@ -112,6 +112,13 @@ pub(crate) struct Pictures<'a> {
     pub(crate) threads: usize,
 }
 
+/// Whether a picture is of one colour: nothing can be learned from it.
+pub(crate) fn is_plain(picture: &Picture) -> bool {
+    let mut pixels = picture.rgb().chunks_exact(3);
+    let first = pixels.next();
+    pixels.all(|pixel| Some(pixel) == first)
+}
+
 /// What all models' outputs for a picture become.
 pub(crate) type See<'a, T, E> = dyn Fn(usize, &[Vec<ShapedOutput>]) -> Result<T, E> + Sync + 'a;
 

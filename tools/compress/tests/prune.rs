@@ -201,6 +201,10 @@ fn errors_say_what_is_wrong() {
     assert!(matches!(prune(&file, "", &[], &default, &|_| ()), Err(PruneError::NoPictures)));
 
     let folder = tempfile::tempdir().unwrap();
+    let red = folder.path().join("red.png");
+    image::RgbImage::from_pixel(32, 32, image::Rgb([200, 30, 30])).save(&red).unwrap();
+    let plain = prune(&file, "", &[red.clone(), red], &default, &|_| ());
+    assert!(matches!(plain, Err(PruneError::Plain { pictures: 2 })));
     let pictures = tiny::write_pictures(folder.path(), 4);
     let int8 = quantize(&file, "", &pictures, &QuantizeOptions::default(), &|_| ()).unwrap().file;
     let error = run(&int8, &default).unwrap_err().to_string();

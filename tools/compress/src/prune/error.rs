@@ -60,6 +60,15 @@ pub enum PruneError {
     /// No calibration picture.
     #[error("no calibration pictures")]
     NoPictures,
+    /// The pictures are all alike.
+    #[error(
+        "the {pictures} calibration pictures are of one colour each; give photographs like those \
+         that the model will see"
+    )]
+    Plain {
+        /// How many there are.
+        pictures: usize,
+    },
     /// Too many pictures cannot be read.
     #[error("{skipped} of {pictures} pictures cannot be read, more than 5 %; the first: {first}")]
     Unreadable {

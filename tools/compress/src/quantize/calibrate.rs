@@ -77,7 +77,7 @@ pub(super) fn calibrate(
         for at in queue {
             match Picture::read(&pictures[at]) {
                 Ok(picture) => {
-                    part.plain += usize::from(is_plain(&picture));
+                    part.plain += usize::from(watch::is_plain(&picture));
                     preprocessor.run(&picture, &mut tensor);
                     part.add(&mut session, &tensor, plan, &places, &weights)?;
                 }
@@ -101,12 +101,6 @@ pub(super) fn calibrate(
     };
     check(&calibration, plan, pictures.len())?;
     Ok(calibration)
-}
-
-fn is_plain(picture: &Picture) -> bool {
-    let mut pixels = picture.rgb().chunks_exact(3);
-    let first = pixels.next();
-    pixels.all(|pixel| Some(pixel) == first)
 }
 
 fn check(calibration: &Calibration, plan: &Plan, pictures: usize) -> Result<(), QuantizeError> {
