@@ -1,0 +1,5 @@
+//! The state machine on a file system that fails as real ones do, and under attack.
+
+mod power;
+mod steps;
+mod support;
