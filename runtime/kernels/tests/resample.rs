@@ -59,6 +59,26 @@ fn the_scalar_passes_are_their_formula() {
     assert_eq!(to, [[2; ROWS], [3; ROWS], [4; ROWS]]);
 }
 
+/// Weights at the ends of three digits of eight bits and beyond them, and more taps than any filter has.
+#[test]
+fn vertical_equals_scalar_for_extreme_weights() {
+    let mut random = Random(0x6469_6769_7473);
+    let scalar = Resample::new(Isa::Scalar).unwrap();
+    let ends = [8_355_711, -8_421_504, 8_355_712, -8_421_505, i32::MAX, i32::MIN, 0, -1, 0x80_8080];
+    for other in others() {
+        for taps in [1, 3, 4, 5, 11, 63, 64, 65, 130] {
+            for kinds in [2, 4, ends.len()] {
+                let weights: Vec<i32> = (0..taps).map(|_| ends[random.below(kinds)]).collect();
+                let rows = random.bytes(taps * 200);
+                let (mut expected, mut actual) = (vec![7; 200], vec![7; 200]);
+                scalar.vertical(&rows, 200, &weights, &mut expected);
+                other.vertical(&rows, 200, &weights, &mut actual);
+                assert_eq!(actual, expected, "{} {taps} taps {weights:?}", other.kernel());
+            }
+        }
+    }
+}
+
 #[test]
 fn vertical_equals_scalar() {
     let mut random = Random(0x7269_6e67);

@@ -13,11 +13,13 @@ mod avx2;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
-
 #[cfg(target_arch = "x86_64")]
-use crate::isa::Avx2;
+mod vnni;
+
 #[cfg(target_arch = "aarch64")]
 use crate::isa::Neon;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{Avx2, Avx512Vnni};
 use crate::{Isa, KernelError};
 
 /// Rows in a turned block.
@@ -73,6 +75,9 @@ enum Body {
     Scalar,
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// The vertical pass alone; the others are AVX2's.
+    #[cfg(target_arch = "x86_64")]
+    Vnni(Avx512Vnni, Avx2),
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
 }
@@ -84,7 +89,12 @@ impl Resample {
         isa.check()?;
         let body = match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512Vnni => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
+            Isa::Avx512Vnni => match (Avx512Vnni::detect(), Avx2::detect()) {
+                (Some(vnni), Some(avx2)) => Body::Vnni(vnni, avx2),
+                _ => Body::Scalar,
+            },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon | Isa::NeonDot => Neon::detect().map_or(Body::Scalar, Body::Neon),
             _ => Body::Scalar,
@@ -98,6 +108,8 @@ impl Resample {
             Body::Scalar => "resample_u8_scalar",
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(_) => "resample_u8_avx2_8",
+            #[cfg(target_arch = "x86_64")]
+            Body::Vnni(..) => "resample_u8_vnni_64",
             #[cfg(target_arch = "aarch64")]
             Body::Neon(_) => "resample_u8_neon_8",
         }
@@ -113,6 +125,8 @@ impl Resample {
             Body::Scalar => scalar::vertical(rows, stride, weights, to),
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(token) => avx2::vertical(token, rows, stride, weights, to),
+            #[cfg(target_arch = "x86_64")]
+            Body::Vnni(token, avx2) => vnni::vertical(token, avx2, rows, stride, weights, to),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(token) => neon::vertical(token, rows, stride, weights, to),
         }
@@ -130,7 +144,7 @@ impl Resample {
         match self.body {
             Body::Scalar => scalar::turn(from, starts, 0, to),
             #[cfg(target_arch = "x86_64")]
-            Body::Avx2(token) => avx2::turn(token, from, starts, to),
+            Body::Avx2(token) | Body::Vnni(_, token) => avx2::turn(token, from, starts, to),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(token) => neon::turn(token, from, starts, to),
         }
@@ -148,7 +162,7 @@ impl Resample {
         match self.body {
             Body::Scalar => scalar::turn_back(from, to, rows, 0),
             #[cfg(target_arch = "x86_64")]
-            Body::Avx2(token) => avx2::turn_back(token, from, to, rows),
+            Body::Avx2(token) | Body::Vnni(_, token) => avx2::turn_back(token, from, to, rows),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(token) => neon::turn_back(token, from, to, rows),
         }
@@ -172,7 +186,9 @@ impl Resample {
         match self.body {
             Body::Scalar => scalar::horizontal(from, layout, taps, to),
             #[cfg(target_arch = "x86_64")]
-            Body::Avx2(token) => avx2::horizontal(token, from, layout, taps, to),
+            Body::Avx2(token) | Body::Vnni(_, token) => {
+                avx2::horizontal(token, from, layout, taps, to)
+            }
             #[cfg(target_arch = "aarch64")]
             Body::Neon(token) => neon::horizontal(token, from, layout, taps, to),
         }

@@ -1,0 +1,132 @@
+//! The vertical pass for AVX-512 VNNI: four rows in one multiplication.
+//!
+//! A weight is `d2 * 2^16 + d1 * 2^8 + d0` with digits of -128..=127, so that the sum of a tap's products
+//! is that of three sums of bytes times bytes, each exact in 32 bits, shifted and added; what wraps there
+//! wraps in the scalar pass. Weights beyond three digits (no filter has such) go to AVX2.
+
+use std::arch::x86_64::*;
+
+use super::{HALF, PRECISION_BITS, avx2, scalar};
+use crate::isa::{Avx2, Avx512Vnni};
+
+/// Taps that one multiplication sums.
+const GROUP: usize = 4;
+/// Most groups of taps whose digits are kept: 64 taps shrink a picture to a tenth and less.
+const GROUPS: usize = 16;
+/// Columns of a step.
+const COLUMNS: usize = 64;
+/// What makes all three digits positive.
+const BIAS: i32 = 0x80_8080;
+
+/// The digits of four weights, lowest first: a byte a weight.
+type Digits = [i32; 3];
+
+pub(super) fn vertical(
+    _: Avx512Vnni,
+    avx2: Avx2,
+    rows: &[u8],
+    stride: usize,
+    weights: &[i32],
+    to: &mut [u8],
+) {
+    let mut digits = [[0; 3]; GROUPS];
+    let Some(digits) = split(weights, &mut digits) else {
+        return avx2::vertical(avx2, rows, stride, weights, to);
+    };
+    // SAFETY: the first token proves the features; the caller has checked that all rows have `to`'s length.
+    unsafe { vertical_vnni(rows, stride, weights, digits, to) }
+}
+
+/// The digits of each four weights, zeros after the last; `None` where a weight has more of them, or
+/// there are too many.
+fn split<'d>(weights: &[i32], digits: &'d mut [Digits; GROUPS]) -> Option<&'d [Digits]> {
+    let groups = weights.len().div_ceil(GROUP);
+    let found = digits.get_mut(..groups)?;
+    for (digits, weights) in found.iter_mut().zip(weights.chunks(GROUP)) {
+        let mut bytes = [[0u8; GROUP]; 3];
+        for (at, weight) in weights.iter().enumerate() {
+            let biased = u32::try_from(weight.wrapping_add(BIAS)).ok().filter(|b| *b < 1 << 24)?;
+            for (digit, byte) in bytes.iter_mut().zip(biased.to_le_bytes()) {
+                digit[at] = byte ^ 0x80;
+            }
+        }
+        *digits = bytes.map(i32::from_le_bytes);
+    }
+    Some(found)
+}
+
+/// # Safety
+/// For each weight a row of `to.len()` bytes lies in `rows`, one every `stride`; `digits` are the weights'.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn vertical_vnni(
+    rows: &[u8],
+    stride: usize,
+    weights: &[i32],
+    digits: &[Digits],
+    to: &mut [u8],
+) {
+    let mut at = 0;
+    while at + COLUMNS <= to.len() {
+        // SAFETY: passed on; the step ends within the row.
+        unsafe {
+            let sums = columns(rows.as_ptr().add(at), stride, weights.len(), digits);
+            _mm512_storeu_si512(to.as_mut_ptr().add(at).cast(), sums);
+        }
+        at += COLUMNS;
+    }
+    // The last columns once more together with some before them, if there are so many.
+    if at < to.len() && to.len() >= COLUMNS {
+        let last = to.len() - COLUMNS;
+        // SAFETY: as above.
+        unsafe {
+            let sums = columns(rows.as_ptr().add(last), stride, weights.len(), digits);
+            _mm512_storeu_si512(to.as_mut_ptr().add(last).cast(), sums);
+        }
+        at = to.len();
+    }
+    scalar::vertical_from(rows, stride, weights, to, at);
+}
+
+/// 64 samples.
+///
+/// # Safety
+/// `COLUMNS` bytes are readable from `rows` on in each of `taps` rows, one every `stride` bytes.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+unsafe fn columns(rows: *const u8, stride: usize, taps: usize, digits: &[Digits]) -> __m512i {
+    // By digit; of each 16 bytes of a row four dwords in each of four registers.
+    let mut sums = [[_mm512_setzero_si512(); GROUP]; 3];
+    for (group, digits) in digits.iter().enumerate() {
+        // Rows beyond the last have digits of zero: any row does.
+        let row = |i: usize| {
+            let tap = (group * GROUP + i).min(taps - 1);
+            // SAFETY: the caller's promise.
+            unsafe { _mm512_loadu_si512(rows.add(tap * stride).cast()) }
+        };
+        let [a, b, c, d] = [row(0), row(1), row(2), row(3)];
+        let (ab, cd) = (_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d));
+        let (ab_high, cd_high) = (_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d));
+        let samples = [
+            _mm512_unpacklo_epi16(ab, cd),
+            _mm512_unpackhi_epi16(ab, cd),
+            _mm512_unpacklo_epi16(ab_high, cd_high),
+            _mm512_unpackhi_epi16(ab_high, cd_high),
+        ];
+        for (sums, digit) in sums.iter_mut().zip(digits) {
+            let digit = _mm512_set1_epi32(*digit);
+            for (sum, samples) in sums.iter_mut().zip(samples) {
+                *sum = _mm512_dpbusd_epi32(*sum, samples, digit);
+            }
+        }
+    }
+    let [low, middle, high] = sums;
+    let whole: [__m512i; GROUP] = std::array::from_fn(|i| {
+        let upper = _mm512_add_epi32(_mm512_slli_epi32::<8>(high[i]), middle[i]);
+        let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(upper), low[i]);
+        _mm512_srai_epi32::<{ PRECISION_BITS }>(_mm512_add_epi32(sum, _mm512_set1_epi32(HALF)))
+    });
+    _mm512_packus_epi16(
+        _mm512_packs_epi32(whole[0], whole[1]),
+        _mm512_packs_epi32(whole[2], whole[3]),
+    )
+}
