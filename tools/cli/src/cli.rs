@@ -8,8 +8,8 @@ use kinglet_compress::recipe::RecipeError;
 use kinglet_engine::ModelError;
 
 use crate::{
-    boards, completions, compress, distill, evaluate, explain, fetch, fit, import, inspect, prune,
-    reference, retrain, robustness,
+    boards, completions, compress, distill, evaluate, explain, fetch, fit, import, inspect, oci,
+    prune, reference, retrain, robustness,
 };
 
 /// Prepares image classifiers for Raspberry Pi class boards.
@@ -49,6 +49,8 @@ enum Command {
     Fit(fit::Args),
     /// Show the boards that Kinglet knows
     Boards(boards::Args),
+    /// Make and exchange container images
+    Oci(oci::Args),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
     /// Write manual pages
@@ -74,6 +76,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Prune(args) => prune::run(args),
         Command::Fit(args) => fit::run(args),
         Command::Boards(args) => boards::run(args),
+        Command::Oci(args) => oci::run(args),
         Command::Completions(args) => completions::completions(args),
         Command::Man(args) => completions::man(args),
     };

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 #[macro_use]
+mod oci;
 mod output;
 
 mod boards;
