@@ -1,4 +1,4 @@
-//! Boards as data: reads and checks the descriptions in `targets/`.
+//! From a laptop to a board: boards as data, building for them, running and measuring on them, pushing to them.
 //!
 //! A board is one TOML file; adding a board is adding a file. Start with [`Board::read_all`].
 
@@ -6,7 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub mod elf;
+pub mod hash;
+pub mod programs;
+pub mod runner;
 mod speed;
+pub mod ssh;
+pub mod workspace;
 
 pub use speed::{Rates, Speed};
 
