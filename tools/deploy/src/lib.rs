@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub mod build;
 pub mod elf;
 pub mod hash;
 pub mod programs;
