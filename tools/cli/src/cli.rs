@@ -8,8 +8,8 @@ use kinglet_compress::recipe::RecipeError;
 use kinglet_engine::ModelError;
 
 use crate::{
-    boards, completions, compress, distill, evaluate, explain, fetch, fit, import, inspect, prune,
-    reference, retrain, robustness,
+    boards, build, completions, compress, distill, evaluate, explain, fetch, fit, import, inspect,
+    prune, reference, retrain, robustness, runner,
 };
 
 /// Prepares image classifiers for Raspberry Pi class boards.
@@ -49,6 +49,10 @@ enum Command {
     Fit(fit::Args),
     /// Show the boards that Kinglet knows
     Boards(boards::Args),
+    /// Build the device's program for a board
+    Build(build::Args),
+    /// Run what cargo built for a board there, or in an emulator
+    Runner(runner::Args),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
     /// Write manual pages
@@ -74,11 +78,17 @@ pub(crate) fn run() -> ExitCode {
         Command::Prune(args) => prune::run(args),
         Command::Fit(args) => fit::run(args),
         Command::Boards(args) => boards::run(args),
+        Command::Build(args) => build::run(args),
+        Command::Runner(args) => return ended(runner::run(args)),
         Command::Completions(args) => completions::completions(args),
         Command::Man(args) => completions::man(args),
     };
+    ended(result.map(|()| ExitCode::SUCCESS))
+}
+
+fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("kinglet-tools: {error:#}");
             ExitCode::from(exit_code(&error))

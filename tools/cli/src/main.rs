@@ -5,6 +5,7 @@
 mod output;
 
 mod boards;
+mod build;
 mod cli;
 mod completions;
 mod compress;
@@ -20,6 +21,7 @@ mod prune;
 mod reference;
 mod retrain;
 mod robustness;
+mod runner;
 
 fn main() -> std::process::ExitCode {
     cli::run()

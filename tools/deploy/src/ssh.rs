@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{BufRead as _, BufReader, Read};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
@@ -173,6 +174,7 @@ pub struct Ssh {
     program: OsString,
     config: Option<PathBuf>,
     connect_timeout_s: u32,
+    apart: bool,
 }
 
 /// What a command on the other side gave.
@@ -188,7 +190,7 @@ pub struct Answer {
 
 impl Default for Ssh {
     fn default() -> Self {
-        Self { program: "ssh".into(), config: None, connect_timeout_s: 15 }
+        Self { program: "ssh".into(), config: None, connect_timeout_s: 15, apart: false }
     }
 }
 
@@ -197,6 +199,12 @@ impl Ssh {
     #[must_use]
     pub fn with_config(self, config: Option<PathBuf>) -> Self {
         Self { config, ..self }
+    }
+
+    /// Where Ctrl-C at the terminal does not reach it: for callers that end in their own time.
+    #[must_use]
+    pub fn apart(self) -> Self {
+        Self { apart: true, ..self }
     }
 
     /// The command that runs `words` on a host, each of them exactly as it is given.
@@ -208,6 +216,9 @@ impl Ssh {
     /// [`SshError::Argument`].
     pub fn command(&self, host: &Host, words: &[&str]) -> Result<Command, SshError> {
         let mut command = Command::new(&self.program);
+        if self.apart {
+            command.process_group(0);
+        }
         if let Some(config) = &self.config {
             command.arg("-F").arg(config);
         }
