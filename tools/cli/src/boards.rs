@@ -22,7 +22,8 @@ pub(crate) fn find(targets: &Path, name: &str) -> Result<Board, BoardError> {
     Board::find(&folder(targets), name)
 }
 
-fn folder(targets: &Path) -> PathBuf {
+/// The folder, or the workspace's where it is not here.
+pub(crate) fn folder(targets: &Path) -> PathBuf {
     let root = std::env::current_dir().ok().and_then(|here| workspace::root(&here));
     match root {
         Some(root) if targets.is_relative() && !targets.is_dir() => root.join(targets),

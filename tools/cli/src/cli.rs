@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use kinglet_compress::import::ImportError;
 use kinglet_compress::recipe::RecipeError;
+use kinglet_deploy::push::PushError;
 use kinglet_engine::ModelError;
 
 use crate::{
-    boards, build, completions, compress, distill, evaluate, explain, fetch, fit, import, inspect,
-    prune, reference, retrain, robustness, runner,
+    bench, boards, build, completions, compress, distill, evaluate, explain, fetch, fit, import,
+    inspect, prune, push, reference, retrain, robustness, runner,
 };
 
 /// Prepares image classifiers for Raspberry Pi class boards.
@@ -51,6 +52,14 @@ enum Command {
     Boards(boards::Args),
     /// Build the device's program for a board
     Build(build::Args),
+    /// Measure the program that is installed on a board
+    Bench(bench::Args),
+    /// Send a signed model or program to boards, and see whether it stays
+    Push(push::PushArgs),
+    /// Let a board go back to the release before
+    Rollback(push::RollbackArgs),
+    /// Show what a board runs
+    Status(push::StatusArgs),
     /// Run what cargo built for a board there, or in an emulator
     Runner(runner::Args),
     /// Print a shell's completion script
@@ -79,6 +88,10 @@ pub(crate) fn run() -> ExitCode {
         Command::Fit(args) => fit::run(args),
         Command::Boards(args) => boards::run(args),
         Command::Build(args) => build::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Push(args) => push::run(args),
+        Command::Rollback(args) => push::rollback(args),
+        Command::Status(args) => push::status(args),
         Command::Runner(args) => return ended(runner::run(args)),
         Command::Completions(args) => completions::completions(args),
         Command::Man(args) => completions::man(args),
@@ -100,6 +113,10 @@ fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
 fn exit_code(error: &anyhow::Error) -> u8 {
     use kinglet_compress::weights::WeightsError;
     for cause in error.chain() {
+        if let Some(PushError::Refused { .. } | PushError::RolledBack { .. }) = cause.downcast_ref()
+        {
+            return REFUSED;
+        }
         if let Some(ModelError::Read { .. }) = cause.downcast_ref() {
             return 1;
         }

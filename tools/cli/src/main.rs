@@ -4,6 +4,7 @@
 #[macro_use]
 mod output;
 
+mod bench;
 mod boards;
 mod build;
 mod cli;
@@ -18,6 +19,7 @@ mod import;
 mod inspect;
 mod preprocess;
 mod prune;
+mod push;
 mod reference;
 mod retrain;
 mod robustness;

@@ -3,6 +3,7 @@
 //! A board is one TOML file; adding a board is adding a file. Start with [`Board::find`]; [`build`] makes the program,
 //! [`runner`] runs one there, [`ssh`] is the way to it.
 
+pub mod bench;
 pub mod board;
 pub mod build;
 pub mod elf;
@@ -10,6 +11,7 @@ pub mod files;
 pub mod hash;
 pub mod programs;
 pub mod push;
+mod put;
 pub mod runner;
 pub mod ssh;
 pub mod workspace;

@@ -88,7 +88,7 @@ fn a_program_runs_on_the_board_and_its_results_come_back() {
 
     // Nothing is copied twice; what changed is; a damaged copy is not used.
     let programs: Vec<PathBuf> =
-        std::fs::read_dir(at("board/programs")).unwrap().map(|e| e.unwrap().path()).collect();
+        std::fs::read_dir(at("board/files")).unwrap().map(|e| e.unwrap().path()).collect();
     assert_eq!(programs.len(), 1, "{programs:?}");
     let inode = |p: &Path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(p).unwrap());
     let carried = at("board/tree/package/data/rows.txt");
@@ -124,7 +124,7 @@ fn a_program_for_another_processor_is_not_sent() {
     let error = remote.run(folder.path(), &program, &[]).unwrap_err();
     assert!(matches!(error, RunError::Machine { .. }), "{error}");
     assert!(error.to_string().contains("--target"), "{error}");
-    assert_eq!(std::fs::read_dir(folder.path().join("board/programs")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(folder.path().join("board/files")).unwrap().count(), 0);
 }
 
 /// Not a test by itself: what `interrupting_ends_the_program_there_too` starts as a process of its own.

@@ -1,6 +1,6 @@
 //! Running an executable on a board.
 //!
-//! On the board everything lies in one folder: `programs/HASH`, `tree/` with what was carried along, laid out as in the
+//! On the board everything lies in one folder: `files/HASH`, `tree/` with what was carried along, laid out as in the
 //! workspace, and `criterion/`. A board needs `sh`, coreutils or busybox, and `tar`.
 
 use std::ffi::OsString;
@@ -11,18 +11,7 @@ use std::process::{Command, Stdio};
 use super::{RunError, carry, file_error};
 use crate::elf::{Elf, Machine};
 use crate::ssh::{Host, Ssh, SshError, exit_code};
-use crate::{hash, programs, workspace};
-
-/// Says what the board is and whether it has the program already. Arguments: folder, hash.
-const PREPARE: &str = "mkdir -p \"$1/programs\" \"$1/tree\" && cd \"$1\" && uname -m && \
-    if [ \"$(sha256sum 2>/dev/null <\"programs/$2\" | cut -c1-64)\" = \"$2\" ]; \
-    then touch \"programs/$2\"; echo have; else echo need; fi 2>/dev/null";
-
-/// Takes the program from standard input, whole or not at all, and forgets all but the twelve newest.
-const TAKE: &str = "cd \"$1\" && t=\"programs/.$2.$$\" && trap 'rm -f \"$t\"' EXIT && cat >\"$t\" && \
-    if [ \"$(sha256sum <\"$t\" | cut -c1-64)\" != \"$2\" ]; then echo 'arrived damaged' >&2; exit 1; fi && \
-    chmod 755 \"$t\" && mv \"$t\" \"programs/$2\" && \
-    ls -t programs | tail -n +13 | while read -r old; do rm -f \"programs/$old\"; done";
+use crate::{hash, programs, put, workspace};
 
 /// Runs the program with its standard input closed. Arguments: folder, hash, folder below `tree/`, number of
 /// variables, variables, the program's own. Its own standard input is the line to us: when it ends, because we were
@@ -30,7 +19,7 @@ const TAKE: &str = "cd \"$1\" && t=\"programs/.$2.$$\" && trap 'rm -f \"$t\"' EX
 const RUN: &str = "cd \"$1\" || exit 125; r=$(pwd); h=$2; mkdir -p \"tree/$3\" && cd \"tree/$3\" || exit 125; \
     n=$4; shift 4; while [ \"$n\" -gt 0 ]; do export \"$1\"; shift; n=$((n - 1)); done; \
     export CRITERION_HOME=\"$r/criterion\" CARGO_MANIFEST_DIR=\"$(pwd)\"; exec 3<&0; \
-    \"$r/programs/$h\" \"$@\" </dev/null 3<&- & p=$!; \
+    \"$r/files/$h\" \"$@\" </dev/null 3<&- & p=$!; \
     (cat <&3; kill -TERM $p; sleep 3; kill -KILL $p) >/dev/null 2>&1 & w=$!; \
     exec 3<&-; wait $p; c=$?; kill $w 2>/dev/null; exit $c";
 
@@ -85,10 +74,8 @@ impl Remote<'_> {
 
     /// Copies the executable, unless it is there.
     fn bring(&self, executable: &Path, elf: &Elf, hash: &str) -> Result<(), RunError> {
-        let words = ["sh", "-c", PREPARE, "sh", self.folder, hash];
-        let answer = self.ssh.ask(self.host, &words, b"")?.stdout;
-        let mut lines = answer.lines();
-        let machine = lines.next().unwrap_or_default();
+        let there = put::prepare(self.ssh, self.host, self.folder, hash)?;
+        let machine = there.machine.as_str();
         if !runs_on(elf.machine, machine) {
             return Err(RunError::Machine {
                 path: executable.to_owned(),
@@ -102,13 +89,11 @@ impl Remote<'_> {
                 },
             });
         }
-        if lines.next() == Some("have") {
+        if there.has_it {
             return Ok(());
         }
         let file = File::open(executable).map_err(file_error(executable))?;
-        let words = ["sh", "-c", TAKE, "sh", self.folder, hash];
-        let answer = self.ssh.talk(self.host, &words, file, |_| {}, |_| {})?;
-        self.well("copying", answer.code, answer.stderr)
+        Ok(put::send(self.ssh, self.host, self.folder, hash, file, |_| {})?)
     }
 
     fn start(&self, below: &Path, hash: &str, arguments: &[OsString]) -> Result<i32, RunError> {
@@ -163,11 +148,7 @@ impl Remote<'_> {
     }
 
     pub(super) fn well(&self, what: &str, code: i32, said: String) -> Result<(), RunError> {
-        if code == 0 {
-            return Ok(());
-        }
-        let host = self.host.to_string();
-        Err(SshError::Remote { host, command: what.to_owned(), code, said }.into())
+        Ok(put::well(self.host, what, code, said)?)
     }
 }
 
