@@ -171,6 +171,9 @@ fn one(
     match pushed? {
         Pushed::Confirmed => say!("{host}: release {number} ({name}) passed its trial"),
         Pushed::Already => say!("{host}: has release {number} ({name}) already"),
+        Pushed::Idle => say!(
+            "{host}: has release {number} ({name}); no kinglet watch runs there, its trial begins when one starts"
+        ),
         Pushed::OnTrial => {
             say!("{host}: release {number} ({name}) is on trial; see kinglet-tools status {host}");
         }

@@ -68,7 +68,8 @@ fn a_release_is_sent_watched_and_taken_back() {
     };
     assert_eq!(push(&ssh, &device, &first, &wishes, wait, &note).unwrap(), Pushed::Confirmed);
     let heard = heard.into_inner().unwrap();
-    let expected = ["false", "true", "received", "verified", "self-tested", "switched", "trial"];
+    let expected =
+        ["false", "true", "received", "verified", "self-tested", "switched", "told", "trial"];
     assert_eq!(heard, expected);
     assert_eq!(std::fs::read(at("payload")).unwrap(), std::fs::read(&first.path).unwrap());
     let asked = std::fs::read_to_string(at("wishes")).unwrap();
@@ -82,7 +83,10 @@ fn a_release_is_sent_watched_and_taken_back() {
     std::fs::write(at("go-back"), "").unwrap();
     let second = release(folder.path(), 2, 1000);
     let error = push(&ssh, &device, &second, &wishes, wait, &quiet).unwrap_err();
-    assert!(matches!(error, PushError::RolledBack { to: 1, .. }), "{error}");
+    assert!(
+        matches!(&error, PushError::RolledBack { to, .. } if to == "release 1 (m.onnx)"),
+        "{error}"
+    );
     assert!(error.to_string().contains("2.4 times as slow"), "{error}");
 
     // One that it refuses.
@@ -95,6 +99,14 @@ fn a_release_is_sent_watched_and_taken_back() {
         std::fs::remove_file(at(name)).unwrap();
     }
 
+    // Where nothing runs that would use it, there is nothing to wait for.
+    std::fs::write(at("idle"), "").unwrap();
+    let idle = release(folder.path(), 30, 1000);
+    let older = Wishes { allow_downgrade: true, ..Wishes::default() };
+    assert_eq!(push(&ssh, &device, &idle, &wishes, wait, &quiet).unwrap(), Pushed::Idle);
+    rollback(&ssh, &device, Kind::Model).unwrap();
+    std::fs::remove_file(at("idle")).unwrap();
+
     // Nobody waits; then somebody does, and nothing is sent again; then it is taken back by hand.
     std::fs::write(at("trial"), "1").unwrap();
     assert_eq!(push(&ssh, &device, &third, &wishes, None, &quiet).unwrap(), Pushed::OnTrial);
@@ -103,14 +115,16 @@ fn a_release_is_sent_watched_and_taken_back() {
     assert!(!at("payload").exists());
     rollback(&ssh, &device, Kind::Model).unwrap();
     let status = device.status(&ssh).unwrap();
-    assert_eq!(status.track(Kind::Model).unwrap().release, 1);
+    assert_eq!(status.track(Kind::Model).unwrap().release, Some(1));
     let error = rollback(&ssh, &device, Kind::Model).unwrap_err();
     assert!(error.to_string().contains("nothing to go back to"), "{error}");
 
     // An older one only where that is wished.
-    let older = Wishes { allow_downgrade: true, ..Wishes::default() };
-    let again = push(&ssh, &device, &first, &older, wait, &quiet).unwrap();
-    assert_eq!(again, Pushed::Already);
+    std::fs::write(at("trial"), "0").unwrap();
+    let zero = release(folder.path(), 0, 1000);
+    let error = push(&ssh, &device, &zero, &wishes, wait, &quiet).unwrap_err();
+    assert!(matches!(error, PushError::Refused { code: 5, .. }), "{error}");
+    assert_eq!(push(&ssh, &device, &zero, &older, wait, &quiet).unwrap(), Pushed::Confirmed);
 
     // A trial that does not end while we wait.
     std::fs::write(at("trial"), "99").unwrap();

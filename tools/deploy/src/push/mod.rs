@@ -69,12 +69,12 @@ pub enum PushError {
         said: String,
     },
     /// The board took the release and went back.
-    #[error("{host} went back to release {to}: {why}")]
+    #[error("{host} went back to {to}: {why}")]
     RolledBack {
         /// The board.
         host: String,
         /// What it runs now.
-        to: u64,
+        to: String,
         /// Why.
         why: String,
     },
@@ -109,6 +109,8 @@ pub enum Pushed {
     Already,
     /// The board runs it on trial; nobody waited.
     OnTrial,
+    /// The board has it, but no `kinglet watch` runs there: its trial begins when one starts.
+    Idle,
 }
 
 /// What is told while a push goes on.
@@ -144,7 +146,11 @@ pub fn push(
         Some(track) if track.is(release) && track.state == "good" => return Ok(Pushed::Already),
         // Somebody pushed it and did not wait.
         Some(track) if track.is(release) && track.state == "trial" => {}
-        _ => send(ssh, device, release, wishes, told)?,
+        _ => {
+            if send(ssh, device, release, wishes, told)? == Running::No {
+                return Ok(Pushed::Idle);
+            }
+        }
     }
     match wait {
         None => Ok(Pushed::OnTrial),
@@ -155,13 +161,20 @@ pub fn push(
     }
 }
 
+/// Whether something on the board uses releases now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Running {
+    Yes,
+    No,
+}
+
 fn send(
     ssh: &Ssh,
     device: &Device,
     release: &Release,
     wishes: &Wishes,
     told: &(dyn Fn(Told<'_>) + Sync),
-) -> Result<(), PushError> {
+) -> Result<Running, PushError> {
     let words = device.install(release.kind, wishes);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let header = release.header();
@@ -169,17 +182,20 @@ fn send(
     let file = release.open()?;
     let input = (&header[..]).chain(file.take(release.bytes));
     let sent = |n: u64| told(Told::Sent(n.saturating_sub(head), release.bytes));
-    let mut switched = false;
+    let (mut switched, mut running) = (false, Running::Yes);
     let answer = ssh.talk(&device.host, &words, input, sent, |line| {
-        let Ok(step) = serde_json::from_str::<serde_json::Value>(line) else { return };
-        if let Some(step) = step["step"].as_str() {
+        let Ok(said) = serde_json::from_str::<serde_json::Value>(line) else { return };
+        if let Some(step) = said["step"].as_str() {
             switched |= step == "switched";
+            if step == "told" && said["pid"].is_null() {
+                running = Running::No;
+            }
             told(Told::Step(step));
         }
     })?;
     let host = || device.host.to_string();
     match answer {
-        Answer { code: 0, .. } if switched => Ok(()),
+        Answer { code: 0, .. } if switched => Ok(running),
         Answer { code: 0, .. } => {
             let why = "it ended well without having switched".to_owned();
             Err(PushError::Answer { host: host(), why })
@@ -206,7 +222,8 @@ fn watch(
                 Some(track) if track.is(release) && track.state == "good" => {
                     return Ok(Pushed::Confirmed);
                 }
-                Some(track) if track.is(release) && track.state == "trial" => {}
+                // Failed only until it has gone back.
+                Some(track) if track.is(release) => {}
                 track => return Err(rolled_back(device, track)),
             }
         } else if start.elapsed() >= wait {
@@ -223,7 +240,11 @@ fn watch(
 fn rolled_back(device: &Device, track: Option<&Track>) -> PushError {
     let last = track.and_then(|t| t.last.as_ref());
     let why = last.and_then(|l| l.why.clone()).unwrap_or_else(|| "it does not say why".into());
-    PushError::RolledBack { host: device.host.to_string(), to: track.map_or(0, |t| t.release), why }
+    PushError::RolledBack {
+        host: device.host.to_string(),
+        to: track.map_or_else(|| "what it was set up with".into(), Track::what),
+        why,
+    }
 }
 
 /// Lets a board go back to its other slot.

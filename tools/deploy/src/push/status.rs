@@ -21,16 +21,16 @@ pub struct Track {
     /// `a` or `b`; none before the first release.
     #[serde(default)]
     pub slot: Option<String>,
-    /// The release's number; 0 for none.
+    /// The release's number; none where what the board was set up with runs.
     #[serde(default)]
-    pub release: u64,
+    pub release: Option<u64>,
     /// Its hash.
     #[serde(default)]
-    pub sha256: String,
+    pub sha256: Option<String>,
     /// Its name.
     #[serde(default)]
-    pub name: String,
-    /// `trial` or `good`.
+    pub name: Option<String>,
+    /// `trial`, `good`, for a moment `failed`, or `factory`: what the board was set up with.
     #[serde(default)]
     pub state: String,
     /// How often it was begun on trial.
@@ -67,16 +67,30 @@ impl Track {
     /// Whether it is this very release.
     #[must_use]
     pub fn is(&self, release: &Release) -> bool {
-        self.release == release.number && self.sha256.eq_ignore_ascii_case(&release.sha256)
+        let same = |hash: &String| hash.eq_ignore_ascii_case(&release.sha256);
+        self.release == Some(release.number) && self.sha256.as_ref().is_some_and(same)
+    }
+
+    /// Which release, for people.
+    #[must_use]
+    pub fn what(&self) -> String {
+        match (self.release, self.name.as_deref()) {
+            (Some(number), Some(name)) => format!("release {number} ({name})"),
+            (Some(number), None) => format!("release {number}"),
+            _ => "what it was set up with".into(),
+        }
     }
 
     /// In a line, for people.
     #[must_use]
     pub fn line(&self) -> String {
-        let Self { release, name, state, tries, .. } = self;
+        let Self { state, tries, .. } = self;
         let slot = self.slot.as_deref().unwrap_or("-");
-        let hash = self.sha256.get(..12).unwrap_or(&self.sha256);
-        let mut line = format!("release {release} ({name}), {state}, slot {slot}, sha256 {hash}");
+        let hash = self.sha256.as_deref().unwrap_or("-");
+        let mut line = self.what();
+        if self.release.is_some() {
+            line += &format!(", {state}, slot {slot}, sha256 {}", hash.get(..12).unwrap_or(hash));
+        }
         if state == "trial" {
             line += &format!(", begun {tries} time(s)");
         }
@@ -102,5 +116,10 @@ mod tests {
         let track = status.track(Kind::Model).unwrap();
         assert!(track.line().contains("release 12 (m.onnx), trial, slot b"), "{}", track.line());
         assert_eq!(status.track(Kind::App), None);
+        let text = r#"{"app":{"slot":null,"release":null,"sha256":null,"name":null,"state":"factory","tries":0,
+            "highest":3,"last":{"outcome":"rolled back","why":"it does not start"}}}"#;
+        let status: Status = serde_json::from_str(text).unwrap();
+        let line = status.track(Kind::App).unwrap().line();
+        assert_eq!(line, "what it was set up with; last: rolled back (it does not start)");
     }
 }

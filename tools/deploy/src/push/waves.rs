@@ -103,6 +103,7 @@ impl Fate {
             Self::Done(Pushed::Confirmed) => "confirmed",
             Self::Done(Pushed::Already) => "had it",
             Self::Done(Pushed::OnTrial) => "on trial",
+            Self::Done(Pushed::Idle) => "not running",
             Self::Failed(PushError::RolledBack { .. }) => "rolled back",
             Self::Failed(PushError::Refused { .. }) => "refused",
             Self::Failed(PushError::Undecided { .. }) => "undecided",
@@ -120,6 +121,11 @@ impl Fate {
             Self::Done(Pushed::Confirmed | Pushed::Already) => String::new(),
             Self::Done(Pushed::OnTrial) | Self::Failed(PushError::Undecided { .. }) => {
                 format!("ask later: kinglet-tools status {host}")
+            }
+            Self::Done(Pushed::Idle) => {
+                format!(
+                    "its trial begins with its service: ssh {host} sudo systemctl start kinglet"
+                )
             }
             Self::Failed(PushError::RolledBack { .. }) => {
                 "it runs what it ran before; mend the release, give it a new number, push again"
@@ -201,7 +207,11 @@ mod tests {
             running.fetch_sub(1, Ordering::SeqCst);
             let host = device.host.to_string();
             if host == "board2" {
-                return Err(PushError::RolledBack { host, to: 3, why: "too slow".into() });
+                return Err(PushError::RolledBack {
+                    host,
+                    to: "release 3".into(),
+                    why: "too slow".into(),
+                });
             }
             Ok(Pushed::Confirmed)
         };

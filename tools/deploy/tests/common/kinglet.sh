@@ -32,7 +32,8 @@ install)
     get release 0 >previous; get sha256 '' >previous-sha256
     echo "$release" >release; sha256sum <payload | cut -c1-64 >sha256
     echo trial >state; echo installed >outcome; get trial 1 >left
-    echo "{\"step\":\"switched\",\"release\":$release,\"slot\":\"b\"}" ;;
+    echo "{\"step\":\"switched\",\"release\":$release,\"slot\":\"b\",\"unchanged\":false}"
+    if [ -e idle ]; then echo '{"step":"told","pid":null}'; else echo '{"step":"told","pid":123}'; fi ;;
 status)
     if [ "$(get state none)" = trial ]; then
         left=$(get left 1)
