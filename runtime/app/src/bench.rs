@@ -50,6 +50,10 @@ struct Measured {
     isa: &'static str,
     /// Layers that run as `kinglet tune` chose.
     tuned: usize,
+    model: PathBuf,
+    /// The machine before and after the timed runs.
+    before: Board,
+    after: Board,
 }
 
 /// Runs `bench`.
@@ -78,6 +82,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         once()?;
         times.push(start.elapsed());
     }
+    let after = Board::read();
     times.sort();
     let report = session.report();
     let measured = Measured {
@@ -91,6 +96,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
         threads: report.threads,
         isa: report.isa,
         tuned: load::tuned_layers(&session),
+        model: path.clone(),
+        before: before.clone(),
+        after,
     };
     if args.json {
         println!("{}", serde_json::to_string(&measured)?);
@@ -108,7 +116,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         measured.min, measured.median, measured.p90, measured.p99
     );
     println!("start to first result {:.1} ms   peak memory {:.1} MiB", measured.load, measured.rss);
-    for warning in before.disturbances(&Board::read()) {
+    for warning in before.disturbances(&measured.after) {
         println!("note: {warning}");
     }
     if args.report {

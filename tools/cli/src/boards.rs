@@ -1,9 +1,9 @@
 //! `kinglet-tools boards`: the boards that `targets/` describes.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use kinglet_deploy::Board;
+use kinglet_deploy::{Board, BoardError, workspace};
 
 /// Show the boards that Kinglet knows: processor, memory, kernels that will run.
 #[derive(clap::Args)]
@@ -17,8 +17,22 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// The board of that name. Where the folder is not here, the workspace's is meant.
+pub(crate) fn find(targets: &Path, name: &str) -> Result<Board, BoardError> {
+    Board::find(&folder(targets), name)
+}
+
+/// The folder, or the workspace's where it is not here.
+pub(crate) fn folder(targets: &Path) -> PathBuf {
+    let root = std::env::current_dir().ok().and_then(|here| workspace::root(&here));
+    match root {
+        Some(root) if targets.is_relative() && !targets.is_dir() => root.join(targets),
+        _ => targets.to_owned(),
+    }
+}
+
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let boards = Board::read_all(&args.targets)?;
+    let boards = Board::read_all(&folder(&args.targets))?;
     anyhow::ensure!(!boards.is_empty(), "{}: no board descriptions", args.targets.display());
     let mut text = String::new();
     if args.json {
@@ -28,13 +42,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             let memory: Vec<String> = b.memory_mib.iter().map(u32::to_string).collect();
             writeln!(
                 text,
-                "{:10}  {:24}  {} x {} at {} MHz  {:8}  {} MiB",
+                "{:15}  {:24}  {} x {} at {} MHz  {:9}  {} MiB",
                 b.name,
                 b.title,
                 b.cpu.cores,
                 b.cpu.core,
                 b.cpu.clock_mhz,
-                b.cpu.kernels,
+                b.kernels.best,
                 memory.join("/")
             )?;
         }

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use kinglet_compress::import::ImportError;
 use kinglet_compress::recipe::RecipeError;
+use kinglet_deploy::push::PushError;
 use kinglet_engine::ModelError;
 
 use crate::{
-    boards, completions, compress, distill, evaluate, explain, fetch, fit, import, inspect, oci,
-    prune, reference, retrain, robustness,
+    bench, boards, build, completions, compress, distill, evaluate, explain, fetch, fit, import,
+    inspect, oci, prune, push, reference, retrain, robustness, runner,
 };
 
 /// Prepares image classifiers for Raspberry Pi class boards.
@@ -49,6 +50,18 @@ enum Command {
     Fit(fit::Args),
     /// Show the boards that Kinglet knows
     Boards(boards::Args),
+    /// Build the device's program for a board
+    Build(build::Args),
+    /// Measure the program that is installed on a board
+    Bench(bench::Args),
+    /// Send a signed model or program to boards, and see whether it stays
+    Push(push::PushArgs),
+    /// Let a board go back to the release before
+    Rollback(push::RollbackArgs),
+    /// Show what a board runs
+    Status(push::StatusArgs),
+    /// Run what cargo built for a board there, or in an emulator
+    Runner(runner::Args),
     /// Make and exchange container images
     Oci(oci::Args),
     /// Print a shell's completion script
@@ -76,12 +89,22 @@ pub(crate) fn run() -> ExitCode {
         Command::Prune(args) => prune::run(args),
         Command::Fit(args) => fit::run(args),
         Command::Boards(args) => boards::run(args),
+        Command::Build(args) => build::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Push(args) => push::run(args),
+        Command::Rollback(args) => push::rollback(args),
+        Command::Status(args) => push::status(args),
+        Command::Runner(args) => return ended(runner::run(args)),
         Command::Oci(args) => oci::run(args),
         Command::Completions(args) => completions::completions(args),
         Command::Man(args) => completions::man(args),
     };
+    ended(result.map(|()| ExitCode::SUCCESS))
+}
+
+fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("kinglet-tools: {error:#}");
             ExitCode::from(exit_code(&error))
@@ -93,6 +116,10 @@ pub(crate) fn run() -> ExitCode {
 fn exit_code(error: &anyhow::Error) -> u8 {
     use kinglet_compress::weights::WeightsError;
     for cause in error.chain() {
+        if let Some(PushError::Refused { .. } | PushError::RolledBack { .. }) = cause.downcast_ref()
+        {
+            return REFUSED;
+        }
         if let Some(ModelError::Read { .. }) = cause.downcast_ref() {
             return 1;
         }

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use kinglet_compress::atomic::atomic_write;
 use kinglet_compress::fit::{self, Candidate, Check, Precision, Variant};
-use kinglet_deploy::{Board, Speed};
+use kinglet_deploy::Speed;
 
-use crate::{evaluate, output};
+use crate::{boards, evaluate, output};
 
 /// Name of the machine that this runs on, as a target.
 const HOST: &str = "host";
@@ -93,11 +93,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn board(args: &Args) -> anyhow::Result<(String, Speed, u32)> {
-    let boards = Board::read_all(&args.targets)?;
-    let names: Vec<&str> = boards.iter().map(|b| b.name.as_str()).collect();
-    let Some(board) = boards.iter().find(|b| b.name == args.target) else {
-        bail!("no board '{}'; there are {} and {HOST}", args.target, names.join(", "));
-    };
+    let board = boards::find(&args.targets, &args.target)?;
     let speed = board.speed.clone().with_context(|| {
         format!("{}.toml has no [speed]: it says nothing about rates", board.name)
     })?;

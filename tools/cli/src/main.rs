@@ -5,7 +5,9 @@
 mod oci;
 mod output;
 
+mod bench;
 mod boards;
+mod build;
 mod cli;
 mod completions;
 mod compress;
@@ -18,9 +20,11 @@ mod import;
 mod inspect;
 mod preprocess;
 mod prune;
+mod push;
 mod reference;
 mod retrain;
 mod robustness;
+mod runner;
 
 fn main() -> std::process::ExitCode {
     cli::run()
