@@ -8,8 +8,8 @@ use kinglet_compress::recipe::RecipeError;
 use kinglet_engine::ModelError;
 
 use crate::{
-    boards, completions, compress, distill, evaluate, explain, fetch, fit, import, inspect, prune,
-    reference, retrain, robustness,
+    boards, completions, compress, distill, evaluate, explain, fetch, fit, flash, image, import,
+    inspect, prune, reference, retrain, robustness,
 };
 
 /// Prepares image classifiers for Raspberry Pi class boards.
@@ -47,6 +47,10 @@ enum Command {
     Robustness(robustness::Args),
     /// Choose a network for a board and a latency
     Fit(fit::Args),
+    /// Make a card's image: Raspberry Pi OS with Kinglet in it, or a small system of its own
+    Image(image::Args),
+    /// Write an image to a card, and read it back
+    Flash(flash::Args),
     /// Show the boards that Kinglet knows
     Boards(boards::Args),
     /// Print a shell's completion script
@@ -73,6 +77,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Reference(args) => reference::run(args),
         Command::Prune(args) => prune::run(args),
         Command::Fit(args) => fit::run(args),
+        Command::Image(args) => image::run(args),
+        Command::Flash(args) => flash::run(args),
         Command::Boards(args) => boards::run(args),
         Command::Completions(args) => completions::completions(args),
         Command::Man(args) => completions::man(args),

@@ -1,9 +1,18 @@
 //! Cards for boards: images that boot into classification, and writing them.
 //!
-//! [`unpack`] reads images as they are downloaded, [`flash`] writes them to cards.
+//! [`unpack`] reads images as they are downloaded, [`flash`] writes them to cards, [`appliance`] makes a small system of
+//! Debian's packages. What they are made of is in [`mbr`], [`fat`], [`tree`], [`deb`].
 
+pub mod appliance;
+pub mod deb;
+mod error;
+pub mod fat;
 pub mod flash;
+pub mod mbr;
+pub mod tree;
 pub mod unpack;
+
+pub use error::CardError;
 
 /// Lower-case hexadecimal digits.
 #[must_use]
