@@ -9,8 +9,8 @@ use kinglet_deploy::push::PushError;
 use kinglet_engine::ModelError;
 
 use crate::{
-    bench, boards, build, completions, compress, distill, evaluate, explain, fetch, fit, import,
-    inspect, oci, prune, push, reference, retrain, robustness, runner,
+    bench, boards, build, completions, compress, distill, evaluate, explain, fetch, fit, flash,
+    image, import, inspect, oci, prune, push, reference, retrain, robustness, runner,
 };
 
 /// Prepares image classifiers for Raspberry Pi class boards.
@@ -48,6 +48,10 @@ enum Command {
     Robustness(robustness::Args),
     /// Choose a network for a board and a latency
     Fit(fit::Args),
+    /// Make a card's image: Raspberry Pi OS with Kinglet in it, or a small system of its own
+    Image(image::Args),
+    /// Write an image to a card, and read it back
+    Flash(flash::Args),
     /// Show the boards that Kinglet knows
     Boards(boards::Args),
     /// Build the device's program for a board
@@ -88,6 +92,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Reference(args) => reference::run(args),
         Command::Prune(args) => prune::run(args),
         Command::Fit(args) => fit::run(args),
+        Command::Image(args) => image::run(args),
+        Command::Flash(args) => flash::run(args),
         Command::Boards(args) => boards::run(args),
         Command::Build(args) => build::run(args),
         Command::Bench(args) => bench::run(args),

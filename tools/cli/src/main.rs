@@ -16,6 +16,8 @@ mod evaluate;
 mod explain;
 mod fetch;
 mod fit;
+mod flash;
+mod image;
 mod import;
 mod inspect;
 mod preprocess;

@@ -1,0 +1,36 @@
+//! `appliance BOARD PROGRAM MODEL OUT [PACKAGES [SSH_KEY]]`: an appliance's image without building all of kinglet-tools; for
+//! tests/emulated/appliance.sh.
+#![allow(clippy::print_stdout)]
+
+use kinglet_image::appliance::{Options, plan};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args: Vec<String> = std::env::args().collect();
+    let [_, board, program, model, out, rest @ ..] = args.as_slice() else {
+        return Err("appliance BOARD PROGRAM MODEL OUT [PACKAGES [SSH_KEY]]".into());
+    };
+    let options = Options {
+        board: board.clone(),
+        program: program.into(),
+        model: model.into(),
+        packages: rest.first().filter(|p| !p.is_empty()).map(Into::into),
+        ssh_keys: rest
+            .get(1)
+            .map(std::fs::read_to_string)
+            .transpose()?
+            .iter()
+            .map(|k| k.trim().to_owned())
+            .collect(),
+        cache: std::env::temp_dir().join("kinglet-debian"),
+        modules: if board == "pi3" { vec!["vivid".to_owned()] } else { Vec::new() },
+        hostname: "kinglet".to_owned(),
+        ..Options::default()
+    };
+    let plan = plan(&options, &|doing| println!("{doing}"))?;
+    for (path, bytes) in plan.listing() {
+        println!("{bytes:>10}  {path}");
+    }
+    plan.write(out.as_ref())?;
+    println!("{} bytes", plan.bytes());
+    Ok(())
+}
