@@ -9,7 +9,7 @@ use kinglet_engine::ModelError;
 
 use crate::{
     boards, completions, compress, distill, evaluate, explain, fetch, fit, import, inspect, prune,
-    reference, retrain, robustness,
+    reference, retrain, robustness, sign,
 };
 
 /// Prepares image classifiers for Raspberry Pi class boards.
@@ -49,6 +49,12 @@ enum Command {
     Fit(fit::Args),
     /// Show the boards that Kinglet knows
     Boards(boards::Args),
+    /// Make a key pair that releases are signed with
+    Keygen(sign::KeygenArgs),
+    /// Sign a model or a program for devices
+    Sign(sign::SignArgs),
+    /// Verify a release as a device does
+    Verify(sign::VerifyArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
     /// Write manual pages
@@ -74,6 +80,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Prune(args) => prune::run(args),
         Command::Fit(args) => fit::run(args),
         Command::Boards(args) => boards::run(args),
+        Command::Keygen(args) => sign::keygen(args),
+        Command::Sign(args) => sign::sign(args),
+        Command::Verify(args) => sign::verify(args),
         Command::Completions(args) => completions::completions(args),
         Command::Man(args) => completions::man(args),
     };

@@ -20,6 +20,7 @@ mod prune;
 mod reference;
 mod retrain;
 mod robustness;
+mod sign;
 
 fn main() -> std::process::ExitCode {
     cli::run()

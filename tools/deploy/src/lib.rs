@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub mod sign;
 mod speed;
 
 pub use speed::{Rates, Speed};
