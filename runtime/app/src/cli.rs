@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::exit::{Done, Outcome};
-use crate::{bench, classify, doctor, inspect, serve, tune, verify, watch};
+use crate::{bench, classify, doctor, inspect, serve, tune, update, verify, watch};
 
 /// Classifies pictures with quantized EfficientNets, on small boards.
 #[derive(Debug, Parser)]
 #[command(name = "kinglet", version, max_term_width = 100, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 all well, 1 something failed, 2 usage, 3 model refused.")]
+#[command(
+    after_help = "Exit codes: 0 all well, 1 something failed, 2 usage, 3 model or release refused."
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -34,6 +36,8 @@ enum Command {
     Tune(tune::Args),
     /// Runs the model's own self-test on this machine.
     Verify(verify::Args),
+    /// Takes signed models and programs in, says how they stand, and goes back.
+    Update(update::Args),
     /// Switches outputs off when `watch` has died.
     #[command(name = kinglet_device::gpio::GUARD_COMMAND, hide = true)]
     GuardPins {
@@ -67,6 +71,7 @@ impl Cli {
             Command::Inspect(args) => inspect::run(&args),
             Command::Tune(args) => tune::run(&args),
             Command::Verify(args) => verify::run(&args),
+            Command::Update(args) => update::run(&args),
             Command::GuardPins { pins } => {
                 // Whoever ends us ends `watch` too; what it leaves on is then our task.
                 let ignored = std::sync::Arc::default();

@@ -1,9 +1,10 @@
-//! Exit codes: 0 all well, 1 something failed, 2 usage, 3 model refused.
+//! Exit codes: 0 all well, 1 something failed, 2 usage, 3 model or release refused.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::process::ExitCode;
 
 use kinglet_engine::ModelError;
+use kinglet_update::UpdateError;
 
 /// What a subcommand gives back: whether everything went well.
 pub(crate) type Outcome = anyhow::Result<Done>;
@@ -21,6 +22,25 @@ pub(crate) enum Done {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
+
+/// A release that is signed and whole, and still not taken: exit code 3.
+#[derive(Debug, thiserror::Error)]
+#[error("release refused: {0}")]
+pub(crate) struct Refused(pub(crate) String);
+
+/// Whether a release is at fault, and not this machine.
+fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<UpdateError>().is_some_and(|error| {
+        matches!(
+            error,
+            UpdateError::Stream(_)
+                | UpdateError::Signature(_)
+                | UpdateError::Release(_)
+                | UpdateError::Downgrade { .. }
+                | UpdateError::Damaged { .. }
+        )
+    })
+}
 
 /// Keeps panics inside tract silent: the engine turns them into errors, which are printed.
 pub(crate) fn quiet_tract() {
@@ -44,7 +64,8 @@ pub(crate) fn report(outcome: Outcome) -> ExitCode {
             let priority = if to_journal() { "<3>" } else { "" };
             eprintln!("{priority}error: {}", one_line(&error));
             let is_usage = error.chain().any(|e| e.is::<Usage>());
-            let is_model = error.chain().any(|e| e.is::<ModelError>());
+            let is_model =
+                error.chain().any(|e| e.is::<ModelError>() || e.is::<Refused>() || is_refused(e));
             ExitCode::from(if is_usage {
                 2
             } else if is_model {

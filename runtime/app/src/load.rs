@@ -1,5 +1,6 @@
 //! Options that say which model to load and how; shared by all subcommands.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use kinglet_engine::tune::Tuning;
 use kinglet_engine::{Isa, Options, Session};
+use kinglet_update::{Key, Kind, Signature, UpdateError};
 
 use crate::default_model;
 
@@ -46,6 +48,10 @@ pub(crate) struct ModelArgs {
     /// Do not run the first sample of the model's self-test at load (`verify` runs all).
     #[arg(long)]
     pub no_self_test: bool,
+    /// Refuse a model, before it is parsed, that has no signature of this minisign key beside it
+    /// (MODEL.minisig).
+    #[arg(long, value_name = "FILE")]
+    pub public_key: Option<PathBuf>,
 }
 
 impl ModelArgs {
@@ -79,8 +85,13 @@ impl ModelArgs {
     /// Loads the model; gives its path too.
     pub(crate) fn load(&self) -> anyhow::Result<(PathBuf, Session)> {
         let path = self.path()?;
-        let session = load(&path, &self.options()?)?;
+        let session = load(&path, &self.options()?, self.key())?;
         Ok((path, session))
+    }
+
+    /// The file of the key that a model must be signed with, if it must be.
+    pub(crate) fn key(&self) -> Option<&Path> {
+        self.public_key.as_deref()
     }
 }
 
@@ -89,23 +100,68 @@ pub(crate) fn machine() -> String {
     kinglet_device::Board::read().model.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
 
-/// Loads a model; says so if choices that lie beside it are not taken up.
-pub(crate) fn load(path: &Path, options: &Options) -> anyhow::Result<Session> {
-    load_quietly(path, options, || {})
+/// Loads a model; says so if choices that lie beside it are not taken up. `key`: the file of the key
+/// that it must be signed with, if it must be.
+pub(crate) fn load(path: &Path, options: &Options, key: Option<&Path>) -> anyhow::Result<Session> {
+    load_quietly(path, options, key, || {})
 }
 
 /// The same; `quiet` is called once the model's own threads have been started.
 pub(crate) fn load_quietly(
     path: &Path,
     options: &Options,
+    key: Option<&Path>,
     quiet: impl FnOnce(),
 ) -> anyhow::Result<Session> {
-    let session = Session::load_quietly(path, options, quiet)
-        .with_context(|| format!("model {} refused", path.display()))?;
+    let refused = || format!("model {} refused", path.display());
+    let session = match key {
+        // What is verified is what is loaded: the bytes, not the file once more.
+        Some(key) => {
+            let bytes = signed(path, &Key::read(key)?).with_context(refused)?;
+            Session::load_bytes_quietly(bytes, path, options, quiet)
+        }
+        None => Session::load_quietly(path, options, quiet),
+    };
+    let session = session.with_context(refused)?;
     if let Tuning::Ignored { file, why } = session.tuning() {
         eprintln!("note: {} is not used: {why}", file.display());
     }
     Ok(session)
+}
+
+/// A model's bytes, verified with the signature beside it.
+fn signed(path: &Path, key: &Key) -> Result<Vec<u8>, UpdateError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".minisig");
+    let beside = PathBuf::from(beside);
+    let signature = read_at_most(&beside, kinglet_update::MAX_SIGNATURE_BYTES as u64);
+    let signature = signature.map_err(|why| {
+        UpdateError::Signature(format!("it cannot be read from {}: {why}", beside.display()))
+    })?;
+    let signature = Signature::parse(&signature)?;
+    let damaged = |why| UpdateError::Damaged { what: path.display().to_string(), why };
+    let bytes = read_at_most(path, Kind::Model.max_bytes()).map_err(damaged)?;
+    let release = signature.verify_bytes(key, &bytes)?;
+    match release.kind {
+        Kind::Model => Ok(bytes),
+        Kind::App => Err(UpdateError::Release("it is signed as a program, not as a model".into())),
+    }
+}
+
+fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+    let failed = |error: std::io::Error| error.to_string();
+    // Before it is opened: opening a pipe waits for a writer.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err("not a regular file".into());
+    }
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let mut bytes = Vec::with_capacity(length.min(most) as usize);
+    file.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
+    match bytes.len() as u64 > most {
+        true => Err(format!("it has more than {most} bytes")),
+        false => Ok(bytes),
+    }
 }
 
 /// What choices were taken up, in words.

@@ -15,6 +15,7 @@ mod load;
 mod pictures;
 mod serve;
 mod tune;
+mod update;
 mod verify;
 mod watch;
 

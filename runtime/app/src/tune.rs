@@ -9,7 +9,7 @@ use kinglet_engine::choices::Choice;
 use kinglet_engine::tune::{self, Chosen, Conditions};
 use kinglet_engine::{Options, Session};
 
-use crate::exit::{Done, Outcome};
+use crate::exit::{Done, Outcome, Usage};
 use crate::load::{self, ModelArgs};
 
 /// Noise beyond which a search finds little, per cent.
@@ -41,9 +41,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let mut model = args.model.clone();
     model.model = args.file.clone().or(model.model);
     let path = model.path()?;
+    if model.public_key.is_some() {
+        let why = "--public-key: tune reads the model many times; verify it before, with `kinglet verify`";
+        return Err(Usage(why.into()).into());
+    }
     let options = Options { tuned_for: None, ..model.options()? };
     // Loaded once as ever: the self-test runs here.
-    let report = load::load(&path, &options)?.report();
+    let report = load::load(&path, &options, None)?.report();
     let options = Options { self_test: false, ..options };
     let conditions = Conditions::new(&path, &load::machine(), report.isa, report.threads)
         .with_context(|| format!("cannot read {}", path.display()))?;

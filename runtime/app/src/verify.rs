@@ -19,6 +19,9 @@ pub(crate) struct Args {
     /// Refuse the model when any convolution would run in float.
     #[arg(long)]
     require_int8: bool,
+    /// Refuse a model, before it is parsed, that has no signature of this minisign key beside it.
+    #[arg(long, value_name = "FILE")]
+    public_key: Option<PathBuf>,
 }
 
 /// Runs `verify`.
@@ -33,7 +36,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         tuned_for: Some(load::machine()),
         ..Options::default()
     };
-    let mut session = load::load(&path, &options)?;
+    let mut session = load::load(&path, &options, args.public_key.as_deref())?;
     let samples =
         session.self_test().with_context(|| format!("model {} refused", path.display()))?;
     if samples == 0 {

@@ -124,6 +124,28 @@ impl Session {
         Ok(session)
     }
 
+    /// As [`Self::load_quietly`], of a file that was read already: of these bytes and no others. Choices are taken
+    /// up beside `path`; tensors in other files are refused.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_bytes_quietly(
+        bytes: Vec<u8>,
+        path: &Path,
+        options: &Options,
+        quiet: impl FnOnce(),
+    ) -> Result<Self, ModelError> {
+        let workers = compile::workers(options)?;
+        quiet();
+        let mut options = options.clone();
+        let tuning = tune::take_up(path, &mut options);
+        let file = OnnxFile::from_bytes(&bytes)?;
+        drop(bytes);
+        let mut session = Self::with_workers(file, &options, workers)?;
+        session.tuning = tuning;
+        Ok(session)
+    }
+
     /// Makes a model ready.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod signature;
 mod stage;
 mod state;
 mod track;
+mod watching;
 mod wire;
 
 #[cfg(test)]
@@ -28,4 +29,5 @@ pub use signature::{Key, MAX_SIGNATURE_BYTES, Signature};
 pub use stage::{Install, Installed, Staged};
 pub use state::{Last, Outcome, Slot, SlotState, Standing, Trial};
 pub use track::{Begun, MOST_TRIES, Status, Track};
+pub use watching::Watching;
 pub use wire::{HEADER_BYTES, Header};

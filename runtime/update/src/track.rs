@@ -41,8 +41,6 @@ pub struct Begun<R> {
     pub slot: Slot,
     /// What it is.
     pub held: SlotState,
-    /// Its bytes, as they were verified; empty for programs, which are large.
-    pub bytes: Vec<u8>,
     /// The file that was verified, read to its end.
     pub file: R,
     /// Its path within the store.
@@ -232,14 +230,9 @@ impl<F: Files> Track<F> {
             }
             _ => None,
         };
-        let keep = self.kind == Kind::Model;
-        let mut bytes = Vec::new();
         let (file, hash) = self.hash(&path, held.bytes, |chunk| {
             if let Some(verifier) = &mut verifier {
                 verifier.update(chunk);
-            }
-            if keep {
-                bytes.extend_from_slice(chunk);
             }
         })?;
         if hash != held.sha256 {
@@ -251,7 +244,7 @@ impl<F: Files> Track<F> {
                 return Err("its signature is of another release".into());
             }
         }
-        Ok(Begun { slot, held: held.clone(), bytes, file, path })
+        Ok(Begun { slot, held: held.clone(), file, path })
     }
 
     /// Reads a file of this length to its end, and gives its hash.

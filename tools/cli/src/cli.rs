@@ -10,7 +10,7 @@ use kinglet_engine::ModelError;
 
 use crate::{
     bench, boards, build, completions, compress, distill, evaluate, explain, fetch, fit, flash,
-    image, import, inspect, oci, prune, push, reference, retrain, robustness, runner,
+    image, import, inspect, oci, prune, push, reference, retrain, robustness, runner, sign,
 };
 
 /// Prepares image classifiers for Raspberry Pi class boards.
@@ -54,6 +54,12 @@ enum Command {
     Flash(flash::Args),
     /// Show the boards that Kinglet knows
     Boards(boards::Args),
+    /// Make a key pair that releases are signed with
+    Keygen(sign::KeygenArgs),
+    /// Sign a model or a program for devices
+    Sign(sign::SignArgs),
+    /// Verify a release as a device does
+    Verify(sign::VerifyArgs),
     /// Build the device's program for a board
     Build(build::Args),
     /// Measure the program that is installed on a board
@@ -95,6 +101,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Image(args) => image::run(args),
         Command::Flash(args) => flash::run(args),
         Command::Boards(args) => boards::run(args),
+        Command::Keygen(args) => sign::keygen(args),
+        Command::Sign(args) => sign::sign(args),
+        Command::Verify(args) => sign::verify(args),
         Command::Build(args) => build::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Push(args) => push::run(args),

@@ -27,6 +27,7 @@ mod reference;
 mod retrain;
 mod robustness;
 mod runner;
+mod sign;
 
 fn main() -> std::process::ExitCode {
     cli::run()

@@ -13,6 +13,7 @@ pub mod programs;
 pub mod push;
 mod put;
 pub mod runner;
+pub mod sign;
 pub mod ssh;
 pub mod workspace;
 

@@ -80,7 +80,7 @@ impl Models {
                 "two models are called '{name}'; name one with --also NAME={}",
                 path.display()
             );
-            let session = load::load(path, &options)?;
+            let session = load::load(path, &options, args.key())?;
             ensure!(
                 session.metadata().preprocess.is_some(),
                 "model {} does not say how pictures become its input; adopt it with \

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::config::{self, Config, Format, Log, Mode, Names, PinName, Snapshots, unspanned};
 use super::mqtt;
+use super::releases::Settings;
 use crate::decide::Smoothing;
 use crate::exit::Usage;
 use crate::load::ModelArgs;
@@ -168,6 +169,9 @@ impl Args {
         over(&mut config.model, &self.file.clone().or(self.model.model.clone()));
         over(&mut config.threads, &self.model.threads);
         over(&mut config.shadow, &self.shadow);
+        over(&mut config.public_key, &self.model.public_key);
+        config.shadow_key.clone_from(&config.public_key);
+        config.update.as_ref().map_or(Ok(()), Settings::check)?;
         let camera = &mut config.camera;
         over(&mut camera.source, &self.camera);
         over(&mut camera.size, &self.size);
@@ -215,13 +219,19 @@ impl Args {
 
     /// The model that a configuration of ours names, and how it is loaded.
     pub(super) fn model_of(&self, config: &Config) -> ModelArgs {
-        ModelArgs { model: config.model.clone(), threads: config.threads, ..self.model.clone() }
+        ModelArgs {
+            model: config.model.clone(),
+            threads: config.threads,
+            public_key: config.public_key.clone(),
+            ..self.model.clone()
+        }
     }
 
     /// The second model, if there is one: loaded as the first, with one thread.
     pub(super) fn shadow_of(&self, config: &Config) -> Option<ModelArgs> {
         let model = Some(config.shadow.clone()?);
-        Some(ModelArgs { model, threads: Some(1), pin: false, ..self.model.clone() })
+        let public_key = config.shadow_key.clone();
+        Some(ModelArgs { model, threads: Some(1), pin: false, public_key, ..self.model.clone() })
     }
 
     fn http(&self, config: &mut Config) -> Result<(), Usage> {

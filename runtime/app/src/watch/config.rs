@@ -22,6 +22,8 @@ pub(crate) struct Config {
     pub(crate) model: Option<PathBuf>,
     pub(crate) threads: Option<u16>,
     pub(crate) shadow: Option<PathBuf>,
+    /// The key that both must be signed with.
+    pub(crate) public_key: Option<PathBuf>,
     pub(crate) camera: Camera,
     pub(crate) decide: Decide,
     pub(crate) rate: Rate,
@@ -34,11 +36,15 @@ pub(crate) struct Config {
     pub(crate) mqtt: Option<super::mqtt::Settings>,
     pub(crate) display: Option<super::display::Settings>,
     pub(crate) drift: super::drift::Settings,
+    pub(crate) update: Option<super::releases::Settings>,
     /// The text that it was read from, to name lines.
     #[serde(skip)]
     text: String,
     #[serde(skip)]
     path: PathBuf,
+    /// The key of the second model; during a trial not always that of the first.
+    #[serde(skip)]
+    pub(crate) shadow_key: Option<PathBuf>,
 }
 
 /// `[camera]`

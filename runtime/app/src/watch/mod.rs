@@ -19,7 +19,9 @@ mod notify;
 mod parts;
 mod pins;
 mod plan;
+mod program;
 mod pulse;
+mod releases;
 mod reload;
 mod say;
 mod service;
@@ -27,6 +29,7 @@ mod shadow;
 mod show;
 mod sight;
 mod snapshots;
+mod trial;
 mod unit;
 mod web;
 
@@ -36,13 +39,15 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 
 use crate::decide::State;
-use crate::exit::{Done, Outcome};
+use crate::exit::{Done, Outcome, one_line};
 pub(crate) use args::Args;
 use bus::Bus;
+use config::Config;
 use looking::{Rhythm, Watch};
 use notify::notify;
 use parts::Parts;
 use plan::Plan;
+use releases::Keeper;
 use reload::{Loaded, Reloader};
 use service::Signals;
 use sight::Sight;
@@ -67,23 +72,28 @@ pub(crate) fn run(args: &Args) -> Outcome {
     say::start(args.verbose);
     let outcome = watch(args);
     say::finish(LAST_WORDS);
-    outcome
+    match outcome? {
+        (_, true) => Err(program::begin_anew().into()),
+        (done, false) => Ok(done),
+    }
 }
 
-fn watch(args: &Args) -> Outcome {
+/// Watches; afterwards, whether another program is to go on.
+fn watch(args: &Args) -> anyhow::Result<(Done, bool)> {
     let signals = Signals::register()?;
     let config = args.configuration()?;
+    program::hand_over(&config);
     // The camera starts while the model is loaded.
     let sight = Sight::new(&config)?;
     let bus = Bus::new(Arc::new(sight.open()));
     bus.be_patient(sight.every());
     let stop = signals.stop();
     let service = service::start(signals, &bus)?;
-    let model = Loaded::new(&args.model_of(&config))?;
-    let plan = Plan::new(&config, &model.session, sight.pictures())?;
+    let keeper = Keeper::default();
+    let (config, model, plan) = first(args, &keeper, &config, &sight)?;
     tracing::info!("model {}", model.path.display());
     let shadow = args.shadow_of(&config);
-    let reloader = Reloader::new(args, &model, shadow.as_ref());
+    let reloader = Reloader::new(args, &model, shadow.as_ref(), &keeper, &bus, &stop);
     // What acts is a part: it listens to the bus.
     let lines = show::Lines { json: args.json, all: args.all || plan.all };
     let facts = web::Facts::new(args.model_of(&config), &model.session, &plan);
@@ -103,8 +113,13 @@ fn watch(args: &Args) -> Outcome {
         bad: 0,
         bus: bus.clone(),
     };
-    service.ready(reloader);
+    service.ready(reloader.clone());
+    reloader.taken();
+    reloader.try_program(watch.config.update.as_ref());
     let outcome = watch.run();
+    if let Err(error) = &outcome {
+        keeper.failed(&one_line(error));
+    }
     notify(&[NotifyState::Stopping]);
     watch.parts.end(LAST_LINES[usize::from(!watch.sight.whole_recording())]);
     let health = bus.health();
@@ -119,5 +134,28 @@ fn watch(args: &Args) -> Outcome {
     if let Some(comparison) = health.shadow {
         tracing::info!("{comparison}");
     }
-    outcome
+    Ok((outcome?, reloader.other_program()))
+}
+
+/// The model to begin with. One of the store that is on trial and cannot be used is rolled back, and then the one
+/// before it is taken.
+fn first(
+    args: &Args,
+    keeper: &Keeper,
+    config: &Config,
+    sight: &Sight,
+) -> anyhow::Result<(Config, Loaded, Plan)> {
+    loop {
+        let mut config = config.clone();
+        keeper.choose(&mut config);
+        let usable = Loaded::new(&args.model_of(&config)).and_then(|model| {
+            let plan = Plan::new(&config, &model.session, sight.pictures())?;
+            Ok((model, plan))
+        });
+        match usable {
+            Ok((model, plan)) => return Ok((config, model, plan)),
+            Err(error) if keeper.refuse(&one_line(&error)) => {}
+            Err(error) => return Err(error),
+        }
+    }
 }

@@ -13,9 +13,13 @@ use kinglet_engine::Session;
 use sd_notify::NotifyState;
 
 use super::args::Args;
+use super::bus::Bus;
 use super::config::Config;
 use super::notify::{line, notify};
+use super::program;
+use super::releases::{Chosen, Keeper, Settings};
 use super::sight::Sight;
+use super::trial;
 use crate::exit::one_line;
 use crate::load::ModelArgs;
 
@@ -63,7 +67,7 @@ impl Loaded {
     fn read(model: &ModelArgs, quiet: impl FnOnce()) -> anyhow::Result<Self> {
         let path = model.path()?;
         let mark = Mark::new(model, &path);
-        let session = crate::load::load_quietly(&path, &model.options()?, quiet)?;
+        let session = crate::load::load_quietly(&path, &model.options()?, model.key(), quiet)?;
         Ok(Self { path, session, mark })
     }
 }
@@ -98,6 +102,12 @@ pub(super) struct Reloader {
     /// It is under way: from a signal until the loop has taken what came of it.
     busy: Arc<AtomicBool>,
     again: Arc<AtomicBool>,
+    keeper: Keeper,
+    bus: Bus,
+    /// Ends the loop.
+    stop: Arc<AtomicBool>,
+    /// The store has another program, which is to go on.
+    other_program: Arc<AtomicBool>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -106,11 +116,28 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Reloader {
     /// Knows what was loaded at the start.
-    pub(super) fn new(args: &Args, model: &Loaded, shadow: Option<&ModelArgs>) -> Self {
+    pub(super) fn new(
+        args: &Args,
+        model: &Loaded,
+        shadow: Option<&ModelArgs>,
+        keeper: &Keeper,
+        bus: &Bus,
+        stop: &Arc<AtomicBool>,
+    ) -> Self {
         let (model, shadow) = (model.mark.clone(), shadow.map(Mark::of_shadow));
         let current = Arc::new(Mutex::new(Current { model, shadow }));
         let (mail, busy, again) = (Arc::default(), Arc::default(), Arc::default());
-        Self { args: Arc::new(args.clone()), mail, current, busy, again }
+        Self {
+            args: Arc::new(args.clone()),
+            mail,
+            current,
+            busy,
+            again,
+            keeper: keeper.clone(),
+            bus: bus.clone(),
+            stop: Arc::clone(stop),
+            other_program: Arc::default(),
+        }
     }
 
     /// Begins; once more afterwards if it is under way already.
@@ -147,8 +174,10 @@ impl Reloader {
             Ok(current) => {
                 *lock(&self.current) = current;
                 notify(&[NotifyState::Ready]);
+                self.taken();
             }
             Err(problem) => {
+                self.keeper.refuse(&problem);
                 let status = line(&format!("configuration: {problem}"));
                 notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
             }
@@ -156,6 +185,25 @@ impl Reloader {
         if self.again.swap(false, Relaxed) {
             self.begin();
         }
+    }
+
+    /// What was chosen from the store runs: if it is new, its trial begins.
+    pub(super) fn taken(&self) {
+        if let Some(chosen) = self.keeper.taken() {
+            trial::start(chosen, self.keeper.clone(), self.clone(), self.bus.clone());
+        }
+    }
+
+    /// This program runs: if it is one of the store's and new, its trial begins.
+    pub(super) fn try_program(&self, settings: Option<&Settings>) {
+        if let Some(program) = settings.and_then(Chosen::program) {
+            trial::start(program, self.keeper.clone(), self.clone(), self.bus.clone());
+        }
+    }
+
+    /// Whether the loop ends because the store has another program.
+    pub(super) fn other_program(&self) -> bool {
+        self.other_program.load(Relaxed)
     }
 
     fn prepare(&self) {
@@ -166,8 +214,14 @@ impl Reloader {
     }
 
     fn fresh(&self) -> anyhow::Result<Fresh> {
-        let config = self.args.configuration()?;
+        let mut config = self.args.configuration()?;
         let sight = Sight::new(&config)?;
+        if config.update.as_ref().is_some_and(program::is_another) {
+            self.other_program.store(true, Relaxed);
+            self.stop.store(true, Relaxed);
+            anyhow::bail!("another program takes over");
+        }
+        self.keeper.choose(&mut config);
         let mut current = lock(&self.current).clone();
         let args = self.args.model_of(&config);
         let mark = Mark::new(&args, &args.path()?);

@@ -61,6 +61,8 @@ pub(crate) struct Time {
     pub(crate) mean: f64,
     /// The longest.
     pub(crate) max: f64,
+    /// The shortest: what disturbs makes no time shorter.
+    pub(crate) least: f64,
 }
 
 impl Time {
@@ -68,6 +70,7 @@ impl Time {
     fn add(&mut self, ms: f64, count: u64) {
         self.mean += (ms - self.mean) / count as f64;
         self.max = self.max.max(ms);
+        self.least = if count == 1 { ms } else { self.least.min(ms) };
     }
 }
 
@@ -192,7 +195,7 @@ impl Drop for Shadow {
 /// The second model's eyes, and its name.
 fn eyes(model: &ModelArgs, config: &Config, pictures: bool) -> anyhow::Result<(Eyes, String)> {
     let path = model.path()?;
-    let session = load(&path, &model.options()?)?;
+    let session = load(&path, &model.options()?, model.key())?;
     // It sees what the first looks at: one motion gate is enough.
     let view = View { motion: None, ..View::new(config, &session, pictures)? };
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
@@ -292,7 +295,7 @@ mod tests {
     fn a_comparison_in_words() {
         let mut first_ms = Time::default();
         [(1.0, 1), (2.0, 2), (6.0, 3)].iter().for_each(|(ms, count)| first_ms.add(*ms, *count));
-        assert_eq!(first_ms, Time { mean: 3.0, max: 6.0 });
+        assert_eq!(first_ms, Time { mean: 3.0, max: 6.0, least: 1.0 });
         let comparison = Comparison {
             model: "other.onnx".into(),
             compared: 200,
@@ -301,7 +304,7 @@ mod tests {
             same_decision: 190,
             failed: 0,
             first_ms,
-            second_ms: Time { mean: 8.24, max: 9.0 },
+            second_ms: Time { mean: 8.24, max: 9.0, least: 8.0 },
         };
         assert_eq!(
             comparison.to_string(),

@@ -1,6 +1,6 @@
 //! What each operation does when nothing goes wrong.
 
-use super::support::{adopt, begin, install, key, payload, sent};
+use super::support::{adopt, begin, install, key, payload, runs, sent, whole};
 use crate::files::simulated::Simulated;
 use crate::{Install, Kind, Outcome, Slot, Standing, Track, UpdateError};
 
@@ -23,7 +23,7 @@ fn a_release_is_tried_confirmed_and_followed_by_the_next_in_the_other_slot() {
     let done = install(&track, &sent(1), &Install::default()).unwrap();
     assert_eq!((done.slot, done.unchanged), (Slot::A, false));
     let begun = begin(&track).unwrap();
-    assert_eq!(begun.bytes, payload(1));
+    assert_eq!(whole(&track, &begun), payload(1));
     assert_eq!((begun.held.state, begun.held.tries), (Standing::Trial, 1));
     assert!(track.confirm(&begun.held.sha256, "well").unwrap());
     for _ in 0..5 {
@@ -31,9 +31,9 @@ fn a_release_is_tried_confirmed_and_followed_by_the_next_in_the_other_slot() {
     }
     let done = install(&track, &sent(2), &Install::default()).unwrap();
     assert_eq!(done.slot, Slot::B);
-    assert_eq!(track.previous(Some(key())).unwrap().unwrap().bytes, payload(1));
+    assert_eq!(whole(&track, &track.previous(Some(key())).unwrap().unwrap()), payload(1));
     assert_eq!(track.status().unwrap().highest, 1);
-    assert_eq!(begin(&track).unwrap().bytes, payload(2));
+    assert_eq!(runs(&track), payload(2));
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn three_tries_then_the_old_one_for_good() {
         assert_eq!(begin(&track).unwrap().held.tries, tries);
     }
     for _ in 0..4 {
-        assert_eq!(begin(&track).unwrap().bytes, payload(1));
+        assert_eq!(runs(&track), payload(1));
     }
     let last = track.status().unwrap().last.unwrap();
     assert_eq!((last.outcome, last.release), (Outcome::RolledBack, 2));
@@ -62,7 +62,7 @@ fn without_an_old_one_the_factory_has_it_again() {
     (0..3).for_each(|_| drop(begin(&track).unwrap()));
     assert!(begin(&track).is_none());
     adopt(&track, &sent(3));
-    assert_eq!(begin(&track).unwrap().bytes, payload(3));
+    assert_eq!(runs(&track), payload(3));
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_trial_that_fails_goes_back_and_one_confirmed_too_late_does_not_count() {
     assert!(!track.roll_back(Some("another"), "", Some(key())).unwrap());
     assert!(track.roll_back(Some(&begun.held.sha256), "too slow", Some(key())).unwrap());
     assert!(!track.confirm(&begun.held.sha256, "").unwrap());
-    assert_eq!(begin(&track).unwrap().bytes, payload(1));
+    assert_eq!(runs(&track), payload(1));
     assert_eq!(track.status().unwrap().last.unwrap().why, "too slow");
     // By hand, from a good one; then there is nothing left behind it but the factory's.
     assert!(track.roll_back(None, "by hand", Some(key())).unwrap());
@@ -87,8 +87,8 @@ fn a_release_on_trial_never_costs_the_good_one() {
     adopt(&track, &sent(1));
     for number in 2..6 {
         install(&track, &sent(number), &Install::default()).unwrap();
-        assert_eq!(begin(&track).unwrap().bytes, payload(number));
-        assert_eq!(track.previous(Some(key())).unwrap().unwrap().bytes, payload(1));
+        assert_eq!(runs(&track), payload(number));
+        assert_eq!(whole(&track, &track.previous(Some(key())).unwrap().unwrap()), payload(1));
     }
 }
 
@@ -143,14 +143,14 @@ fn what_rots_is_left_and_what_the_state_forgot_is_found_by_its_signature() {
     files.tamper(state, |bytes| bytes[20] ^= 1);
     assert!(track.begin(None).is_err(), "without a key nothing is believed");
     let begun = begin(&track).unwrap();
-    assert_eq!((begun.bytes, begun.held.tries), (payload(2), 1));
+    assert_eq!((whole(&track, &begun), begun.held.tries), (payload(2), 1));
     assert_eq!(track.status().unwrap().highest, 2, "as high as what is signed there");
-    assert_eq!(track.previous(key).unwrap().unwrap().bytes, payload(1));
+    assert_eq!(whole(&track, &track.previous(key).unwrap().unwrap()), payload(1));
 
     files.tamper("model/b/model.onnx", |bytes| bytes[700] ^= 4);
-    assert_eq!(begin(&track).unwrap().bytes, payload(1));
+    assert_eq!(runs(&track), payload(1));
     files.tamper("model/a/model.onnx", |bytes| bytes.truncate(100));
     assert!(begin(&track).is_none());
     adopt(&track, &sent(3));
-    assert_eq!(begin(&track).unwrap().bytes, payload(3));
+    assert_eq!(runs(&track), payload(3));
 }

@@ -1,5 +1,6 @@
 //! Keys, releases, and what is expected of a store.
 
+use std::io::Read as _;
 use std::sync::OnceLock;
 
 use minisign::KeyPair;
@@ -74,4 +75,17 @@ pub(super) fn adopt<F: Files>(track: &Track<F>, stream: &[u8]) {
 /// Begins, without an error.
 pub(super) fn begin<F: Files>(track: &Track<F>) -> Option<Begun<F::Reader>> {
     track.begin(Some(key())).unwrap()
+}
+
+/// The bytes of what was begun.
+pub(super) fn whole<F: Files>(track: &Track<F>, begun: &Begun<F::Reader>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let (mut file, _) = track.files().open(&begun.path).unwrap().unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// The bytes of what is begun now; none if nothing is.
+pub(super) fn runs<F: Files>(track: &Track<F>) -> Vec<u8> {
+    begin(track).map_or_else(Vec::new, |begun| whole(track, &begun))
 }

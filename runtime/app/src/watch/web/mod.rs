@@ -246,7 +246,7 @@ fn lent(web: &Arc<Web>, metrics: &Metrics) -> anyhow::Result<Models> {
             *session = None;
             let mut options = facts.load.options()?;
             (options.threads, options.pin) = (1, false);
-            *session = Some(load::load(&facts.load.path()?, &options)?);
+            *session = Some(load::load(&facts.load.path()?, &options, facts.load.key())?);
             loaded = Some(Arc::clone(&facts));
         }
         Ok(facts.model.clone())
