@@ -2,7 +2,6 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 #[macro_use]
-mod oci;
 mod output;
 
 mod bench;
@@ -20,6 +19,7 @@ mod flash;
 mod image;
 mod import;
 mod inspect;
+mod oci;
 mod preprocess;
 mod prune;
 mod push;

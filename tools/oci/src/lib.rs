@@ -11,7 +11,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 mod auth;
-mod elf;
 mod image;
 pub mod layout;
 pub mod model;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use kinglet_deploy::elf::{Elf, Machine};
 use serde_json::json;
 
 use crate::image::{Image, Part, Platform};
 use crate::tarball::{self, Entry};
-use crate::{OciError, elf, read};
+use crate::{OciError, read};
 
 /// Largest program, bytes.
 const PROGRAM: u64 = 256 << 20;
@@ -38,7 +39,7 @@ pub fn image(parts: &Parts) -> Result<Image, OciError> {
     for path in &parts.programs {
         let wrong = |why: String| OciError::Input { path: path.clone(), why };
         let program = read(path, PROGRAM)?;
-        let platform = elf::platform(&program).map_err(wrong)?;
+        let platform = platform(&program).map_err(wrong)?;
         if built.iter().any(|(other, _)| *other == platform) {
             return Err(wrong(format!("another program for {} was given", platform.name())));
         }
@@ -79,4 +80,35 @@ pub fn image(parts: &Parts) -> Result<Image, OciError> {
     }
     built.sort_by_key(|(platform, _)| *platform);
     Ok(Image::new(built.into_iter().map(|(_, part)| part).collect()))
+}
+
+/// The platform of a program that needs nothing else, or what is wrong with it.
+fn platform(program: &[u8]) -> Result<Platform, String> {
+    let elf = Elf::parse(program)?;
+    if !elf.is_static() {
+        return Err(
+            "needs shared libraries, and the image has none; `kinglet-tools build` makes a \
+                    static program"
+                .into(),
+        );
+    }
+    match elf.machine {
+        Machine::X86_64 => Ok(Platform::Amd64),
+        Machine::Aarch64 => Ok(Platform::Arm64),
+        Machine::Arm => Ok(Platform::ArmV7),
+        other => Err(format!("a program for {}; x86_64, aarch64 or arm is needed", other.name())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_test_is_amd64_and_needs_libraries() {
+        let here = cfg!(all(target_arch = "x86_64", not(target_feature = "crt-static")));
+        let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert!(!here || platform(&program).unwrap_err().contains("shared libraries"));
+        assert!(platform(b"#!/bin/sh").is_err());
+    }
 }
