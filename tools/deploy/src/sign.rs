@@ -7,11 +7,15 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use kinglet_update::{Key, MAX_SIGNATURE_BYTES, Release, Signature, UpdateError};
 use minisign::{KeyPair, SecretKey, SecretKeyBox};
 
 /// Largest file of a secret key, bytes.
 const MAX_KEY_BYTES: u64 = 4096;
+/// The checksum at the end of a secret key, bytes.
+const CHECKSUM_BYTES: usize = 32;
 
 /// Why nothing was signed, made or verified.
 #[derive(Debug, thiserror::Error)]
@@ -191,6 +195,9 @@ fn unlock(key: &Path, password: &Password) -> Result<SecretKey, SignError> {
     let text = read(key, MAX_KEY_BYTES)?;
     let text = String::from_utf8(text).map_err(|_| secret(key, "it is no minisign key"))?;
     let held = || SecretKeyBox::from_string(&text).map_err(|e| secret(key, &e.to_string()));
+    if let Some(open) = unchecked(&text) {
+        return Ok(open);
+    }
     if let Ok(open) = held()?.into_unencrypted_secret_key() {
         return Ok(open);
     }
@@ -200,6 +207,15 @@ fn unlock(key: &Path, password: &Password) -> Result<SecretKey, SignError> {
         Password::Given(password) => Some(password.clone()),
     };
     held()?.into_secret_key(password).map_err(|e| secret(key, &e.to_string()))
+}
+
+/// A key without a password as minisign 0.11 writes it, without the checksum that others have.
+fn unchecked(text: &str) -> Option<SecretKey> {
+    let bytes = STANDARD.decode(text.lines().nth(1)?).ok()?;
+    let zeros =
+        bytes.len() > CHECKSUM_BYTES && bytes.iter().rev().take(CHECKSUM_BYTES).all(|b| *b == 0);
+    let key = SecretKey::from_bytes(&bytes).ok()?;
+    (zeros && !key.is_encrypted()).then_some(key)
 }
 
 fn read(path: &Path, most: u64) -> Result<Vec<u8>, SignError> {
