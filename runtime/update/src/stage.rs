@@ -114,8 +114,11 @@ impl<F: Files> Track<F> {
             return Ok(Installed { slot, unchanged: true });
         }
         let damaged = |why: String| UpdateError::Damaged { what: staged.path.clone(), why };
-        let (_, hash) = self.hash(&staged.path, staged.bytes, |_| {}).map_err(damaged)?;
-        if hash != staged.sha256 {
+        let signature = self.signature(&staged.path).map_err(damaged)?;
+        let mut verifier = signature.verify(key)?;
+        let read = self.hash(&staged.path, staged.bytes, |chunk| verifier.update(chunk));
+        let (_, hash) = read.map_err(damaged)?;
+        if hash != staged.sha256 || verifier.finish()? != staged.release {
             return Err(damaged("it is no longer the file that was verified".into()));
         }
         let slot = self.make_room(&mut state, &staged.release, key)?;

@@ -276,7 +276,7 @@ impl<F: Files> Track<F> {
     }
 
     /// The signature beside a file.
-    fn signature(&self, path: &str) -> Result<Signature, String> {
+    pub(crate) fn signature(&self, path: &str) -> Result<Signature, String> {
         let path = format!("{path}.minisig");
         let bytes = self.small(&path, MAX_SIGNATURE_BYTES as u64)?;
         let bytes = bytes.ok_or_else(|| format!("{path} is missing"))?;

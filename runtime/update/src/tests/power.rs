@@ -172,7 +172,7 @@ fn unsynced_data_is_lost_piece_by_piece() {
     for scene in &SCENES {
         let disk = scene.disk();
         let steps = scene.steps(&disk);
-        for seed in 0..400 {
+        for seed in 0..250 {
             let mut random = Random(seed);
             let step = random.below(steps as usize + 1) as u64;
             let stopped = scene.stopped(&disk, step);
