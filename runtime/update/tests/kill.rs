@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -139,7 +139,7 @@ fn kill(times: u64) {
             .spawn()
             .unwrap();
         // It says '#' when it begins; the test's own words come before.
-        let mut said = child.stdout.take().unwrap().bytes();
+        let mut said = BufReader::new(child.stdout.take().unwrap()).bytes();
         assert!(said.any(|byte| byte.unwrap() == b'#'), "it never began");
         std::thread::sleep(Duration::from_micros(random.below(6000)));
         child.kill().unwrap();

@@ -4,6 +4,7 @@
 //! configuration need not know of stores: the model of the slot, its key, and during a trial the model before it
 //! as the second model. [`super::trial`] judges.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -171,7 +172,8 @@ impl Inner {
         config: &mut Config,
     ) -> Result<Option<Chosen>, UpdateError> {
         let Some(track) = settings.track(Kind::Model)? else { return Ok(None) };
-        if self.watching.is_none() {
+        // At a terminal SIGHUP says that it has gone: nobody shall send one.
+        if self.watching.is_none() && !std::io::stdin().is_terminal() {
             match Watching::start(&settings.store) {
                 Ok(None) => tracing::warn!("update: another process runs the models of this store"),
                 Ok(watching) => self.watching = watching,
