@@ -70,7 +70,12 @@ impl Sshd {
         let mut text = String::new();
         writeln!(text, "Host board*").unwrap();
         writeln!(text, "  HostName 127.0.0.1\n  Port {}\n  User {user}", self.port).unwrap();
-        writeln!(text, "  HostKeyAlias board\n  UserKnownHostsFile {}", at("known_hosts")).unwrap();
+        writeln!(
+            text,
+            "  HostKeyAlias board\n  KexAlgorithms curve25519-sha256\n  UserKnownHostsFile {}",
+            at("known_hosts")
+        )
+        .unwrap();
         writeln!(text, "  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes").unwrap();
         writeln!(text, "  IdentityFile {}\n  IdentitiesOnly yes\n  IdentityAgent none", at("user"))
             .unwrap();
