@@ -121,10 +121,10 @@ fn a_release_is_sent_watched_and_taken_back() {
 
     // An older one only where that is wished.
     std::fs::write(at("trial"), "0").unwrap();
-    let zero = release(folder.path(), 0, 1000);
-    let error = push(&ssh, &device, &zero, &wishes, wait, &quiet).unwrap_err();
+    let again = release(folder.path(), 1, 1000);
+    let error = push(&ssh, &device, &again, &wishes, wait, &quiet).unwrap_err();
     assert!(matches!(error, PushError::Refused { code: 5, .. }), "{error}");
-    assert_eq!(push(&ssh, &device, &zero, &older, wait, &quiet).unwrap(), Pushed::Confirmed);
+    assert_eq!(push(&ssh, &device, &again, &older, wait, &quiet).unwrap(), Pushed::Confirmed);
 
     // A trial that does not end while we wait.
     std::fs::write(at("trial"), "99").unwrap();

@@ -16,7 +16,8 @@ pub mod waves;
 
 pub use device::{Device, Wishes};
 pub use fleet::Fleet;
-pub use release::{Kind, Release};
+pub use kinglet_update::Kind;
+pub use release::Release;
 pub use status::{Last, Status, Track};
 
 /// Why a release is not on a board, or what was asked cannot be answered.
@@ -182,12 +183,13 @@ fn send(
     let file = release.open()?;
     let input = (&header[..]).chain(file.take(release.bytes));
     let sent = |n: u64| told(Told::Sent(n.saturating_sub(head), release.bytes));
-    let (mut switched, mut running) = (false, Running::Yes);
+    let (mut switched, mut unchanged, mut running) = (false, false, Running::Yes);
     let answer = ssh.talk(&device.host, &words, input, sent, |line| {
         let Ok(said) = serde_json::from_str::<serde_json::Value>(line) else { return };
         if let Some(step) = said["step"].as_str() {
             switched |= step == "switched";
-            if step == "told" && said["pid"].is_null() {
+            unchanged |= said["unchanged"] == true;
+            if step == "told" && said["pid"].is_null() && !unchanged {
                 running = Running::No;
             }
             told(Told::Step(step));

@@ -3,31 +3,10 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use kinglet_update::{Header, Kind, MAX_SIGNATURE_BYTES, Release as Said};
+
 use super::PushError;
 use crate::hash;
-
-/// Most bytes of a signature's file.
-const SIGNATURE_BYTES: u64 = 4096;
-
-/// What a release replaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The model.
-    Model,
-    /// The program.
-    App,
-}
-
-impl Kind {
-    /// As signatures and command lines have it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Model => "model",
-            Self::App => "app",
-        }
-    }
-}
 
 /// A release, with what its signature says of it. The signature is the board's to verify.
 #[derive(Debug, Clone)]
@@ -71,23 +50,28 @@ impl Release {
                 read(&signed)(error)
             }
         })?;
-        if length == 0 || length > SIGNATURE_BYTES {
+        if length == 0 || length > MAX_SIGNATURE_BYTES as u64 {
             return Err(refuse("is no minisign signature"));
         }
         let signature = std::fs::read(&signed).map_err(read(&signed))?;
         let text = String::from_utf8_lossy(&signature);
         let comment = text.lines().nth(2).and_then(|l| l.strip_prefix("trusted comment: "));
         let comment = comment.ok_or_else(|| refuse("is no minisign signature"))?;
-        let (kind, number, name) = parse(comment).ok_or_else(|| {
-            refuse("does not say which release it is; sign with kinglet-tools sign")
-        })?;
+        let Said { kind, number, name } = Said::parse(comment.trim_end())
+            .map_err(|error| refuse(&format!("{error}; sign the file with kinglet-tools sign")))?;
+        if bytes == 0 || bytes > kind.max_bytes() {
+            let (path, most) = (path.to_owned(), kind.max_bytes());
+            let why = format!("has {bytes} bytes; a {} has 1 to {most}", kind.name());
+            return Err(PushError::Release { path, why });
+        }
         let sha256 = hash::of_file(path).map_err(read(path))?;
         Ok(Self { path: path.to_owned(), kind, number, name, bytes, sha256, signature })
     }
 
     /// What goes before the file: both lengths, and the signature.
     pub(super) fn header(&self) -> Vec<u8> {
-        let mut bytes = format!("{:08}{:012}", self.signature.len(), self.bytes).into_bytes();
+        let header = Header { signature: self.signature.len(), payload: self.bytes };
+        let mut bytes = header.text().into_bytes();
         bytes.extend(&self.signature);
         bytes
     }
@@ -95,22 +79,6 @@ impl Release {
     pub(super) fn open(&self) -> Result<File, PushError> {
         File::open(&self.path).map_err(|source| PushError::Read { path: self.path.clone(), source })
     }
-}
-
-/// `kinglet kind=model release=12 name=FILE`.
-fn parse(comment: &str) -> Option<(Kind, u64, String)> {
-    let mut words = comment.trim_end().split(' ');
-    if words.next()? != "kinglet" {
-        return None;
-    }
-    let kind = match words.next()?.strip_prefix("kind=")? {
-        "model" => Kind::Model,
-        "app" => Kind::App,
-        _ => return None,
-    };
-    let number = words.next()?.strip_prefix("release=")?.parse().ok()?;
-    let name = words.next()?.strip_prefix("name=")?.to_owned();
-    (words.next().is_none() && !name.is_empty()).then_some((kind, number, name))
 }
 
 #[cfg(test)]
@@ -130,7 +98,7 @@ mod tests {
         assert!(said().contains("no minisign signature"), "{}", said());
         std::fs::write(&signature, "untrusted comment: a\nRU\ntrusted comment: file:m\nxx\n")
             .unwrap();
-        assert!(said().contains("does not say which release"), "{}", said());
+        assert!(said().contains("trusted comment"), "{}", said());
         let text = "untrusted comment: a\nRU\ntrusted comment: kinglet kind=model release=12 name=m.onnx\nxx\n";
         std::fs::write(&signature, text).unwrap();
         let release = Release::read(&path).unwrap();
