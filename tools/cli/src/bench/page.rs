@@ -18,7 +18,10 @@ pub(super) fn html(report: &Report, board: Option<&Board>) -> String {
     for model in &report.models {
         page.chart(
             &chart(model),
-            &format!("{} ({}): median; 99th percentile", model.name, model.precision),
+            &format!(
+                "{} ({}): blue the median, orange the 99th percentile",
+                model.name, model.precision
+            ),
         );
     }
     if let Some(board) = board {
@@ -62,12 +65,12 @@ fn table(page: &mut Page, report: &Report) {
         "model",
         "type",
         "threads",
-        "kernels",
         "median ms",
         "90 % ms",
         "99 % ms",
         "first result ms",
         "memory MiB",
+        "kernels",
         "counts",
     ];
     let mut rows = Vec::new();
@@ -81,12 +84,12 @@ fn table(page: &mut Page, report: &Report) {
                 Cell::text(&model.name),
                 Cell::text(&model.precision),
                 Cell::number(run.threads),
-                Cell::text(&run.isa),
                 Cell::number(format!("{:.2}", run.median)),
                 Cell::number(format!("{:.2}", run.p90)),
                 Cell::number(format!("{:.2}", run.p99)),
                 Cell::number(format!("{:.1}", run.load)),
                 Cell::number(format!("{:.1}", run.rss)),
+                Cell::text(&run.isa),
                 counts,
             ]);
         }

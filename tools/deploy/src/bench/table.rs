@@ -10,7 +10,11 @@ use crate::board::Board;
 pub fn table(report: &Report, board: Option<&Board>) -> String {
     let mut text = String::new();
     let seen = report.board.model.as_deref().unwrap_or("an unknown machine");
-    _ = writeln!(text, "{}: {seen}, {} cores", report.host, report.board.cores);
+    _ = write!(text, "{}: {seen}", report.host);
+    if report.board.cores > 0 {
+        _ = write!(text, ", {} cores", report.board.cores);
+    }
+    text.push('\n');
     let wide = report.models.iter().map(|m| m.name.chars().count()).max().unwrap_or(0).max(5);
     _ = writeln!(
         text,
