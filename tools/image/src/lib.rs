@@ -1,9 +1,11 @@
 //! Cards for boards: images that boot into classification, and writing them.
 //!
-//! [`unpack`] reads images as they are downloaded, [`flash`] writes them to cards, [`appliance`] makes a small system of
+//! [`unpack`] reads images as they are downloaded, [`flash`] writes them to cards, [`base`] puts Kinglet into an image of
+//! Raspberry Pi OS, [`appliance`] makes a small system of
 //! Debian's packages. What they are made of is in [`mbr`], [`fat`], [`tree`], [`deb`].
 
 pub mod appliance;
+pub mod base;
 pub mod deb;
 mod error;
 pub mod fat;
