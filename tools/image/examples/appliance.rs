@@ -1,4 +1,4 @@
-//! `appliance BOARD PROGRAM MODEL OUT [PACKAGES [SSH_KEY]]`: an appliance's image without building all of kinglet-tools; for
+//! `appliance BOARD PROGRAM MODEL CONFIG OUT [PACKAGES]`: an appliance's image without building all of kinglet-tools; for
 //! tests/emulated/appliance.sh.
 #![allow(clippy::print_stdout)]
 
@@ -6,21 +6,15 @@ use kinglet_image::appliance::{Options, plan};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().collect();
-    let [_, board, program, model, out, rest @ ..] = args.as_slice() else {
-        return Err("appliance BOARD PROGRAM MODEL OUT [PACKAGES [SSH_KEY]]".into());
+    let [_, board, program, model, config, out, rest @ ..] = args.as_slice() else {
+        return Err("appliance BOARD PROGRAM MODEL CONFIG OUT [PACKAGES]".into());
     };
     let options = Options {
         board: board.clone(),
         program: program.into(),
         model: model.into(),
         packages: rest.first().filter(|p| !p.is_empty()).map(Into::into),
-        ssh_keys: rest
-            .get(1)
-            .map(std::fs::read_to_string)
-            .transpose()?
-            .iter()
-            .map(|k| k.trim().to_owned())
-            .collect(),
+        configuration: Some(config.into()),
         cache: std::env::temp_dir().join("kinglet-debian"),
         modules: if board == "pi3" { vec!["vivid".to_owned()] } else { Vec::new() },
         hostname: "kinglet".to_owned(),

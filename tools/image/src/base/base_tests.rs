@@ -221,7 +221,8 @@ fn a_dry_run_tells_names_and_lengths_and_leaves_nothing() {
 #[test]
 fn values_that_cannot_be_are_refused() {
     let base = base("bookworm");
-    let changes: [(&str, fn(&mut Options)); 13] = [
+    type Change = fn(&mut Options);
+    let changes: [(&str, Change); 13] = [
         ("host name", |o| o.hostname = "a b".into()),
         ("user", |o| o.user = Some("root".into())),
         ("user", |o| o.user = Some("Ann".into())),
@@ -303,4 +304,72 @@ fn a_boot_partition_without_room_is_left_alone() {
     fat.close().unwrap();
     let error = Room::new(base.path()).make("card.img").unwrap_err().to_string();
     assert!(error.contains("bytes free"), "{error}");
+}
+
+/// The script as it would run on the board, in a real Debian:
+/// `debootstrap --variant=minbase --include=systemd,sudo,openssh-server,tzdata bookworm ROOT` and
+/// `KINGLET_CHROOT=ROOT cargo test --release -p kinglet-image chroot -- --ignored`, as root.
+#[test]
+#[ignore = "wants root and a Debian made by debootstrap"]
+fn the_script_sets_up_a_real_debian_in_a_chroot() {
+    let Some(root) = std::env::var_os("KINGLET_CHROOT").map(PathBuf::from) else {
+        return println!("skipped: KINGLET_CHROOT names no folder");
+    };
+    let run = |command: &str| {
+        let output =
+            Command::new("chroot").arg(&root).args(["/bin/sh", "-c", command]).output().unwrap();
+        let said =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), said.trim().to_owned())
+    };
+    let base = base("bookworm");
+    let room = Room::new(base.path());
+    let out = room.make("card.img").unwrap();
+    let boot = root.join("boot/firmware");
+    fs::create_dir_all(&boot).unwrap();
+    fs::create_dir_all(root.join("etc/NetworkManager")).unwrap();
+    // As Raspberry Pi OS comes: a first user, to be renamed.
+    run("getent passwd 1000 || useradd -m -u 1000 pi");
+    let image = File::open(&out).unwrap();
+    let fat = Fat::open(&image, BOOT * 512, BOOT_BYTES).unwrap();
+    let put = || {
+        for name in [
+            "kinglet",
+            "kinglet-model.onnx",
+            "kinglet.toml",
+            "kinglet.service",
+            "firstrun.sh",
+            "cmdline.txt",
+        ] {
+            fs::write(boot.join(name), fat.read(name, 8 << 20).unwrap().unwrap()).unwrap();
+        }
+    };
+    // Twice: a first boot that was cut off runs again.
+    for _ in 0..2 {
+        put();
+        let (well, said) = run("sh /boot/firmware/firstrun.sh");
+        assert!(well, "{said}");
+    }
+    assert_eq!(run("cat /etc/hostname").1, "porch");
+    assert_eq!(run("readlink /etc/localtime").1, "/usr/share/zoneinfo/Europe/Berlin");
+    assert!(run("getent passwd 1000").1.starts_with("ann:x:1000:"));
+    let shadow = run("getent shadow ann").1;
+    let hash = secret::crypt(HOSTILE, "ann", "porch").unwrap();
+    assert_eq!(shadow.split(':').nth(1), Some(hash.as_str()));
+    assert!(run("id -nG ann").1.contains("sudo"));
+    assert!(run("cat /home/ann/.ssh/authorized_keys").1.ends_with("ann's $(key)"));
+    assert_eq!(run("stat -c %a%U /home/ann/.ssh/authorized_keys").1, "600ann");
+    assert_eq!(run("systemctl is-enabled kinglet.service ssh.service").1, "enabled\nenabled");
+    assert_eq!(run("stat -c %a /usr/local/bin/kinglet").1, "755");
+    assert_eq!(run("stat -c '%a %G %s' /etc/kinglet/token").1, "640 video 25");
+    let wifi = run("cat /etc/NetworkManager/system-connections/kinglet.nmconnection").1;
+    let bytes: String = HOSTILE.bytes().map(|b| format!("{b};")).collect();
+    assert!(wifi.contains(&format!("ssid={bytes}\n")), "{wifi}");
+    assert!(!boot.join("firstrun.sh").exists());
+    let line = fs::read_to_string(boot.join("cmdline.txt")).unwrap();
+    assert!(
+        !line.contains("systemd") && line.contains("init=/usr/lib/raspberrypi-sys-mods/firstboot"),
+        "{line}"
+    );
+    assert!(!root.join("x").exists() && !root.join("y").exists(), "a value was run");
 }
