@@ -92,7 +92,7 @@ pub struct Unpacker {
 
 enum Inner {
     Plain(BufReader<Metered>),
-    Gzip(flate2::bufread::MultiGzDecoder<BufReader<Metered>>),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<Metered>>>),
     Xz(Box<lzma_rust2::XzReader<BufReader<Metered>>>),
     Zstd(Box<Zstd>),
 }
@@ -144,7 +144,9 @@ impl Unpacker {
         let damaged = |source| UnpackError::Damaged { path: path.to_owned(), at: 0, source };
         let inner = match packing {
             Packing::Plain => Inner::Plain(reader),
-            Packing::Gzip => Inner::Gzip(flate2::bufread::MultiGzDecoder::new(reader)),
+            Packing::Gzip => {
+                Inner::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(reader)))
+            }
             Packing::Xz => Inner::Xz(Box::new(lzma_rust2::XzReader::new_mem_limit(
                 reader,
                 true,

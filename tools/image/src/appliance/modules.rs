@@ -8,9 +8,12 @@ use std::sync::Arc;
 
 use crate::CardError;
 
+/// A module's name, as its file has it, and its bytes.
+pub(super) type Module = (String, Arc<[u8]>);
+
 /// Modules by name, `-` written as `_`.
 #[derive(Default)]
-pub(super) struct Modules(BTreeMap<String, (String, Arc<[u8]>)>);
+pub(super) struct Modules(BTreeMap<String, Module>);
 
 impl Modules {
     /// Adds a module by its file's name without folders.
@@ -24,7 +27,7 @@ impl Modules {
     ///
     /// # Errors
     /// [`CardError::Value`] for a name that the kernel's package does not have.
-    pub(super) fn ordered(&self, names: &[String]) -> Result<Vec<(String, Arc<[u8]>)>, CardError> {
+    pub(super) fn ordered(&self, names: &[String]) -> Result<Vec<Module>, CardError> {
         let (mut order, mut seen) = (Vec::new(), Vec::new());
         for name in names {
             if !self.0.contains_key(&plain(name)) {
@@ -36,7 +39,7 @@ impl Modules {
         Ok(order)
     }
 
-    fn visit(&self, name: &str, seen: &mut Vec<String>, order: &mut Vec<(String, Arc<[u8]>)>) {
+    fn visit(&self, name: &str, seen: &mut Vec<String>, order: &mut Vec<Module>) {
         // What is not there is built in.
         let Some((file, bytes)) = self.0.get(name) else { return };
         if seen.iter().any(|s| s == name) {

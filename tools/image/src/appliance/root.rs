@@ -1,5 +1,6 @@
 //! What is in the appliance: the read-only root and the initramfs, as trees of files.
 
+use super::modules::Module;
 use crate::CardError;
 use crate::deb::Entry;
 use crate::tree::Tree;
@@ -41,7 +42,7 @@ pub(super) struct Parts<'p> {
     /// e2fsck, static.
     pub e2fsck: &'p [u8],
     /// Kernel modules in the order of loading.
-    pub(super) modules: &'p [(String, std::sync::Arc<[u8]>)],
+    pub(super) modules: &'p [Module],
     /// dropbear and its libraries, by path.
     pub(super) ssh: &'p [(String, Entry)],
     /// Keys that may log in, a line each.
@@ -130,7 +131,7 @@ pub(super) fn root(parts: &Parts<'_>) -> Result<Tree, CardError> {
 
 /// What the kernel unpacks first.
 #[must_use]
-pub(super) fn initramfs(busybox: &[u8], order: &[(String, std::sync::Arc<[u8]>)]) -> Tree {
+pub(super) fn initramfs(busybox: &[u8], order: &[Module]) -> Tree {
     let mut tree = Tree::default();
     for folder in ["dev", "proc", "sys", "slot", "root"] {
         tree.dir(folder, 0o755);
@@ -142,7 +143,7 @@ pub(super) fn initramfs(busybox: &[u8], order: &[(String, std::sync::Arc<[u8]>)]
     tree
 }
 
-fn modules(tree: &mut Tree, folder: &str, order: &[(String, std::sync::Arc<[u8]>)]) {
+fn modules(tree: &mut Tree, folder: &str, order: &[Module]) {
     let mut list = String::new();
     for (name, bytes) in order {
         tree.file(&format!("{folder}/{name}.ko"), 0o644, std::sync::Arc::clone(bytes));

@@ -221,7 +221,8 @@ fn a_dry_run_tells_names_and_lengths_and_leaves_nothing() {
 #[test]
 fn values_that_cannot_be_are_refused() {
     let base = base("bookworm");
-    let changes: [(&str, fn(&mut Options)); 13] = [
+    type Change = fn(&mut Options);
+    let changes: [(&str, Change); 13] = [
         ("host name", |o| o.hostname = "a b".into()),
         ("user", |o| o.user = Some("root".into())),
         ("user", |o| o.user = Some("Ann".into())),

@@ -216,10 +216,9 @@ impl Host {
     /// [`Refusal`]: a partition, or a device that sysfs does not know.
     pub fn by_number(&self, major: u32, minor: u32, path: &str) -> Result<Disk, Refusal> {
         let number = format!("{major}:{minor}");
-        if let Ok(link) = fs::read_link(self.sys.join("dev/block").join(&number)) {
-            if let Some(name) = link.file_name().and_then(|n| n.to_str()) {
-                return self.disk(name);
-            }
+        let link = fs::read_link(self.sys.join("dev/block").join(&number)).unwrap_or_default();
+        if let Some(name) = link.file_name().and_then(|n| n.to_str()) {
+            return self.disk(name);
         }
         let disks = self.disks().unwrap_or_default();
         let disk = disks.into_iter().find(|d| d.identity.number == number);
