@@ -16,6 +16,8 @@ use kinglet_deploy::ssh::{Host, Ssh};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
+  export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+  export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS='-C target-feature=+crt-static'
   export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='kinglet-tools runner --on pi@porch.local'
   cargo bench --target aarch64-unknown-linux-gnu -p kinglet-benches --bench kernels
   CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='kinglet-tools runner --emulate cortex-a76' \\
