@@ -144,9 +144,7 @@ impl Unpacker {
         let damaged = |source| UnpackError::Damaged { path: path.to_owned(), at: 0, source };
         let inner = match packing {
             Packing::Plain => Inner::Plain(reader),
-            Packing::Gzip => {
-                Inner::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(reader)))
-            }
+            Packing::Gzip => Inner::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(reader))),
             Packing::Xz => Inner::Xz(Box::new(lzma_rust2::XzReader::new_mem_limit(
                 reader,
                 true,
