@@ -1,7 +1,7 @@
 //! Measuring the installed program on a board, from here.
 //!
 //! Each figure is `kinglet bench` in a process of its own there; this chooses what is measured, judges whether the board
-//! was in a state to be measured, and compares. Start with [`measure`]; [`table`] prints what came out.
+//! was in a state to be measured, and compares. Start with [`measure`]; [`table()`] prints what came out.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! A cargo runner: runs what was built for a board on the board, or in an emulator.
 //!
 //! cargo calls it with the executable and its arguments, in the package's folder. Start with [`Remote::run`] and
-//! [`emulate`].
+//! [`emulate()`].
 
 use std::path::{Path, PathBuf};
 
