@@ -11,6 +11,7 @@
 
 mod error;
 mod files;
+mod memory;
 mod release;
 mod signature;
 mod stage;
