@@ -11,6 +11,7 @@
 
 mod error;
 mod files;
+mod memory;
 mod release;
 mod signature;
 mod stage;
@@ -25,7 +26,7 @@ mod tests;
 pub use error::UpdateError;
 pub use files::{Files, RealFiles};
 pub use release::{Kind, MAX_NUMBER, Release};
-pub use signature::{Key, MAX_SIGNATURE_BYTES, Signature};
+pub use signature::{Key, MAX_SIGNATURE_BYTES, Signature, Verifier};
 pub use stage::{Install, Installed, Staged};
 pub use state::{Last, Outcome, Slot, SlotState, Standing, Trial};
 pub use track::{Begun, MOST_TRIES, Status, Track};

@@ -18,9 +18,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::UpdateError;
 use crate::files::Files;
-use crate::release::{Kind, Release};
+use crate::release::Kind;
 use crate::signature::{Key, MAX_SIGNATURE_BYTES, Signature};
-use crate::state::{Last, MAX_STATE_BYTES, Outcome, Slot, SlotState, Standing, State, Trial, hex};
+use crate::state::{Last, Outcome, Slot, SlotState, Standing, State, hex};
 
 /// How often a release on trial is begun.
 pub const MOST_TRIES: u32 = 3;
@@ -284,7 +284,7 @@ impl<F: Files> Track<F> {
     }
 
     /// A small file's bytes.
-    fn small(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>, String> {
+    pub(crate) fn small(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>, String> {
         let failed = |error: std::io::Error| format!("{path}: {error}");
         let Some((file, length)) = self.files.open(path).map_err(failed)? else {
             return Ok(None);
@@ -327,89 +327,6 @@ impl<F: Files> Track<F> {
             self.files.sync_folder(self.kind.name())
         };
         switched().map_err(UpdateError::files(format!("switching {current}")))
-    }
-
-    /// Reads the state; builds it anew where it is damaged and there is a key.
-    pub(crate) fn load(&self, key: Option<&Key>) -> Result<State, UpdateError> {
-        let path = self.inside("state.toml");
-        let read = self.small(&path, MAX_STATE_BYTES).and_then(|bytes| {
-            let Some(bytes) = bytes else {
-                return match self.current().ok().flatten() {
-                    Some(_) => Err("it is missing".into()),
-                    None => Ok(State::default()),
-                };
-            };
-            State::parse(std::str::from_utf8(&bytes).map_err(|_| "it is no text")?)
-        });
-        match (read, key) {
-            (Ok(state), _) => Ok(state),
-            (Err(_), Some(key)) => self.rebuild(key),
-            (Err(why), None) => Err(UpdateError::Damaged { what: path, why }),
-        }
-    }
-
-    /// What the slots hold, by their signatures. The one that is used is tried anew; an older one in the other
-    /// slot is what it falls back to.
-    fn rebuild(&self, key: &Key) -> Result<State, UpdateError> {
-        let current = self.current()?;
-        let mut state = State::default();
-        for slot in Slot::ALL {
-            *state.slot_mut(slot) = self.signed(slot, key).ok();
-        }
-        let number = |slot: Slot| state.slot(slot).map_or(0, |held| held.release);
-        let numbers = Slot::ALL.map(number);
-        let used = current.map(number);
-        state.highest = numbers.into_iter().max().unwrap_or(0);
-        for slot in Slot::ALL {
-            if let Some(held) = state.slot_mut(slot) {
-                held.state = match used {
-                    Some(_) if current == Some(slot) => Standing::Trial,
-                    Some(used) if held.release <= used => Standing::Good,
-                    _ => Standing::Failed,
-                };
-                if held.release == numbers[0].max(numbers[1]) {
-                    state.highest_sha256 =
-                        state.slot(slot).map_or_else(String::new, |h| h.sha256.clone());
-                }
-            }
-        }
-        self.save(&state)?;
-        Ok(state)
-    }
-
-    /// What a slot holds, by its signature alone.
-    fn signed(&self, slot: Slot, key: &Key) -> Result<SlotState, String> {
-        let path = self.payload(slot.name());
-        let signature = self.signature(&path)?;
-        let mut verifier = signature.verify(key).map_err(|error| error.to_string())?;
-        let there = self.files.open(&path).map_err(|error| error.to_string())?;
-        let (_, bytes) = there.ok_or("missing")?;
-        let (_, sha256) = self.hash(&path, bytes, |chunk| verifier.update(chunk))?;
-        let Release { kind, number, name } = verifier.finish().map_err(|e| e.to_string())?;
-        if kind != self.kind {
-            return Err("of another kind".into());
-        }
-        let (state, tries, trial) = (Standing::Trial, 0, Trial::default());
-        Ok(SlotState { release: number, name, sha256, bytes, state, tries, trial })
-    }
-
-    /// Writes the state; it lasts when this returns.
-    pub(crate) fn save(&self, state: &State) -> Result<(), UpdateError> {
-        let path = self.inside("state.toml");
-        let text = state.text().map_err(std::io::Error::other);
-        let written = text.and_then(|text| self.write_whole(&path, text.as_bytes()));
-        written.map_err(UpdateError::files(format!("writing {path}")))
-    }
-
-    /// Writes a file as a whole: beside it first, then in its place.
-    fn write_whole(&self, path: &str, bytes: &[u8]) -> std::io::Result<()> {
-        let new = format!("{path}.new");
-        self.files.remove(&new)?;
-        let mut file = self.files.create(&new)?;
-        self.files.write(&mut file, bytes)?;
-        self.files.sync(&mut file)?;
-        self.files.rename(&new, path)?;
-        self.files.sync_folder(self.kind.name())
     }
 
     /// A path in the track.

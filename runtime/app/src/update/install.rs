@@ -75,7 +75,9 @@ impl Args {
             }),
             Err(_) => track.previous(Some(key))?.map(|held| track.files().path(&held.path)),
         };
-        Ok(stored.or_else(|| self.model.clone()).or_else(|| default_model::find().ok()))
+        let image = || Some(PathBuf::from(super::FACTORY_MODEL)).filter(|path| path.is_file());
+        let factory = self.model.clone().or_else(image).or_else(|| default_model::find().ok());
+        Ok(stored.or(factory))
     }
 }
 

@@ -19,6 +19,8 @@ use crate::exit::{Done, Outcome};
 pub(crate) const STORE: &str = "/var/lib/kinglet/store";
 /// Where the public key is on a device.
 pub(crate) const PUBLIC_KEY: &str = "/etc/kinglet/kinglet.pub";
+/// The model that our images come with.
+const FACTORY_MODEL: &str = "/usr/lib/kinglet/model.onnx";
 /// How much slower than the old model a new one may be.
 pub(crate) const MAX_SLOWDOWN: f64 = 1.5;
 
