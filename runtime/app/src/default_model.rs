@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 /// File name of the default model.
 const NAME: &str = "efficientnet-lite0-int8.onnx";
 
+/// The model that a card's image came with.
+const CARD: &str = "/usr/lib/kinglet/model.onnx";
+
 /// Where it was looked for, for the message when it is not there.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -38,6 +41,7 @@ fn candidates(named: Option<PathBuf>, exe: Option<&Path>, here: Option<&Path>) -
             list.push(repository.join("models").join(NAME));
         }
     }
+    list.push(PathBuf::from(CARD));
     list.push(Path::new("/usr/local/share/kinglet").join(NAME));
     list.push(Path::new("/usr/share/kinglet").join(NAME));
     if let Some(here) = here {
@@ -56,6 +60,7 @@ mod tests {
         let list = candidates(None, Some(exe), None);
         assert_eq!(list[0], Path::new("/r/target/share/kinglet").join(NAME));
         assert_eq!(list[1], Path::new("/r/models").join(NAME));
+        assert!(list.contains(&PathBuf::from(CARD)));
         let named = candidates(Some("/m.onnx".into()), Some(exe), None);
         assert_eq!(named, [Path::new("/m.onnx")]);
     }
