@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use kinglet_compress::atomic::atomic_write;
 use kinglet_compress::fit::{self, Candidate, Check, Precision, Variant};
 use kinglet_deploy::Speed;
