@@ -196,9 +196,11 @@ fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 #[test]
 fn a_good_model_is_confirmed_without_a_restart_and_one_that_sees_otherwise_is_not() {
     let device = Device::new("trial = 1\nmax_slowdown = 50.0");
-    device.put(1, &model(1));
-    assert_eq!(device.status("model")["state"], "trial");
+    // The model that the device came with: there is no store yet.
     let mut watch = device.watch();
+    watch.wait(" model ");
+    device.put(1, &model(1));
+    watch.wait("release 1 is on trial");
     let confirmed = device.wait("model", "confirmed", 1);
     assert_eq!((&confirmed["slot"], &confirmed["state"]), (&"a".into(), &"good".into()));
     watch.wait("reloaded");

@@ -171,6 +171,10 @@ impl Inner {
         settings: &Settings,
         config: &mut Config,
     ) -> Result<Option<Chosen>, UpdateError> {
+        // Before the first release too: whoever brings it finds in the store who is to be told.
+        if let Err(error) = RealFiles::open_or_make(&settings.store) {
+            tracing::warn!("update: cannot make {}: {error}", settings.store.display());
+        }
         let Some(track) = settings.track(Kind::Model)? else { return Ok(None) };
         // At a terminal SIGHUP says that it has gone: nobody shall send one.
         if self.watching.is_none() && !std::io::stdin().is_terminal() {
