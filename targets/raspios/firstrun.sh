@@ -2,6 +2,7 @@
 # The host, the user and the network: on an image with cloud-init, that does it.
 if [ -n "$host" ]; then
     echo "$host" >/etc/hostname
+    [ -f /etc/hosts ] || printf '127.0.0.1\tlocalhost\n' >/etc/hosts
     sed -i '/^127\.0\.1\.1[[:space:]]/d' /etc/hosts
     printf '127.0.1.1\t%s\n' "$host" >>/etc/hosts
 fi
