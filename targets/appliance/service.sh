@@ -27,7 +27,8 @@ while :; do
     watch=$!
     say "service: $program starts"
     cd /var/lib/kinglet || exit
-    $program watch --config /etc/kinglet/kinglet.toml 2>&1 | named kinglet
+    # Not at the console: a program at a terminal takes SIGHUP for its end, and is told of no release.
+    $program watch --config /etc/kinglet/kinglet.toml </dev/null 2>&1 | named kinglet
     kill $watch 2>/dev/null
     $program watch --config /etc/kinglet/kinglet.toml --release-pins >/dev/null 2>&1
     [ $(($(seconds) - begun)) -lt 60 ] || pause=1
