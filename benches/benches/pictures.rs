@@ -1,7 +1,7 @@
 //! From picture to tensor: decoding, and crop, resize and quantization in one pass.
 #![allow(missing_docs)]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use kinglet_engine::Picture;

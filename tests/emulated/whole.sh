@@ -24,7 +24,7 @@ pictures=$KINGLET_DATA/ants-bees/train
 # The first model, a better one that has seen more pictures, and one in whose pictures the names are exchanged.
 mkdir -p "$work"/{some,exchanged}/{ants,bees}
 for class in ants bees; do
-    find "$pictures/$class" -name '*.jpg' | sort | head -60 | while read -r picture; do
+    find "$pictures/$class" -name '*.jpg' | sort | sed -n 1,60p | while read -r picture; do
         ln -s "$picture" "$work/some/$class/"
     done
 done

@@ -1,6 +1,8 @@
 //! Against a real registry (Debian's `docker-registry`) and a second reader (`skopeo`). Where they are
 //! not installed the tests say so and pass.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;

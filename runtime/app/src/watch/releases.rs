@@ -205,11 +205,10 @@ impl Inner {
         if held.state == Standing::Trial {
             let before = track.previous(Some(&key))?.map(|before| path(&before.path));
             let factory = || config.model.clone().or_else(|| default_model::find().ok());
-            let key = |stored: bool| match stored {
-                true => Some(settings.public_key.clone()),
-                false => config.public_key.clone(),
+            config.shadow_key = match &before {
+                Some(_) => Some(settings.public_key.clone()),
+                None => config.public_key.clone(),
             };
-            config.shadow_key = key(before.is_some());
             config.shadow = before.or_else(factory);
             let asked = held.trial;
             terms = Some(Terms {

@@ -78,7 +78,7 @@ fn table(page: &mut Page, report: &Report) {
         for run in &model.runs {
             let counts = match &run.invalid[..] {
                 [] => Cell::text("yes"),
-                why => Cell::text(&format!("no: {}", why.join(", "))).shaded(Tone::Bad, 1.0),
+                why => Cell::text(format!("no: {}", why.join(", "))).shaded(Tone::Bad, 1.0),
             };
             rows.push(vec![
                 Cell::text(&model.name),
@@ -174,9 +174,9 @@ fn conditions(page: &mut Page, report: &Report) {
             rows.push(vec![
                 Cell::text(&model.name),
                 Cell::number(run.threads),
-                Cell::text(&run.before.line()),
-                Cell::text(&run.after.line()),
-                Cell::text(&run.notes.join("; ")),
+                Cell::text(run.before.line()),
+                Cell::text(run.after.line()),
+                Cell::text(run.notes.join("; ")),
             ]);
         }
     }
