@@ -25,7 +25,7 @@ Examples:
   kinglet-tools bench --on pi@porch.local
   kinglet-tools bench --on pi@porch.local --models mine.onnx,other.onnx --threads 1,4 --report pi.html")]
 pub(crate) struct Args {
-    /// The board: [user@]host, an alias of ~/.ssh/config, or ssh://[user@]host[:port]
+    /// The board: USER@HOST, HOST, an alias of ~/.ssh/config, or ssh://USER@HOST:PORT
     #[arg(long, value_name = "HOST")]
     on: Host,
     /// Models of this machine, which are sent there [default: the one that the board uses]

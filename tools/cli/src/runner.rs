@@ -23,7 +23,7 @@ Examples:
   CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='kinglet-tools runner --emulate cortex-a76' \\
     cargo test --target aarch64-unknown-linux-gnu -p kinglet-kernels")]
 pub(crate) struct Args {
-    /// The board: [user@]host, an alias of ~/.ssh/config, or ssh://[user@]host[:port]
+    /// The board: USER@HOST, HOST, an alias of ~/.ssh/config, or ssh://USER@HOST:PORT
     #[arg(long, value_name = "HOST", required_unless_present = "emulate")]
     on: Option<Host>,
     /// Emulate this core instead, such as cortex-a53, cortex-a72 or cortex-a76
