@@ -97,8 +97,9 @@ def decides(what):
     while time.time() < until:
         now = state(token)
         if now["health"]["inferences"] > before + 2:
-            ok(f"{what}: {now['decisions'][-1]['decision']}, {now['health']['latency_ms']:.0f} ms in emulation")
-            return
+            decision = now["decisions"][-1]["decision"]
+            ok(f"{what}: {decision}, {now['health']['latency_ms']:.0f} ms in emulation")
+            return decision
         listen()
         time.sleep(1)
     fail(what)
@@ -129,7 +130,7 @@ ok("the better model was pushed, tried and confirmed")
 now = status()
 track = now["status"]["model"]
 assert track["release"] == 2 and track["state"] == "good", now
-decides("the board decides by the better model")
+better = decides("the board decides by the better model")
 
 code, text = run("push", "board", f"{work}/exchanged.onnx")
 print(text)
@@ -145,7 +146,7 @@ for name, why in [("foreign", "another key"), ("older", "an older release")]:
 now = status()
 track = now["status"]["model"]
 assert track["release"] == 2 and track["state"] == "good", now
-decides("the board still decides by the better model")
+assert decides("the board decides by the better model again") == better
 code, text = run("rollback", "board")
 print(text)
 if code != 0:

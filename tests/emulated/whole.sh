@@ -53,7 +53,8 @@ model = "/usr/lib/kinglet/model.onnx"
 source = "/dev/video0"
 [decide]
 window = 1
-enter = 0.0
+enter = 0.5
+leave = 0.4
 unknown_below = 0.0
 [http]
 listen = "0.0.0.0:8080"

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use kinglet_deploy::bench::{self, Place, Plan};
 use kinglet_deploy::ssh::{Host, Ssh};
-use kinglet_deploy::{Board, files};
+use kinglet_deploy::files;
 
 use crate::{boards, output};
 
@@ -65,7 +65,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     ssh_config: Option<PathBuf>,
     /// Folder of board descriptions
-    #[arg(long, value_name = "DIR", default_value = "targets")]
+    #[arg(long, value_name = "DIR", default_value = boards::DEFAULT)]
     targets: PathBuf,
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     spinner.finish_and_clear();
     let report = report?;
     let board = named.or_else(|| {
-        let known = Board::read_all(&boards::folder(&args.targets)).ok()?;
+        let known = boards::all(&args.targets).ok()?;
         bench::recognise(&known, &report.board).cloned()
     });
     output::print(&bench::table(&report, board.as_ref()))?;

@@ -5,34 +5,39 @@ use std::path::{Path, PathBuf};
 
 use kinglet_deploy::{Board, BoardError, workspace};
 
+/// Where descriptions are unless another folder is named.
+pub(crate) const DEFAULT: &str = "targets";
+
 /// Show the boards that Kinglet knows: processor, memory, kernels that will run.
 #[derive(clap::Args)]
 #[command(after_help = "Example: kinglet-tools boards --targets targets/")]
 pub(crate) struct Args {
     /// Folder of board descriptions
-    #[arg(long, value_name = "DIR", default_value = "targets")]
+    #[arg(long, value_name = "DIR", default_value = DEFAULT)]
     targets: PathBuf,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
 }
 
-/// The board of that name. Where the folder is not here, the workspace's is meant.
+/// The board of that name, of [`all`].
 pub(crate) fn find(targets: &Path, name: &str) -> Result<Board, BoardError> {
-    Board::find(&folder(targets), name)
+    Board::named(all(targets)?, name, targets)
 }
 
-/// The folder, or the workspace's where it is not here.
-pub(crate) fn folder(targets: &Path) -> PathBuf {
-    let root = std::env::current_dir().ok().and_then(|here| workspace::root(&here));
-    match root {
-        Some(root) if targets.is_relative() && !targets.is_dir() => root.join(targets),
-        _ => targets.to_owned(),
+/// The boards of a folder; of the workspace's where it is not here, and where there is none, those that
+/// are built in.
+pub(crate) fn all(targets: &Path) -> Result<Vec<Board>, BoardError> {
+    if targets.is_dir() || targets != Path::new(DEFAULT) {
+        return Board::read_all(targets);
     }
+    let root = std::env::current_dir().ok().and_then(|here| workspace::root(&here));
+    let folder = root.map(|root| root.join(targets)).filter(|folder| folder.is_dir());
+    folder.map_or_else(Board::built_in, |folder| Board::read_all(&folder))
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let boards = Board::read_all(&folder(&args.targets))?;
+    let boards = all(&args.targets)?;
     anyhow::ensure!(!boards.is_empty(), "{}: no board descriptions", args.targets.display());
     let mut text = String::new();
     if args.json {

@@ -44,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     source: Option<PathBuf>,
     /// Folder of board descriptions
-    #[arg(long, value_name = "DIR", default_value = "targets")]
+    #[arg(long, value_name = "DIR", default_value = boards::DEFAULT)]
     targets: PathBuf,
 }
 

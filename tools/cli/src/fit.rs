@@ -51,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long)]
     check: bool,
     /// Folder of board descriptions
-    #[arg(long, value_name = "DIR", default_value = "targets")]
+    #[arg(long, value_name = "DIR", default_value = boards::DEFAULT)]
     targets: PathBuf,
 }
 

@@ -131,6 +131,9 @@ pub struct Reference {
     pub source: String,
 }
 
+/// Files of targets/: name and text.
+const BUILT_IN: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/boards.rs"));
+
 impl Board {
     /// Reads and checks one file.
     ///
@@ -139,12 +142,24 @@ impl Board {
     pub fn read(path: &Path) -> Result<Self, BoardError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| BoardError::Read { path: path.to_owned(), source })?;
-        let board: Self = toml::from_str(&text).map_err(|source| BoardError::Parse {
+        Self::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, BoardError> {
+        let board: Self = toml::from_str(text).map_err(|source| BoardError::Parse {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
         board.check(path)?;
         Ok(board)
+    }
+
+    /// The boards of the repository that this was built from, sorted by name.
+    ///
+    /// # Errors
+    /// None, if they were well described then: a test sees to it.
+    pub fn built_in() -> Result<Vec<Self>, BoardError> {
+        BUILT_IN.iter().map(|(name, text)| Self::parse(text, Path::new(name))).collect()
     }
 
     /// Reads all boards of a folder, sorted by name.
@@ -164,20 +179,27 @@ impl Board {
         paths.iter().map(|p| Self::read(p)).collect()
     }
 
+    /// The board of that name among those of `place`.
+    ///
+    /// # Errors
+    /// [`BoardError::Unknown`] with the names there are.
+    pub fn named(mut boards: Vec<Self>, name: &str, place: &Path) -> Result<Self, BoardError> {
+        match boards.iter().position(|b| b.name == name) {
+            Some(at) => Ok(boards.swap_remove(at)),
+            None => Err(BoardError::Unknown {
+                name: name.to_owned(),
+                folder: place.to_owned(),
+                known: boards.into_iter().map(|b| b.name).collect(),
+            }),
+        }
+    }
+
     /// The board of that name in a folder.
     ///
     /// # Errors
     /// [`BoardError::Unknown`] with the names there are, or that of a file that is refused.
     pub fn find(folder: &Path, name: &str) -> Result<Self, BoardError> {
-        let mut boards = Self::read_all(folder)?;
-        match boards.iter().position(|b| b.name == name) {
-            Some(at) => Ok(boards.swap_remove(at)),
-            None => Err(BoardError::Unknown {
-                name: name.to_owned(),
-                folder: folder.to_owned(),
-                known: boards.into_iter().map(|b| b.name).collect(),
-            }),
-        }
+        Self::named(Self::read_all(folder)?, name, folder)
     }
 
     fn check(&self, path: &Path) -> Result<(), BoardError> {

@@ -9,6 +9,7 @@ fn repository() -> PathBuf {
 #[test]
 fn every_board_of_the_repository_is_well_described() {
     let boards = Board::read_all(&repository()).unwrap();
+    assert_eq!(Board::built_in().unwrap(), boards);
     let names: Vec<&str> = boards.iter().map(|b| b.name.as_str()).collect();
     for expected in ["armv7", "generic-aarch64", "pi-zero2w", "pi3", "pi4", "pi5"] {
         assert!(names.contains(&expected), "{names:?}");
