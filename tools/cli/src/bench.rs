@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use kinglet_deploy::bench::{self, Place, Plan};
-use kinglet_deploy::ssh::{Host, Ssh};
 use kinglet_deploy::files;
+use kinglet_deploy::ssh::{Host, Ssh};
 
 use crate::{boards, output};
 
