@@ -115,13 +115,7 @@ impl Session {
         options: &Options,
         quiet: impl FnOnce(),
     ) -> Result<Self, ModelError> {
-        let workers = compile::workers(options)?;
-        quiet();
-        let mut options = options.clone();
-        let tuning = tune::take_up(path, &mut options);
-        let mut session = Self::with_workers(OnnxFile::read(path)?, &options, workers)?;
-        session.tuning = tuning;
-        Ok(session)
+        Self::load_from(path, options, quiet, || OnnxFile::read(path))
     }
 
     /// As [`Self::load_quietly`], of a file that was read already: of these bytes and no others. Choices are taken
@@ -135,13 +129,20 @@ impl Session {
         options: &Options,
         quiet: impl FnOnce(),
     ) -> Result<Self, ModelError> {
+        Self::load_from(path, options, quiet, || OnnxFile::from_bytes(&{ bytes }))
+    }
+
+    fn load_from(
+        path: &Path,
+        options: &Options,
+        quiet: impl FnOnce(),
+        read: impl FnOnce() -> Result<OnnxFile, ModelError>,
+    ) -> Result<Self, ModelError> {
         let workers = compile::workers(options)?;
         quiet();
         let mut options = options.clone();
         let tuning = tune::take_up(path, &mut options);
-        let file = OnnxFile::from_bytes(&bytes)?;
-        drop(bytes);
-        let mut session = Self::with_workers(file, &options, workers)?;
+        let mut session = Self::with_workers(read()?, &options, workers)?;
         session.tuning = tuning;
         Ok(session)
     }
