@@ -127,6 +127,9 @@ pub(crate) struct Args {
     /// How pictures are prepared, if the model does not say it: JSON, or a file with it
     #[arg(long, value_name = "FILE|JSON", conflicts_with = "f16")]
     preprocess: Option<String>,
+    /// Begin anew even where a run was stopped
+    #[arg(long, conflicts_with = "f16")]
+    restart: bool,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -197,6 +200,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 fn int8(args: &Args, file: &OnnxFile, parent: &str, dir: &Path) -> anyhow::Result<()> {
     let pictures = dataset::pictures(dir)?;
     let page = args.report.as_ref().and_then(Option::as_deref);
+    let progress = output::progress(&args.output)?;
     let options = QuantizeOptions {
         weight_bits: args.weight_bits,
         pointwise_bits: args.pointwise_bits,
@@ -224,6 +228,8 @@ fn int8(args: &Args, file: &OnnxFile, parent: &str, dir: &Path) -> anyhow::Resul
         seed: args.seed,
         threads: args.threads.map(usize::from),
         preprocess: args.preprocess.as_deref().map(preprocess::parse).transpose()?,
+        progress: Some(progress.clone()),
+        restart: args.restart,
     };
     let bar = Mutex::new(ProgressBar::hidden());
     let result = quantize::quantize(file, parent, &pictures, &options, &|event| show(&bar, event));
@@ -232,6 +238,7 @@ fn int8(args: &Args, file: &OnnxFile, parent: &str, dir: &Path) -> anyhow::Resul
         QuantizeError::Model(error) => error.into(),
         QuantizeError::NoPictures
         | QuantizeError::Plain { .. }
+        | QuantizeError::Progress(_)
         | QuantizeError::Unreadable { .. } => anyhow::Error::new(error),
         other => refused(&other),
     })?;
@@ -259,6 +266,7 @@ fn int8(args: &Args, file: &OnnxFile, parent: &str, dir: &Path) -> anyhow::Resul
         None => {}
     }
     output::save(&file, &args.output)?;
+    let _ = std::fs::remove_file(&progress);
     if !result.met {
         say!("the target does not hold; `--sensitivity` shows which layers lose");
         anyhow::ensure!(args.target_drop.is_none(), "the target of --target-drop does not hold");
@@ -285,6 +293,9 @@ fn show(bar: &Mutex<ProgressBar>, event: Event<'_>) {
             *bar = if parts == 0 { output::spinner(what) } else { evaluate::progress(what, parts) };
         }
         Event::Done => bar.inc(1),
+        Event::Resumed(results) => {
+            bar.suspend(|| say!("going on where a run was stopped, with {results} results of it"));
+        }
         Event::Step(step) => bar.suspend(|| say!("{}", line(step))),
     }
 }

@@ -1,6 +1,6 @@
 //! What the subcommands share: saving a model, words on standard output, a spinner for long work.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -39,6 +39,31 @@ pub(crate) fn spinner(text: &str) -> ProgressBar {
     }
     spinner.enable_steady_tick(Duration::from_millis(100));
     spinner
+}
+
+/// The file beside an output in which a long run keeps what it has found; Ctrl-C from here on says that
+/// the same command goes on from it.
+pub(crate) fn progress(output: &Path) -> anyhow::Result<PathBuf> {
+    let folder = output.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    anyhow::ensure!(
+        folder.is_dir(),
+        "cannot write {}: there is no folder {}",
+        output.display(),
+        folder.display()
+    );
+    let mut path = output.as_os_str().to_owned();
+    path.push(".progress");
+    let path = PathBuf::from(path);
+    let kept = path.clone();
+    ctrlc::set_handler(move || {
+        if kept.exists() {
+            let kept = kept.display();
+            eprintln!("\nstopped; {kept} is kept, and the same command goes on from there");
+        }
+        std::process::exit(130);
+    })
+    .context("cannot catch Ctrl-C")?;
+    Ok(path)
 }
 
 /// The text of a file.

@@ -145,3 +145,57 @@ fn wrong_usage_is_told_from_failure() {
     expect(at, 3, &["compress", "m.onnx", "--f16", "-o", "o.onnx"]);
     expect(at, 1, &["evaluate", "absent.onnx", "empty"]);
 }
+
+/// The program is killed again and again; the same command goes on, and ends in the bytes of a run that was
+/// left alone.
+#[test]
+fn compress_goes_on_after_kills() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_pictures(&at.join("pictures"));
+    let random =
+        "import --arch efficientnet-lite0 --init random --classes 3 --resolution 64 -o m.onnx";
+    expect(at, 0, &random.split(' ').collect::<Vec<_>>());
+    let arguments = |output: &'static str| {
+        let command = "compress m.onnx --int8 --calibration pictures --sensitivity \
+                       --cures equalize,bias,tune,float -o";
+        command.split_whitespace().chain([output]).collect::<Vec<_>>()
+    };
+    let (alone, _) = expect(at, 0, &arguments("alone.onnx"));
+    let progress = at.join("out.onnx.progress");
+    let size = || std::fs::metadata(&progress).map_or(0, |m| m.len());
+    let (mut kills, mut ended) = (0, false);
+    while kills < 6 && !ended {
+        let before = size();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_kinglet-tools"))
+            .args(arguments("out.onnx"))
+            .current_dir(at)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // It gets something done each time.
+        while size() <= before + 2_000 && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        ended = child.try_wait().unwrap().is_some();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        assert!(ended || !at.join("out.onnx").exists(), "an output before the end");
+    }
+    assert!(kills > 2, "it ended after {kills} kills");
+    if !ended {
+        let mut other = arguments("out.onnx");
+        other.extend(["--seed", "1"]);
+        let (_, stderr) = expect(at, 1, &other);
+        assert!(stderr.contains("out.onnx.progress: it is of a run with another"), "{stderr}");
+        assert!(stderr.contains("--restart begins anew"), "{stderr}");
+        let (resumed, _) = expect(at, 0, &arguments("out.onnx"));
+        assert!(resumed.starts_with("going on where a run was stopped, with "), "{resumed}");
+        let steps = |text: &str| text.matches(": cosine ").count();
+        assert_eq!(steps(&resumed), steps(&alone));
+    }
+    assert!(!progress.exists());
+    let bytes = |name: &str| std::fs::read(at.join(name)).unwrap();
+    assert!(bytes("out.onnx") == bytes("alone.onnx"));
+}

@@ -54,7 +54,7 @@ pub struct EvaluateOptions {
 }
 
 /// A picture that could not be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Skipped {
     /// The file.
     pub path: PathBuf,

@@ -18,6 +18,7 @@ mod graph;
 pub mod half;
 pub mod import;
 pub mod inspect;
+pub mod journal;
 mod moments;
 pub mod page;
 pub mod parallel;

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use kinglet_engine::{Metadata, OnnxFile, Options, Session};
 
 use crate::evaluate::Skipped;
-use crate::{golden, parallel};
+use crate::journal::{self, Journal};
+use crate::{dataset, golden, parallel};
 
 mod adaround;
 mod bench;
@@ -65,6 +66,8 @@ pub enum Event<'a> {
     Done,
     /// A step is over, with what it brought.
     Step(&'a Step),
+    /// An earlier run was stopped, and has left so many results.
+    Resumed(usize),
 }
 
 /// A quantized model and how it came about.
@@ -129,14 +132,30 @@ pub fn quantize(
     }
     let threads = parallel::threads(options.threads);
     let (for_cures, judged) = divide(pictures, options);
-    let calibration = calibrate::calibrate(&model, &plan, &preprocess, pictures, threads, on)?;
-    let bench = Bench::new(model, plan, calibration, options, &preprocess, threads);
+    let hash = dataset::sha256(pictures);
+    let journal = journal(options, &[parent, &hash, &options.settings()])?;
+    if journal.found() > 0 {
+        on(Event::Resumed(journal.found()));
+    }
+    let calibration = journal.memo("calibration", || {
+        calibrate::calibrate(&model, &plan, &preprocess, pictures, threads, on)
+    })?;
+    let bench = Bench::new(model, plan, calibration, options, &preprocess, threads, &journal);
     let treated = treat::treat(bench, treat::Pictures { all: pictures, for_cures }, &judged, on)?;
-    let record = provenance::record(options, &treated, parent, pictures)?;
+    let record = provenance::record(options, &treated, parent, &hash);
     let file = finish(&treated, metadata, record)?;
     let met = treated.score.meets(options.target);
     let report = report::report(&treated, &file)?;
     Ok(Quantized { file, report, skipped: treated.skipped, met })
+}
+
+/// What the same run has found before it was stopped.
+fn journal(options: &QuantizeOptions, run: &[&str]) -> Result<Journal, QuantizeError> {
+    let Some(path) = &options.progress else { return Ok(Journal::none()) };
+    let labelled = options.labelled.iter().flatten().map(|s| s.path.clone());
+    let labelled = dataset::sha256(&labelled.collect::<Vec<_>>());
+    let run: Vec<&str> = run.iter().copied().chain([labelled.as_str()]).collect();
+    Ok(Journal::open(path, &journal::fingerprint(&run), options.restart)?)
 }
 
 /// The model as it is written: with its history, self-test and metadata.

@@ -6,7 +6,8 @@
 mod tiny;
 
 use kinglet_compress::quantize::{
-    Calibrator, Cure, Cures, QuantizeError, QuantizeOptions, Quantized, Role, Target, quantize,
+    Calibrator, Cure, Cures, Diagnose, Event, QuantizeError, QuantizeOptions, Quantized, Role,
+    Target, quantize,
 };
 use kinglet_engine::onnx::{NodeProto, ValueInfoProto};
 use kinglet_engine::preprocess::Preprocessor;
@@ -599,4 +600,65 @@ fn any_value_may_stay_in_float() {
         let cosine = least_cosine(&float, &file);
         assert!(cosine > 0.98, "{value}: {cosine}");
     }
+}
+
+/// A run with every cure that is stopped after any of its results goes on from there to the same
+/// bytes, and finds nothing a second time.
+#[test]
+fn a_run_that_was_stopped_goes_on_to_the_same_bytes() {
+    let float = skewed(false);
+    let folder = tempfile::tempdir().unwrap();
+    let pictures = write_pictures(folder.path(), 12);
+    let progress = folder.path().join("out.onnx.progress");
+    let options = QuantizeOptions {
+        calibrator: None,
+        adaround: Some(std::time::Duration::from_secs(3600)),
+        target: Target::Cosine(0.999_999),
+        diagnose: Diagnose::Alone,
+        progress: Some(progress.clone()),
+        ..cured(&Cure::ALL)
+    };
+    let found = std::sync::Mutex::new((0, Vec::new()));
+    let run = |options: &QuantizeOptions| {
+        *found.lock().unwrap() = (0, Vec::new());
+        let on = |event: Event<'_>| match event {
+            Event::Resumed(results) => found.lock().unwrap().0 = results,
+            Event::Start(what, _) => found.lock().unwrap().1.push(what.to_owned()),
+            _ => (),
+        };
+        quantize(&float, PARENT, &pictures, options, &on)
+    };
+    let whole = run(&QuantizeOptions { progress: None, ..options.clone() }).unwrap();
+    let kept: Vec<_> = whole.report.steps.iter().filter(|s| s.kept).map(|s| &s.what).collect();
+    assert!(kept.len() >= 3, "{kept:?}");
+    let check = |again: Quantized, when: &str| {
+        assert!(again.file.to_bytes() == whole.file.to_bytes(), "{when}");
+        assert_eq!(again.report.sensitivity, whole.report.sensitivity, "{when}");
+        let words = |r: &Quantized| {
+            r.report.steps.iter().map(|s| (s.what.clone(), s.score, s.kept)).collect::<Vec<_>>()
+        };
+        assert_eq!(words(&again), words(&whole), "{when}");
+    };
+    check(run(&options).unwrap(), "with a record");
+    assert_eq!(found.lock().unwrap().0, 0);
+    let record = std::fs::read(&progress).unwrap();
+    check(run(&options).unwrap(), "from a whole record");
+    let (results, starts) = found.lock().unwrap().clone();
+    assert!(results > 20 && !starts.contains(&"calibrating".to_owned()), "{results} {starts:?}");
+    assert_eq!(std::fs::read(&progress).unwrap(), record, "nothing was found a second time");
+    for part in [1, 5, 8, 9, 10, 11] {
+        let length = record.len() * part / 12 + 3;
+        std::fs::write(&progress, &record[..length]).unwrap();
+        check(run(&options).unwrap(), &format!("from {length} of {} bytes", record.len()));
+        let now = found.lock().unwrap().0;
+        assert!((1..results).contains(&now) || part == 1, "{now} of {results}");
+        check(run(&options).unwrap(), "from what that run left");
+        assert_eq!(found.lock().unwrap().0, results);
+    }
+    let record = std::fs::read(&progress).unwrap();
+    // Another run is not mixed with this one, unless it is told to begin anew.
+    let other = QuantizeOptions { seed: 1, ..options };
+    assert!(matches!(run(&other), Err(QuantizeError::Progress(_))));
+    assert_eq!(std::fs::read(&progress).unwrap(), record);
+    run(&QuantizeOptions { restart: true, ..other }).unwrap();
 }

@@ -44,21 +44,41 @@ pub(super) fn adaround(
     budget: Duration,
     on: &(dyn Fn(Event<'_>) + Sync),
 ) -> Result<(Draft, Vec<usize>), QuantizeError> {
-    let start = Instant::now();
     let mut draft = draft.clone();
     let mut learnt = Vec::new();
-    let layers: Vec<usize> = (0..bench.plan.layers.len()).collect();
-    on(Event::Start("learning the rounding", layers.len()));
+    on(Event::Start("learning the rounding", bench.plan.layers.len()));
+    // Of this run and of those that were stopped.
+    let mut spent = Duration::ZERO;
     for group in samples::groups(bench, pictures.len()) {
-        if start.elapsed() >= budget {
-            break;
-        }
-        let all = samples::collect(bench, &draft, &group, pictures)?;
-        for (layer, samples) in group.into_iter().zip(all) {
-            if start.elapsed() < budget && !draft.float.contains(&layer) {
-                let codes = learn(bench, &draft.layers[layer], layer, &samples)?;
-                draft.layers[layer] = codes;
-                learnt.push(layer);
+        // What the group's layers read is collected when the first of them needs it, with the layers
+        // in front as they are here.
+        let before = draft.clone();
+        let mut all: Option<Vec<Samples>> = None;
+        for (at, &layer) in group.iter().enumerate() {
+            if !draft.float.contains(&layer) {
+                let begun = spent;
+                let learn = || {
+                    let start = Instant::now();
+                    if begun >= budget {
+                        return Ok::<_, QuantizeError>((None, begun));
+                    }
+                    if all.is_none() {
+                        all = Some(samples::collect(bench, &before, &group, pictures)?);
+                    }
+                    let codes = match all.as_ref().and_then(|all| all.get(at)) {
+                        Some(samples) if begun + start.elapsed() < budget => {
+                            Some(learn(bench, &draft.layers[layer], layer, samples)?)
+                        }
+                        _ => None,
+                    };
+                    Ok((codes, begun + start.elapsed()))
+                };
+                let codes;
+                (codes, spent) = bench.journal.memo(&format!("rounding {layer}"), learn)?;
+                if let Some(codes) = codes {
+                    draft.layers[layer] = codes;
+                    learnt.push(layer);
+                }
             }
             on(Event::Done);
         }

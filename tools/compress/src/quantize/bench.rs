@@ -13,6 +13,7 @@ use super::range::{self, Calibrator, Chosen, Form, Quantization, View};
 use super::weights::{self, LayerCodes, LayerWeights, Rule};
 use super::{QuantizeError, QuantizeOptions, write};
 use crate::graph::{self, Index, input};
+use crate::journal::Journal;
 use crate::watch;
 
 /// A prepared float model and what calibration saw of it.
@@ -24,6 +25,8 @@ pub(super) struct Bench<'a> {
     pub options: &'a QuantizeOptions,
     pub preprocess: &'a Preprocess,
     pub threads: usize,
+    /// What has been found already.
+    pub journal: &'a Journal,
     /// For each point the layers that compute and read it; the first is none for the input.
     around: Vec<(Option<usize>, BTreeSet<usize>)>,
 }
@@ -48,13 +51,14 @@ impl<'a> Bench<'a> {
         options: &'a QuantizeOptions,
         preprocess: &'a Preprocess,
         threads: usize,
+        journal: &'a Journal,
     ) -> Self {
         let empty = GraphProto::default();
         let graph = model.graph.as_ref().unwrap_or(&empty);
         let roles = bits::roles(graph, &plan);
         let units = units(graph, &plan);
         let around = around(graph, &plan, &units);
-        Self { model, plan, roles, calibration, options, preprocess, threads, around }
+        Self { model, plan, roles, calibration, options, preprocess, threads, journal, around }
     }
 
     pub(super) fn graph(&self) -> &GraphProto {

@@ -19,7 +19,7 @@ use crate::watch::{self, Place};
 const UNIT: f64 = (1_u64 << 40) as f64;
 
 /// What was seen of one point.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(super) struct Seen {
     pub histogram: Histogram,
     /// Largest magnitude in each channel; empty for values without pixels.
@@ -28,7 +28,7 @@ pub(super) struct Seen {
 }
 
 /// What was seen of all points.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(super) struct Calibration {
     pub points: Vec<Seen>,
     pub pictures: usize,

@@ -27,21 +27,23 @@ pub(super) fn correct(
 ) -> Result<Draft, QuantizeError> {
     let layers: Vec<usize> = (0..bench.plan.layers.len()).collect();
     on(Event::Start("correcting biases", layers.len().div_ceil(AT_ONCE)));
-    let float = float_means(bench, &layers, pictures)?;
+    let float = bench.journal.memo("means", || float_means(bench, &layers, pictures))?;
     let mut draft = draft.clone();
     for part in layers.chunks(AT_ONCE) {
         // The means of the model's own output are not known: nothing is quantized there.
         let wanted = |l: &usize| !draft.float.contains(l) && !float[*l].is_empty();
         let part: Vec<usize> = part.iter().copied().filter(wanted).collect();
         let names: Vec<&str> = part.iter().map(|&l| bench.result(l)).collect();
-        let file = bench.file(&draft, &[], &names)?;
-        let now = means(
-            bench.threads,
-            tuning.len(),
-            names.len(),
-            || judge::session(&file),
-            |at| Ok(Some(tuning.tensor(at).clone())),
-        )?;
+        let now = bench.journal.memo(&format!("means of {}", names.join(", ")), || {
+            let file = bench.file(&draft, &[], &names)?;
+            means(
+                bench.threads,
+                tuning.len(),
+                names.len(),
+                || judge::session(&file),
+                |at| Ok(Some(tuning.tensor(at).clone())),
+            )
+        })?;
         for (&layer, now) in part.iter().zip(now) {
             let shift: Vec<f64> = float[layer].iter().zip(&now).map(|(f, n)| f - n).collect();
             draft.layers[layer].shift_bias(&shift);

@@ -104,8 +104,10 @@ pub(super) fn alone(
         let points: Vec<_> = draft.points.iter().enumerate().map(point).collect();
         let codes = draft.layers.iter().enumerate();
         let codes: Vec<_> = codes.map(|(at, codes)| (at == layer).then_some(codes)).collect();
-        let file = bench.written(&points, &codes, bench.features().as_slice(), &[])?;
-        let score = tuning.score_file(&file, usize::MAX);
+        let score = bench.journal.memo(&format!("layer {layer}"), || {
+            let file = bench.written(&points, &codes, bench.features().as_slice(), &[])?;
+            tuning.score_file(&file, usize::MAX)
+        });
         on(Event::Done);
         score
     })

@@ -2,6 +2,8 @@
 
 use kinglet_engine::ModelError;
 
+use crate::journal::JournalError;
+
 /// Why a quantization failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -9,6 +11,9 @@ pub enum QuantizeError {
     /// The model was refused, or failed while running.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// It cannot go on from the file of an earlier run.
+    #[error(transparent)]
+    Progress(#[from] JournalError),
     /// The model has integer layers.
     #[error("the model is quantized already (node '{node}'); give the float model")]
     AlreadyQuantized {

@@ -13,7 +13,7 @@ const MOST_EXPONENT: i32 = 60;
 /// the counted values alone, not on their order, and [`Histogram::merge`] is exact: this is what
 /// makes calibration independent of the number of threads. Once some value has been counted, at
 /// least 2048 bins lie between zero and the one farthest from it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Histogram {
     exponent: i32,
     bins: Vec<u64>,

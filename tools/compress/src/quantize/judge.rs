@@ -34,7 +34,7 @@ pub(super) struct Judge {
 }
 
 /// A model beside the float model.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Score {
     /// Pictures.
     pub pictures: usize,

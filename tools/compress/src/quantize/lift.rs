@@ -41,8 +41,10 @@ pub(super) fn lift(
     on(Event::Start("choosing layers for float", 0));
     let mut best = (draft.clone(), held_out.score(bench, draft)?);
     let holds = |d: &Draft| -> Result<(bool, bool, Score), QuantizeError> {
-        let score = held_out.score(bench, d)?;
-        let fits = (goal.fits)(d)?;
+        let (fits, score): (bool, Score) =
+            bench.journal.memo(&format!("float {:?}", d.float), || {
+                Ok::<_, QuantizeError>(((goal.fits)(d)?, held_out.score(bench, d)?))
+            })?;
         Ok((score.meets(goal.target), fits, score))
     };
     // What is known not to be enough, and what is.
@@ -89,10 +91,12 @@ fn ranked(
         let chosen = draft.points.iter().enumerate();
         let chosen: Vec<_> =
             chosen.map(|(point, c)| alone(point).then_some(c.quantization)).collect();
-        let file = bench.written(&chosen, &codes, bench.features().as_slice(), &[])?;
-        let score = tuning.score_file(&file, PICTURES)?;
+        let error = bench.journal.memo(&format!("value {}", points[at].0), || {
+            let file = bench.written(&chosen, &codes, bench.features().as_slice(), &[])?;
+            Ok::<_, QuantizeError>(tuning.score_file(&file, PICTURES)?.error)
+        });
         on(Event::Done);
-        Ok::<_, QuantizeError>(score.error)
+        error
     })?;
     let mut float = draft.float.clone();
     let mut order: Vec<BTreeSet<usize>> = Vec::new();

@@ -1,5 +1,6 @@
 //! What a person may ask of the quantizer.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kinglet_engine::metadata::Preprocess;
@@ -43,6 +44,19 @@ pub struct QuantizeOptions {
     pub threads: Option<usize>,
     /// Preprocessing instead of that in the model; it is stored in the result.
     pub preprocess: Option<Preprocess>,
+    /// A file that a run leaves when it is stopped, and the same run goes on from. Who has saved the
+    /// result removes it.
+    pub progress: Option<PathBuf>,
+    /// Leave that file unread and begin anew.
+    pub restart: bool,
+}
+
+impl QuantizeOptions {
+    /// What of them the result depends on, in words.
+    pub(super) fn settings(&self) -> String {
+        let progress = None;
+        format!("{:?}", Self { threads: None, progress, restart: false, ..self.clone() })
+    }
 }
 
 /// A cure for lost accuracy.
@@ -115,6 +129,8 @@ impl Default for QuantizeOptions {
             seed: 0,
             threads: None,
             preprocess: None,
+            progress: None,
+            restart: false,
         }
     }
 }

@@ -1,10 +1,7 @@
 //! The line of a model's history: all that the result depends on.
 
-use std::path::PathBuf;
-
+use super::QuantizeOptions;
 use super::treat::Treated;
-use super::{QuantizeError, QuantizeOptions};
-use crate::dataset;
 
 /// What is written of a run.
 pub(super) struct Record {
@@ -14,25 +11,24 @@ pub(super) struct Record {
     pub step: String,
 }
 
-/// The record of a run.
+/// The record of a run. `pictures` is the SHA-256 of the calibration pictures.
 pub(super) fn record(
     options: &QuantizeOptions,
     treated: &Treated<'_>,
     parent: &str,
-    pictures: &[PathBuf],
-) -> Result<Record, QuantizeError> {
+    pictures: &str,
+) -> Record {
     let on = |on: bool| if on { "on" } else { "off" };
     let judged = treated.score.pictures;
     let against =
         if options.labelled.is_some() { "labelled" } else { "of them held out of all cures" };
     let mut step = format!(
         "compress --int8 (kinglet-tools {}, seed {}, {} calibration pictures, {judged} {against}, \
-         sha256 of the folder's pictures {}; weights of {} bits a channel, {}{} activations{}, \
+         sha256 of the folder's pictures {pictures}; weights of {} bits a channel, {}{} activations{}, \
          ranges by {}, weight search {}, bias correction {}",
         env!("CARGO_PKG_VERSION"),
         options.seed,
         treated.bench.calibration.pictures,
-        dataset::sha256(pictures),
         options.weight_bits,
         if options.symmetric { "symmetric " } else { "" },
         if options.signed { "int8" } else { "uint8" },
@@ -45,5 +41,5 @@ pub(super) fn record(
         step = format!("{step}; {}", cure.what);
     }
     step += ")";
-    Ok(Record { parent: parent.to_owned(), step })
+    Record { parent: parent.to_owned(), step }
 }

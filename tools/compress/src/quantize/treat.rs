@@ -131,10 +131,12 @@ pub(super) fn treat<'a>(
             let mut model = bench.model.clone();
             model.graph = Some(graph);
             let plan = super::plan::plan(model.graph.as_ref().unwrap_or(bench.graph()));
-            let calibration =
-                calibrate::calibrate(&model, &plan, bench.preprocess, all, bench.threads, on)?;
-            let other =
-                Bench::new(model, plan, calibration, options, bench.preprocess, bench.threads);
+            let (preprocess, threads) = (bench.preprocess, bench.threads);
+            let calibration = bench.journal.memo("calibration, equalized", || {
+                calibrate::calibrate(&model, &plan, preprocess, all, threads, on)
+            })?;
+            let journal = bench.journal;
+            let other = Bench::new(model, plan, calibration, options, preprocess, threads, journal);
             let new = other.draft(calibrator)?;
             let kept = course.tuning.score(&other, &new)?.error
                 < course.tuning.score(&bench, &draft)?.error;

@@ -34,10 +34,12 @@ pub(super) fn tune(
     let mut best = draft.clone();
     let mut least = tuning.score(bench, &best)?.error;
     for point in order {
-        for _ in 0..MOVES {
+        for at in 0..MOVES {
             let candidates = candidates(bench, &best, point);
-            let scores = tuning.scores(bench, &candidates)?;
-            let scored = scores.iter().map(|s: &Score| s.error).zip(candidates);
+            let scores: Vec<Score> = bench
+                .journal
+                .memo(&format!("range {point} {at}"), || tuning.scores(bench, &candidates))?;
+            let scored = scores.iter().map(|s| s.error).zip(candidates);
             match scored.min_by(|a, b| a.0.total_cmp(&b.0)) {
                 Some((error, draft)) if error < least * (1.0 - LEAST_GAIN) => {
                     (least, best) = (error, draft);

@@ -13,7 +13,7 @@ const STEPS: usize = 51;
 const STEP: f64 = 0.01;
 
 /// Weights of a layer in integers.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) struct LayerCodes {
     /// Codes, in the order of the weights.
     pub codes: Vec<i8>,
