@@ -234,6 +234,10 @@ fn int8(args: &Args, file: &OnnxFile, parent: &str, dir: &Path) -> anyhow::Resul
     let bar = Mutex::new(ProgressBar::hidden());
     let result = quantize::quantize(file, parent, &pictures, &options, &|event| show(&bar, event));
     bar.lock().unwrap_or_else(PoisonError::into_inner).finish_and_clear();
+    // A run that failed would fail again.
+    if result.as_ref().is_err_and(|e| !matches!(e, QuantizeError::Progress(_))) {
+        let _ = std::fs::remove_file(&progress);
+    }
     let result = result.map_err(|error| match error {
         QuantizeError::Model(error) => error.into(),
         QuantizeError::NoPictures
@@ -294,7 +298,7 @@ fn show(bar: &Mutex<ProgressBar>, event: Event<'_>) {
         }
         Event::Done => bar.inc(1),
         Event::Resumed(results) => {
-            bar.suspend(|| say!("going on where a run was stopped, with {results} results of it"));
+            bar.suspend(|| output::resumed(results));
         }
         Event::Step(step) => bar.suspend(|| say!("{}", line(step))),
     }

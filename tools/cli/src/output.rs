@@ -66,6 +66,11 @@ pub(crate) fn progress(output: &Path) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// Says that an earlier run was stopped and has left results.
+pub(crate) fn resumed(results: usize) {
+    say!("going on where a run was stopped, with {results} results of it");
+}
+
 /// The text of a file.
 pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))

@@ -61,6 +61,9 @@ pub(crate) struct Args {
     /// How pictures are prepared, if the model does not say it: JSON, or a file with it
     #[arg(long, value_name = "FILE|JSON")]
     preprocess: Option<String>,
+    /// Begin anew even where a run was stopped
+    #[arg(long)]
+    restart: bool,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -104,6 +107,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         }
         None => None,
     };
+    let progress = output::progress(&args.output)?;
     let options = PruneOptions {
         budget: match (args.budget, args.max_latency) {
             (_, Some(ms)) => Budget::Latency(ms),
@@ -119,20 +123,28 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         seed: args.seed,
         threads: args.threads.map(usize::from),
         preprocess: args.preprocess.as_deref().map(preprocess::parse).transpose()?,
+        progress: Some(progress.clone()),
+        restart: args.restart,
     };
     let bars = Bars::default();
     let result = prune::prune(&file, &parent, &pictures, &options, &|p| bars.show(p));
     bars.clear();
+    // A run that failed would fail again.
+    if result.as_ref().is_err_and(|e| !matches!(e, PruneError::Progress(_))) {
+        let _ = std::fs::remove_file(&progress);
+    }
     let result = result.map_err(|error| match error {
         PruneError::Model(error) => error.into(),
         PruneError::NoPictures
         | PruneError::Unreadable { .. }
+        | PruneError::Progress(_)
         | PruneError::Unreachable { .. }
         | PruneError::Nothing { .. } => anyhow::Error::new(error),
         other => ModelError::Unsuitable { why: other.to_string() }.into(),
     })?;
     report(&result);
     output::save(&result.file, &args.output)?;
+    let _ = std::fs::remove_file(&progress);
     say!("the parent: {:.1} MB", size as f64 / 1e6);
     next(&args);
     Ok(())
@@ -152,6 +164,7 @@ impl Bars {
                 }
                 *bar = Some(evaluate::progress(text, pictures));
             }
+            (Progress::Resumed(results), _) => output::resumed(results),
             (Progress::Picture, Some(bar)) => bar.inc(1),
             (Progress::Picture, None) => {}
         }

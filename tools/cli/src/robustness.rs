@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// Also try changes along the gradient of the float model
     #[arg(long)]
     attack: bool,
-    /// Write a page with charts
+    /// Write a page with charts; a run that was stopped then goes on when it is started again
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
     /// Use only the first N pictures
@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// How pictures are prepared, if the model does not say it: JSON, or a file with it
     #[arg(long, value_name = "FILE|JSON")]
     preprocess: Option<String>,
+    /// Begin anew even where a run was stopped
+    #[arg(long, requires = "report")]
+    restart: bool,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
@@ -68,10 +71,21 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         kinds.extend(Kind::ATTACKS);
     }
     let threads = args.threads.map(usize::from);
-    let options = RobustnessOptions { threads, seed: args.seed, preprocess };
+    let progress = args.report.as_deref().map(output::progress).transpose()?;
+    let options = RobustnessOptions {
+        threads,
+        seed: args.seed,
+        preprocess,
+        progress: progress.clone(),
+        restart: args.restart,
+    };
     let bar = evaluate::progress("making pictures worse", samples.len());
     let result = robustness::measure(&models, attacker, &kinds, &samples, &options, &|| bar.inc(1));
     bar.finish_and_clear();
+    // A run that failed would fail again.
+    if result.as_ref().is_err_and(|e| !matches!(e, RobustnessError::Progress(_))) {
+        let _ = progress.as_ref().map(std::fs::remove_file);
+    }
     let result = result.map_err(blame)?;
     compress::name_skipped(&result.skipped);
     let names: Vec<&str> = subjects.iter().map(|s| s.name.as_str()).collect();
@@ -87,7 +101,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         },
         &result,
     );
-    output::save_report(&page, path, false)
+    output::save_report(&page, path, false)?;
+    if let Some(progress) = progress {
+        let _ = std::fs::remove_file(progress);
+    }
+    Ok(())
 }
 
 /// Where the model is to blame, the exit code says so.
@@ -95,6 +113,7 @@ fn blame(error: RobustnessError) -> anyhow::Error {
     match error {
         RobustnessError::Model(error) => error.into(),
         RobustnessError::Evaluate(error) => error.into(),
+        RobustnessError::Progress(error) => error.into(),
         other => ModelError::Unsuitable { why: other.to_string() }.into(),
     }
 }

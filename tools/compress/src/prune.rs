@@ -15,10 +15,13 @@ use kinglet_engine::metadata::Preprocess;
 use kinglet_engine::onnx::{ModelProto, tensor_proto::DataType};
 use kinglet_engine::session::ShapedOutput;
 use kinglet_engine::{OnnxFile, Options, Picture, Session, tensor};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::dataset::{self, Sample};
 use crate::evaluate::Skipped;
 use crate::inspect::shapes;
+use crate::journal::{self, Journal};
 use crate::quantize::prepare;
 use crate::watch::{MOST_SKIPPED, Pictures, See, is_plain};
 use crate::{golden, inspect, parallel};
@@ -90,6 +93,11 @@ pub struct PruneOptions {
     pub threads: Option<usize>,
     /// Preprocessing instead of that in the model; it is stored in the result.
     pub preprocess: Option<Preprocess>,
+    /// A file that a run leaves when it is stopped, and the same run goes on from. Who has saved the
+    /// result removes it.
+    pub progress: Option<PathBuf>,
+    /// Leave that file unread and begin anew.
+    pub restart: bool,
 }
 
 /// What is going on.
@@ -99,6 +107,8 @@ pub enum Progress<'a> {
     Pass(&'a str, usize),
     /// A picture is done.
     Picture,
+    /// An earlier run was stopped, and has left so many results.
+    Resumed(usize),
 }
 
 /// A pruned model and how it came about.
@@ -137,9 +147,24 @@ struct Task<'a> {
     pictures: Pictures<'a>,
     progress: &'a (dyn Fn(Progress<'_>) + Sync),
     skipped: RefCell<BTreeMap<PathBuf, String>>,
+    /// What has been found already.
+    journal: Journal,
 }
 
 impl Task<'_> {
+    /// A result that an earlier run has left, or else is found now; pictures that it could not read
+    /// are named in either case.
+    fn memo<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        find: impl FnOnce() -> Result<T, PruneError>,
+    ) -> Result<T, PruneError> {
+        let all = || Ok::<_, PruneError>((find()?, self.skipped.borrow().clone()));
+        let (found, skipped) = self.journal.memo(key, all)?;
+        self.skipped.borrow_mut().extend(skipped);
+        Ok(found)
+    }
+
     /// One pass over pictures, those of the calibration if none are given.
     fn pass<T: Send>(
         &self,
@@ -224,9 +249,13 @@ pub fn prune(
     let all_pictures = dataset::sha256(pictures);
     let pictures = Pictures { paths: &fit, preprocess: &preprocess, threads };
     let skipped = RefCell::default();
-    let task = Task { options, pictures, progress, skipped };
+    let journal = journal(options, parent, &all_pictures)?;
+    if journal.found() > 0 {
+        progress(Progress::Resumed(journal.found()));
+    }
+    let task = Task { options, pictures, progress, skipped, journal };
     let goal = Goal::new(&model, &plain, &blocks, options.budget)?;
-    let paths = score::paths(&task, &model, &blocks, &shapes)?;
+    let paths = task.memo("paths", || score::paths(&task, &model, &blocks, &shapes))?;
     let (mut pruned, kept, latency) = goal.reach(&model, &blocks, &paths)?;
     let errors = if options.reconstruct {
         reconstruct::reconstruct(&task, &model, &mut pruned, &blocks, &kept)?
@@ -260,6 +289,18 @@ pub fn prune(
         skipped: skipped.map(|(path, why)| Skipped { path, why }).collect(),
         file: result,
     })
+}
+
+/// What the same run has found before it was stopped.
+fn journal(options: &PruneOptions, parent: &str, pictures: &str) -> Result<Journal, PruneError> {
+    let Some(path) = &options.progress else { return Ok(Journal::none()) };
+    let (threads, progress) = (None, None);
+    let settings =
+        format!("{:?}", PruneOptions { threads, progress, restart: false, ..options.clone() });
+    let labelled = options.labelled.iter().flatten().map(|s| s.path.clone());
+    let labelled = dataset::sha256(&labelled.collect::<Vec<_>>());
+    let run = journal::fingerprint(&["prune", parent, pictures, &labelled, &settings]);
+    Ok(Journal::open(path, &run, options.restart)?)
 }
 
 /// # Errors

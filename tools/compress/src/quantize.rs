@@ -154,7 +154,7 @@ fn journal(options: &QuantizeOptions, run: &[&str]) -> Result<Journal, QuantizeE
     let Some(path) = &options.progress else { return Ok(Journal::none()) };
     let labelled = options.labelled.iter().flatten().map(|s| s.path.clone());
     let labelled = dataset::sha256(&labelled.collect::<Vec<_>>());
-    let run: Vec<&str> = run.iter().copied().chain([labelled.as_str()]).collect();
+    let run: Vec<&str> = run.iter().copied().chain(["quantize", &labelled]).collect();
     Ok(Journal::open(path, &journal::fingerprint(&run), options.restart)?)
 }
 

@@ -5,13 +5,17 @@
 //! for pictures of any size. With a float model at hand, pictures can also be changed along its gradient,
 //! unseen by the eye; what fools it is shown to its int8 child as well.
 
+use std::path::PathBuf;
+
 use kinglet_engine::metadata::{Crop, Preprocess};
 use kinglet_engine::preprocess::Preprocessor;
 use kinglet_engine::{ModelError, OnnxFile, Options, Picture, Session};
 
-use crate::dataset::Sample;
+use crate::dataset::{self, Sample};
 use crate::evaluate::{self, EvaluateError, Skipped};
 use crate::gradient::NoGradient;
+use crate::import::sha256;
+use crate::journal::{self, Journal, JournalError};
 use crate::parallel;
 use crate::splitmix::SplitMix64;
 
@@ -30,6 +34,9 @@ pub enum RobustnessError {
     /// A model was refused, or failed while running.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// It cannot go on from the file of an earlier run.
+    #[error(transparent)]
+    Progress(#[from] JournalError),
     /// Nothing could be read, or a class is outside the model's.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
@@ -122,6 +129,11 @@ pub struct RobustnessOptions {
     pub seed: u64,
     /// Preprocessing instead of that in the models.
     pub preprocess: Option<Preprocess>,
+    /// A file that a run leaves when it is stopped, and the same run goes on from. Who has saved the
+    /// result removes it.
+    pub progress: Option<PathBuf>,
+    /// Leave that file unread and begin anew.
+    pub restart: bool,
 }
 
 /// Right answers on pictures of one kind and strength.
@@ -162,18 +174,23 @@ pub fn measure(
 ) -> Result<Robustness, RobustnessError> {
     let preprocess = same_preprocess(models, options)?;
     let levels = levels(kinds);
+    let journal = journal(models, attacker, kinds, samples, options)?;
     let parts = parallel::run(parallel::threads(options.threads), samples.len(), |queue| {
         let mut bench = Bench::new(models, attacker, &preprocess)?;
         let mut part =
             Part { right: vec![vec![0; models.len()]; levels.len()], n: 0, skipped: vec![] };
         for at in queue {
-            match Picture::read(&samples[at].path) {
-                Ok(picture) => {
-                    let random = SplitMix64::at(options.seed, &[at as u64]);
-                    part.n += 1;
-                    bench.judge(&picture, &samples[at], &levels, random, &mut part.right)?;
-                }
-                Err(error) => part.skipped.push((at, error.to_string())),
+            let right = journal.memo(&format!("picture {at}"), || {
+                let picture = match Picture::read(&samples[at].path) {
+                    Ok(picture) => picture,
+                    Err(error) => return Ok::<_, RobustnessError>(Err(error.to_string())),
+                };
+                let random = SplitMix64::at(options.seed, &[at as u64]);
+                Ok(Ok(bench.judge(&picture, &samples[at], &levels, random)?))
+            })?;
+            match right {
+                Ok(right) => part.add(&right),
+                Err(why) => part.skipped.push((at, why)),
             }
             done();
         }
@@ -219,11 +236,43 @@ fn same_preprocess(
     found.ok_or(RobustnessError::NoPreprocess)
 }
 
+/// What the same run has found before it was stopped.
+fn journal(
+    models: &[&OnnxFile],
+    attacker: Option<&OnnxFile>,
+    kinds: &[Kind],
+    samples: &[Sample],
+    options: &RobustnessOptions,
+) -> Result<Journal, RobustnessError> {
+    let Some(path) = &options.progress else { return Ok(Journal::none()) };
+    let restart = options.restart;
+    let (threads, progress) = (None, None);
+    let options = RobustnessOptions { threads, progress, restart: false, ..options.clone() };
+    let hash = |file: &&OnnxFile| sha256(&file.to_bytes());
+    let models: Vec<String> = models.iter().chain(attacker.iter()).map(hash).collect();
+    let paths: Vec<PathBuf> = samples.iter().map(|s| s.path.clone()).collect();
+    let classes: Vec<usize> = samples.iter().map(|s| s.class).collect();
+    let settings = format!("{models:?} {kinds:?} {classes:?} {options:?}");
+    let run = journal::fingerprint(&["robustness", &settings, &dataset::sha256(&paths)]);
+    Ok(Journal::open(path, &run, restart)?)
+}
+
+/// Which models are right about a picture, by level and model.
+type Right = Vec<Vec<bool>>;
+
 struct Part {
     /// By level and model.
     right: Vec<Vec<usize>>,
     n: usize,
     skipped: Vec<(usize, String)>,
+}
+
+impl Part {
+    fn add(&mut self, right: &Right) {
+        self.n += 1;
+        let both = self.right.iter_mut().flatten().zip(right.iter().flatten());
+        both.for_each(|(sum, &right)| *sum += usize::from(right));
+    }
 }
 
 /// One thread's models.
@@ -260,19 +309,20 @@ impl Bench {
         sample: &Sample,
         levels: &[(Option<Kind>, f32)],
         mut random: SplitMix64,
-        right: &mut [Vec<usize>],
-    ) -> Result<(), RobustnessError> {
+    ) -> Result<Right, RobustnessError> {
         let [height, width] = self.described.description().size;
-        let seen = self.described.resized(picture).to_vec();
-        let Ok(seen) = Picture::from_rgb(width, height, seen) else { return Ok(()) };
-        for (&(kind, strength), right) in levels.iter().zip(right) {
+        let seen = Picture::from_rgb(width, height, self.described.resized(picture).to_vec())
+            .map_err(|e| ModelError::Unsuitable { why: e.to_string() })?;
+        let mut right = Vec::with_capacity(levels.len());
+        for &(kind, strength) in levels {
             let worse = match (kind, &mut self.attacker) {
                 (None, _) => seen.clone(),
                 (Some(Kind::Fgsm), Some(a)) => a.attack(&seen, sample.class, strength, 1)?,
                 (Some(Kind::Pgd), Some(a)) => a.attack(&seen, sample.class, strength, 10)?,
                 (Some(kind), _) => corrupt::corrupt(kind, strength, &seen, &mut random),
             };
-            for ((session, whole), right) in self.sessions.iter_mut().zip(right) {
+            let mut of_level = Vec::with_capacity(self.sessions.len());
+            for (session, whole) in &mut self.sessions {
                 let classes = session.classes();
                 if sample.class >= classes {
                     let Sample { path, class } = sample.clone();
@@ -281,9 +331,10 @@ impl Bench {
                 let mut tensor = whole.tensor();
                 whole.run(&worse, &mut tensor);
                 let outputs = session.run(&tensor)?;
-                *right += usize::from(session.scores(&outputs).top(1)[0].index == sample.class);
+                of_level.push(session.scores(&outputs).top(1)[0].index == sample.class);
             }
+            right.push(of_level);
         }
-        Ok(())
+        Ok(right)
     }
 }

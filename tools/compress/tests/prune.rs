@@ -8,7 +8,9 @@ mod tiny;
 use kinglet_compress::arch::Arch;
 use kinglet_compress::import::{ImportOptions, import_random};
 use kinglet_compress::inspect::inspect;
-use kinglet_compress::prune::{Budget, Criterion, PruneError, PruneOptions, Pruned, prune};
+use kinglet_compress::prune::{
+    Budget, Criterion, Progress, PruneError, PruneOptions, Pruned, prune,
+};
 use kinglet_compress::quantize::{QuantizeOptions, quantize};
 use kinglet_engine::OnnxFile;
 use tiny::{SIDE, session};
@@ -24,6 +26,8 @@ fn options(budget: f64, criterion: Criterion) -> PruneOptions {
         seed: 1,
         threads: Some(2),
         preprocess: None,
+        progress: None,
+        restart: false,
     }
 }
 
@@ -154,6 +158,41 @@ fn new_weights_bring_the_outputs_nearer() {
             }
         }
         assert!(without.blocks.iter().all(|b| b.errors.is_none()));
+    }
+}
+
+#[test]
+fn a_run_that_was_stopped_goes_on_to_the_same_bytes() {
+    let file = tiny::swish(4);
+    let folder = tempfile::tempdir().unwrap();
+    let mut pictures = tiny::write_pictures(folder.path(), 40);
+    pictures.push(folder.path().join("absent.png"));
+    let progress = folder.path().join("out.onnx.progress");
+    for criterion in CRITERIA {
+        let plain = options(0.8, criterion);
+        let whole = prune(&file, "", &pictures, &plain, &|_| ()).unwrap();
+        let options = PruneOptions { progress: Some(progress.clone()), ..plain };
+        let results = std::sync::atomic::AtomicUsize::new(0);
+        let run = || {
+            let on = |p: Progress<'_>| {
+                if let Progress::Resumed(n) = p {
+                    results.store(n, std::sync::atomic::Ordering::Relaxed);
+                }
+            };
+            let again = prune(&file, "", &pictures, &options, &on).unwrap();
+            assert!(again.file.to_bytes() == whole.file.to_bytes(), "{criterion}");
+            assert_eq!((&again.blocks, &again.skipped), (&whole.blocks, &whole.skipped));
+            results.swap(0, std::sync::atomic::Ordering::Relaxed)
+        };
+        assert_eq!(run(), 0);
+        let record = std::fs::read(&progress).unwrap();
+        let all = run();
+        assert!(all >= 3 && std::fs::read(&progress).unwrap() == record, "{criterion}: {all}");
+        for part in [2, 4, 7] {
+            std::fs::write(&progress, &record[..record.len() * part / 8]).unwrap();
+            assert!((1..all).contains(&run()), "{criterion}: {part}");
+        }
+        std::fs::remove_file(&progress).unwrap();
     }
 }
 

@@ -34,6 +34,21 @@ fn every_level_is_counted_and_attacks_do_more_harm_than_noise() {
     };
     let result = run(1);
     assert_eq!(result, run(3));
+    // Stopped, it goes on.
+    let progress = folder.path().join("page.html.progress");
+    let options =
+        RobustnessOptions { progress: Some(progress.clone()), ..RobustnessOptions::default() };
+    let run = || {
+        let models = [&file, &file];
+        robustness::measure(&models, Some(&file), &kinds, &samples, &options, &|| ()).unwrap()
+    };
+    assert_eq!(result, run());
+    let record = std::fs::read(&progress).unwrap();
+    for length in [record.len() / 3, record.len()] {
+        std::fs::write(&progress, &record[..length]).unwrap();
+        assert_eq!(result, run());
+        assert_eq!(std::fs::metadata(&progress).unwrap().len(), record.len() as u64);
+    }
     assert_eq!((result.n, result.skipped.len()), (20, 1));
     assert_eq!(result.levels.len(), 1 + kinds.iter().map(|k| k.strengths().len()).sum::<usize>());
     assert_eq!(result.levels[0].right, [20, 20], "pictures as they are");

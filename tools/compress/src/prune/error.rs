@@ -4,6 +4,7 @@ use kinglet_engine::ModelError;
 
 use super::select::STEP;
 use crate::gradient::NoGradient;
+use crate::journal::JournalError;
 use crate::quantize::QuantizeError;
 
 /// Why a model was not pruned.
@@ -19,6 +20,9 @@ pub enum PruneError {
     /// An operator stands in the way of gradients.
     #[error("{0}; choose the criterion norm")]
     Gradient(#[from] NoGradient),
+    /// It cannot go on from the file of an earlier run.
+    #[error(transparent)]
+    Progress(#[from] JournalError),
     /// Nothing that can be pruned.
     #[error(
         "no inverted residual found: a convolution that expands, channelwise layers, a 1x1 \

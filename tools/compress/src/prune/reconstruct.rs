@@ -11,6 +11,7 @@ use kinglet_engine::session::ShapedOutput;
 use super::block::Block;
 use super::score::{column, pixels, places};
 use super::{PruneError, Task, cut};
+use crate::journal;
 use crate::moments::{Cholesky, Moments, dot};
 use crate::watch;
 
@@ -18,7 +19,7 @@ use crate::watch;
 const RIDGE: f64 = 0.1;
 
 /// Squared error of a projection, as a share of its target's variance.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Errors {
     /// With the weights that were there.
     pub before: f64,
@@ -46,17 +47,15 @@ pub(super) fn reconstruct(
     kept: &[Vec<usize>],
 ) -> Result<Vec<Option<Errors>>, PruneError> {
     let mut errors = vec![None; blocks.len()];
+    // Where a latency was asked for, another measurement may have cut otherwise.
+    let cut = journal::fingerprint(&[&format!("{kept:?}")]);
     let lost = |at: usize| kept[at].len() < blocks[at].channels;
     let first = (0..blocks.len()).find(|&at| lost(at)).unwrap_or(blocks.len());
     for (at, block) in blocks.iter().enumerate().skip(first) {
         if let (Some(squeeze), true) = (&block.squeeze, lost(at)) {
             let (input, target) = (squeeze.input.as_str(), squeeze.output.as_str());
-            mend(
-                task,
-                original,
-                pruned,
-                &Fit { node: squeeze.reduce, input, target, added: None },
-            )?;
+            let fit = Fit { node: squeeze.reduce, input, target, added: None };
+            mend(task, original, pruned, &fit, &cut)?;
         }
         let fit = Fit {
             node: block.project,
@@ -64,18 +63,42 @@ pub(super) fn reconstruct(
             target: block.residual.as_ref().map_or(&block.output, |[_, sum]| sum),
             added: block.residual.as_ref().map(|[other, _]| other.as_str()),
         };
-        errors[at] = Some(mend(task, original, pruned, &fit)?);
+        errors[at] = Some(mend(task, original, pruned, &fit, &cut)?);
     }
     Ok(errors)
 }
 
-/// Finds and sets the weights of one convolution.
+/// Finds and sets the weights of one convolution. `cut` says which channels are gone.
 fn mend(
     task: &Task<'_>,
     original: &ModelProto,
     pruned: &mut ModelProto,
     fit: &Fit<'_>,
+    cut: &str,
 ) -> Result<Errors, PruneError> {
+    let found = task.memo(&format!("weights of {} without {cut}", fit.node), || {
+        weights(task, original, pruned, fit)
+    })?;
+    if let Some(graph) = pruned.graph.as_mut() {
+        cut::set(graph, fit.node, &found.weights, &found.bias);
+    }
+    Ok(found.errors)
+}
+
+/// New weights of a convolution.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Mended {
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    errors: Errors,
+}
+
+fn weights(
+    task: &Task<'_>,
+    original: &ModelProto,
+    pruned: &ModelProto,
+    fit: &Fit<'_>,
+) -> Result<Mended, PruneError> {
     let not_finite = || PruneError::NotFinite { value: fit.input.to_owned() };
     let graph = pruned.graph.as_ref().ok_or(PruneError::NoBlock)?;
     let (old, old_bias) = cut::weights(graph, fit.node)?;
@@ -114,11 +137,9 @@ fn mend(
     if weights.iter().chain(&bias).any(|w| !w.is_finite()) {
         return Err(not_finite());
     }
-    if let Some(graph) = pruned.graph.as_mut() {
-        cut::set(graph, fit.node, &weights, &bias);
-    }
     let share = |error: f64| error / variance.max(f64::MIN_POSITIVE);
-    Ok(Errors { before: share(before), after: share(after) })
+    let errors = Errors { before: share(before), after: share(after) };
+    Ok(Mended { weights, bias, errors })
 }
 
 /// Inputs and targets together, at some pixels of every picture.

@@ -4,7 +4,7 @@
 pub(super) const STEP: usize = 8;
 
 /// The order in which a block's channels go, and what that costs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(super) struct Path {
     /// Channels, the first to go first; those that always stay are not in it.
     pub(super) order: Vec<usize>,
