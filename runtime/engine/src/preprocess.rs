@@ -18,7 +18,7 @@ mod resample;
 mod table;
 
 use image::metadata::Orientation;
-use kinglet_kernels::resample::Resample;
+use kinglet_kernels::resample::{Horizontal, Resample};
 use kinglet_kernels::yuv::YuvToRgb;
 use kinglet_kernels::{Isa, KernelError};
 
@@ -85,6 +85,9 @@ struct Plan {
     /// For chroma that two columns share, and for chroma that two rows share.
     half_horizontal: Axis,
     half_vertical: Axis,
+    /// The horizontal ones for rows that begin with two pixels which share their chroma.
+    luma: Horizontal,
+    chroma: Horizontal,
     /// Which pass comes first; between them samples are rounded to 8 bits, so it shows.
     vertical_first: bool,
 }
@@ -234,6 +237,10 @@ impl Preprocessor {
         self.plan.vertical.set(&geometry.y, size.1, filter);
         self.plan.half_horizontal.set_half(&self.plan.horizontal);
         self.plan.half_vertical.set_half(&self.plan.vertical);
+        let Plan { horizontal, half_horizontal, luma, chroma, .. } = &mut self.plan;
+        let passes = &self.resampler.passes;
+        passes.lay_out(&horizontal.taps(), horizontal.begin % 2, luma);
+        passes.lay_out(&half_horizontal.taps(), 0, chroma);
         self.plan.vertical_first = geometry.vertical_first(size.0, size.1);
         self.planned = size;
     }

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use kinglet_kernels::Isa;
-use kinglet_kernels::resample::{Layout, ROWS, Resample, Taps, Turned};
+use kinglet_kernels::resample::{
+    Horizontal, Layout, Packing, ROW_STEP, ROWS, Resample, Taps, Turned,
+};
 
 struct Random(u64);
 
@@ -177,4 +179,84 @@ fn an_output_beyond_the_block_panics() {
 #[should_panic(expected = "rows of")]
 fn a_row_beyond_the_slice_panics() {
     Resample::new(Isa::best()).unwrap().vertical(&[0; 9], 5, &[1, 1], &mut [0; 5]);
+}
+
+/// Every channel of every packing is the horizontal pass of its samples alone.
+#[test]
+fn channels_equal_the_pass_of_each_alone() {
+    let mut random = Random(0x6368_616e);
+    let ends = [8_355_711, -8_421_504, 0, -1, 1, 1 << 22];
+    let scalar = Resample::new(Isa::Scalar).unwrap();
+    let all: Vec<Resample> =
+        Isa::available().into_iter().map(|isa| Resample::new(isa).unwrap()).collect();
+    for other in &all {
+        for packing in [Packing::Planar, Packing::Pairs, Packing::Yuyv] {
+            for round in 0..400 {
+                let stride = ROW_STEP * (1 + random.below(12));
+                let count = 1 + random.below(ROWS);
+                let rows = random.bytes(stride * count);
+                // Places of a channel's samples: first byte, step.
+                let places: &[(usize, usize)] = match packing {
+                    Packing::Planar => &[(0, 1)],
+                    Packing::Pairs => &[(0, 2), (1, 2)],
+                    Packing::Yuyv => &[(0, 2), (1, 4), (3, 4)],
+                };
+                let lead = random.below(2);
+                let mut axes = Vec::new();
+                let mut expected = Vec::new();
+                for &(first, step) in places {
+                    let samples = stride / step;
+                    let outputs = 1 + random.below(9);
+                    // Now and then more taps than a multiplication has room for.
+                    let room = if round % 10 == 0 { 60 } else { 26 };
+                    let taps = 1 + random.below(room.min(samples - lead));
+                    let counts: Vec<u32> =
+                        (0..outputs).map(|_| 1 + random.below(taps) as u32).collect();
+                    let start =
+                        |count: &u32| random.below(samples - lead - *count as usize + 1) as u32;
+                    let starts: Vec<u32> = counts.iter().map(start).collect();
+                    let weights: Vec<i32> = match round % 4 {
+                        0 => (0..outputs * taps).map(|_| ends[random.below(ends.len())]).collect(),
+                        1 => random.weights(outputs * taps, true),
+                        _ => (0..outputs).flat_map(|_| random.weights(taps, false)).collect(),
+                    };
+                    let taps = Taps { starts: &starts, counts: &counts, weights: &weights, taps };
+                    let mut axis = Horizontal::default();
+                    other.lay_out(&taps, lead as u32, &mut axis);
+                    axes.push(axis);
+                    let block: Vec<Turned> = (lead..samples)
+                        .map(|at| {
+                            std::array::from_fn(|row| {
+                                rows[row.min(count - 1) * stride + first + at * step]
+                            })
+                        })
+                        .collect();
+                    let mut to = vec![[0; ROWS]; outputs];
+                    let alone = Layout { first: 0, step: 1, channels: 1 };
+                    scalar.horizontal(&block, alone, &taps, &mut to);
+                    expected.push(to);
+                }
+                let mut actual: Vec<Vec<Turned>> =
+                    expected.iter().map(|e| vec![[9; ROWS]; e.len()]).collect();
+                let axes: Vec<&Horizontal> = axes.iter().collect();
+                let mut to: Vec<&mut [Turned]> = actual.iter_mut().map(Vec::as_mut_slice).collect();
+                let mut block = Vec::new();
+                other.channels(&rows, stride, packing, &axes, &mut block, &mut to);
+                assert_eq!(actual, expected, "{} {packing:?} {round}", other.kernel());
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "beyond the row")]
+fn an_output_beyond_the_row_is_refused() {
+    let passes = Resample::new(Isa::select().unwrap()).unwrap();
+    let mut axis = Horizontal::default();
+    let taps = Taps { starts: &[3], counts: &[2], weights: &[1, 1], taps: 2 };
+    passes.lay_out(&taps, 0, &mut axis);
+    let (mut blue, mut red) = ([[0; ROWS]; 1], [[0; ROWS]; 1]);
+    let to: &mut [&mut [Turned]] = &mut [&mut [], &mut blue, &mut red];
+    let axes = [&Horizontal::default(), &axis, &axis];
+    passes.channels(&[0; 16], 16, Packing::Yuyv, &axes, &mut Vec::new(), to);
 }

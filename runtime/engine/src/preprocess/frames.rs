@@ -9,7 +9,7 @@
 //! that RGB cannot hold next to others). The vertical pass is always the first: it works on the
 //! rows of the frame as they lie, whatever the format.
 
-use kinglet_kernels::resample::{Layout, ROWS, Turned};
+use kinglet_kernels::resample::{Horizontal, Packing, ROW_STEP, ROWS, Turned};
 use kinglet_kernels::yuv::YuvToRgb;
 
 use super::Plan;
@@ -27,8 +27,9 @@ struct Part<'a> {
     vertical: &'a Axis,
     /// First byte and number of bytes of a row that are under the crop.
     bytes: (usize, usize),
-    /// For each channel in it: which one, where it lies, how it is resized.
-    channels: &'a [(usize, Layout, &'a Axis)],
+    packing: Packing,
+    /// How each channel in it is resized.
+    axes: &'a [&'a Horizontal],
 }
 
 impl Resampler {
@@ -41,49 +42,39 @@ impl Resampler {
         color: &YuvToRgb,
         emit: impl FnMut(usize, &[u8]),
     ) {
-        let Plan { horizontal, half_horizontal: half, vertical, half_vertical, .. } = plan;
-        let whole =
-            |axis: &Axis, bytes: usize| (axis.begin as usize * bytes, axis.length() * bytes);
-        let single = Layout { first: 0, step: 1, channels: 1 };
+        let Plan { half_horizontal: half, vertical, half_vertical, luma, chroma, .. } = plan;
+        // All begin with two pixels that share their chroma.
+        let bytes = |of_two: usize| (half.begin as usize * of_two, half.length() * of_two);
+        let (begin, length) = bytes(2);
+        // An odd row ends before them.
+        let luma_bytes = (begin, length.min(frame.width() as usize - begin));
         match (frame.format(), frame.planes()) {
             (PixelFormat::Grey, &[plane]) => {
-                let bytes = whole(horizontal, 1);
-                let luma = [(0, single, horizontal)];
-                let parts = [Part { plane, vertical, bytes, channels: &luma }];
+                let (packing, axes) = (Packing::Planar, &[luma][..]);
+                let parts = [Part { plane, vertical, bytes: luma_bytes, packing, axes }];
                 self.run_parts(&parts, plan, channels, None, emit);
             }
             (PixelFormat::Yuyv, &[plane]) => {
-                // Luma may begin in the middle of two pixels that share their chroma.
-                let first = (horizontal.begin % 2 * 2) as usize;
-                let layout = |first, step| Layout { first, step, channels: 1 };
-                let all = [
-                    (0, layout(first, 2), horizontal),
-                    (1, layout(1, 4), half),
-                    (2, layout(3, 4), half),
-                ];
-                let parts = [Part { plane, vertical, bytes: whole(half, 4), channels: &all }];
+                let (packing, axes) = (Packing::Yuyv, &[luma, chroma, chroma][..]);
+                let parts = [Part { plane, vertical, bytes: bytes(4), packing, axes }];
                 self.run_parts(&parts, plan, channels, Some(color), emit);
             }
-            (PixelFormat::Nv12, &[luma, chroma]) => {
-                let pair = |first| Layout { first, step: 2, channels: 1 };
-                let (y, uv) = ([(0, single, horizontal)], [(1, pair(0), half), (2, pair(1), half)]);
-                let bytes = (whole(horizontal, 1), whole(half, 2));
-                let parts = [
-                    Part { plane: luma, vertical, bytes: bytes.0, channels: &y },
-                    Part { plane: chroma, vertical: half_vertical, bytes: bytes.1, channels: &uv },
-                ];
-                self.run_parts(&parts, plan, channels, Some(color), emit);
+            (PixelFormat::Nv12, &[y, uv]) => {
+                let (one, pair) = ([luma], [chroma, chroma]);
+                let (packing, axes) = (Packing::Planar, &one[..]);
+                let y = Part { plane: y, vertical, bytes: luma_bytes, packing, axes };
+                let (packing, vertical, axes) = (Packing::Pairs, half_vertical, &pair[..]);
+                let uv = Part { plane: uv, vertical, bytes: bytes(2), packing, axes };
+                self.run_parts(&[y, uv], plan, channels, Some(color), emit);
             }
-            (PixelFormat::I420, &[luma, u, v]) => {
-                let [one, two, three] =
-                    [(0, horizontal), (1, half), (2, half)].map(|(i, axis)| [(i, single, axis)]);
-                let (large, small) = (whole(horizontal, 1), whole(half, 1));
-                let parts = [
-                    Part { plane: luma, vertical, bytes: large, channels: &one },
-                    Part { plane: u, vertical: half_vertical, bytes: small, channels: &two },
-                    Part { plane: v, vertical: half_vertical, bytes: small, channels: &three },
-                ];
-                self.run_parts(&parts, plan, channels, Some(color), emit);
+            (PixelFormat::I420, &[y, u, v]) => {
+                let (packing, luma, chroma) = (Packing::Planar, [luma], [chroma]);
+                let y = Part { plane: y, vertical, bytes: luma_bytes, packing, axes: &luma };
+                let [u, v] = [u, v].map(|plane| {
+                    let vertical = half_vertical;
+                    Part { plane, vertical, bytes: bytes(1), packing, axes: &chroma }
+                });
+                self.run_parts(&[y, u, v], plan, channels, Some(color), emit);
             }
             (_, planes) => {
                 // RGB, in the order of passes that pictures have.
@@ -108,12 +99,15 @@ impl Resampler {
         self.finished.resize(width * 3 * ROWS, 0);
         for y in (0..height).step_by(ROWS) {
             let rows = (height - y).min(ROWS);
+            let mut next = channels.0.iter_mut();
             for part in parts {
-                self.vertical_part(part, y, rows);
-                for &(index, layout, axis) in part.channels {
-                    let to = &mut channels.0[index];
-                    self.passes.horizontal(&self.block, layout, &axis.taps(), to);
-                }
+                let stride = self.vertical_part(part, y, rows);
+                let mut to: [&mut [Turned]; 3] = Default::default();
+                let count = part.axes.len();
+                to.iter_mut().zip(next.by_ref().take(count)).for_each(|(t, c)| *t = c);
+                let (strip, to) = (&self.strip[..rows * stride], &mut to[..count]);
+                let Part { packing, axes, .. } = *part;
+                self.passes.channels(strip, stride, packing, axes, &mut self.block, to);
             }
             let [luma, u, v] = &channels.0;
             match color {
@@ -132,17 +126,22 @@ impl Resampler {
         }
     }
 
-    /// The rows `y..y + rows` of a plane, vertically resized and turned, in the block.
-    fn vertical_part(&mut self, part: &Part<'_>, y: usize, rows: usize) {
-        let (first, length) = part.bytes;
-        let stride = part.plane.stride;
-        self.strip.resize(length * ROWS, 0);
-        self.block.resize(length, [0; ROWS]);
-        for (i, to) in self.strip.chunks_exact_mut(length).take(rows).enumerate() {
+    /// The rows `y..y + rows` of a plane, vertically resized, in the strip; says how far apart they lie.
+    fn vertical_part(&mut self, part: &Part<'_>, y: usize, rows: usize) -> usize {
+        let (first, wanted) = part.bytes;
+        let plane = part.plane;
+        let own = wanted.next_multiple_of(ROW_STEP);
+        self.strip.resize(own * ROWS, 0);
+        for (i, to) in self.strip.chunks_exact_mut(own).take(rows).enumerate() {
             let start = part.vertical.starts[y + i] as usize;
-            let from = &part.plane.bytes[start * stride + first..];
-            self.passes.vertical(from, stride, part.vertical.weights(y + i), to);
+            let from = &plane.bytes[start * plane.stride + first..];
+            self.passes.vertical(
+                from,
+                plane.stride,
+                part.vertical.weights(y + i),
+                &mut to[..wanted],
+            );
         }
-        self.passes.turn(&self.strip, length, rows, &mut self.block);
+        own
     }
 }

@@ -10,11 +10,16 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod channels;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "x86_64")]
+mod quads;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
+
+pub use channels::{Horizontal, Packing, ROW_STEP};
 
 #[cfg(target_arch = "aarch64")]
 use crate::isa::Neon;
@@ -75,7 +80,7 @@ enum Body {
     Scalar,
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
-    /// The vertical pass alone; the others are AVX2's.
+    /// The vertical pass, and the horizontal one of channels; the others are AVX2's.
     #[cfg(target_arch = "x86_64")]
     Vnni(Avx512Vnni, Avx2),
     #[cfg(target_arch = "aarch64")]

@@ -10,7 +10,7 @@ use super::{HALF, PRECISION_BITS, avx2, scalar};
 use crate::isa::{Avx2, Avx512Vnni};
 
 /// Taps that one multiplication sums.
-const GROUP: usize = 4;
+pub(super) const GROUP: usize = 4;
 /// Most groups of taps whose digits are kept: 64 taps shrink a picture to a tenth and less.
 const GROUPS: usize = 16;
 /// Columns of a step.
@@ -19,7 +19,7 @@ const COLUMNS: usize = 64;
 const BIAS: i32 = 0x80_8080;
 
 /// The digits of four weights, lowest first: a byte a weight.
-type Digits = [i32; 3];
+pub(super) type Digits = [i32; 3];
 
 pub(super) fn vertical(
     _: Avx512Vnni,
@@ -39,7 +39,7 @@ pub(super) fn vertical(
 
 /// The digits of each four weights, zeros after the last; `None` where a weight has more of them, or
 /// there are too many.
-fn split<'d>(weights: &[i32], digits: &'d mut [Digits; GROUPS]) -> Option<&'d [Digits]> {
+pub(super) fn split<'d>(weights: &[i32], digits: &'d mut [Digits]) -> Option<&'d [Digits]> {
     let groups = weights.len().div_ceil(GROUP);
     let found = digits.get_mut(..groups)?;
     for (digits, weights) in found.iter_mut().zip(weights.chunks(GROUP)) {
