@@ -18,7 +18,7 @@ mod resample;
 mod table;
 
 use image::metadata::Orientation;
-use kinglet_kernels::resample::{Horizontal, Resample};
+use kinglet_kernels::resample::{Resample, Weights};
 use kinglet_kernels::yuv::YuvToRgb;
 use kinglet_kernels::{Isa, KernelError};
 
@@ -85,9 +85,12 @@ struct Plan {
     /// For chroma that two columns share, and for chroma that two rows share.
     half_horizontal: Axis,
     half_vertical: Axis,
-    /// The horizontal ones for rows that begin with two pixels which share their chroma.
-    luma: Horizontal,
-    chroma: Horizontal,
+    /// The same for the rows and columns of frames, whose rows begin with two pixels that share their
+    /// chroma.
+    rows: Weights,
+    half_rows: Weights,
+    luma: Weights,
+    chroma: Weights,
     /// Which pass comes first; between them samples are rounded to 8 bits, so it shows.
     vertical_first: bool,
 }
@@ -237,10 +240,12 @@ impl Preprocessor {
         self.plan.vertical.set(&geometry.y, size.1, filter);
         self.plan.half_horizontal.set_half(&self.plan.horizontal);
         self.plan.half_vertical.set_half(&self.plan.vertical);
-        let Plan { horizontal, half_horizontal, luma, chroma, .. } = &mut self.plan;
+        let plan = &mut self.plan;
         let passes = &self.resampler.passes;
-        passes.lay_out(&horizontal.taps(), horizontal.begin % 2, luma);
-        passes.lay_out(&half_horizontal.taps(), 0, chroma);
+        passes.lay_out(&plan.vertical.taps(), 0, &mut plan.rows);
+        passes.lay_out(&plan.half_vertical.taps(), 0, &mut plan.half_rows);
+        passes.lay_out(&plan.horizontal.taps(), plan.horizontal.begin % 2, &mut plan.luma);
+        passes.lay_out(&plan.half_horizontal.taps(), 0, &mut plan.chroma);
         self.plan.vertical_first = geometry.vertical_first(size.0, size.1);
         self.planned = size;
     }

@@ -3,9 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use kinglet_kernels::Isa;
-use kinglet_kernels::resample::{
-    Horizontal, Layout, Packing, ROW_STEP, ROWS, Resample, Taps, Turned,
-};
+use kinglet_kernels::resample::{Layout, Packing, ROW_STEP, ROWS, Resample, Taps, Turned, Weights};
 
 struct Random(u64);
 
@@ -29,6 +27,25 @@ impl Random {
             _ => (self.next() >> 24) as u8,
         };
         (0..length).map(&mut byte).collect()
+    }
+
+    /// Starts, counts, weights and taps of an axis of so many samples, of several kinds by `round`.
+    fn axis(&mut self, samples: usize, round: usize) -> (Vec<u32>, Vec<u32>, Vec<i32>, usize) {
+        let outputs = 1 + self.below(9);
+        // Now and then more taps than a multiplication has room for.
+        let room = if round.is_multiple_of(10) { 60 } else { 26 };
+        let taps = 1 + self.below(room.min(samples));
+        let counts: Vec<u32> = (0..outputs).map(|_| 1 + self.below(taps) as u32).collect();
+        let start = |count: &u32| self.below(samples - *count as usize + 1) as u32;
+        let starts = counts.iter().map(start).collect();
+        // Weights at the ends of three digits.
+        let ends = [8_355_711, -8_421_504, 0, -1, 1, 1 << 22];
+        let weights = match round % 4 {
+            0 => (0..outputs * taps).map(|_| ends[self.below(ends.len())]).collect(),
+            1 => self.weights(outputs * taps, true),
+            _ => (0..outputs).flat_map(|_| self.weights(taps, false)).collect(),
+        };
+        (starts, counts, weights, taps)
     }
 
     /// Weights whose sums stay close to one, or, `wild`, any: then sums wrap.
@@ -185,7 +202,6 @@ fn a_row_beyond_the_slice_panics() {
 #[test]
 fn channels_equal_the_pass_of_each_alone() {
     let mut random = Random(0x6368_616e);
-    let ends = [8_355_711, -8_421_504, 0, -1, 1, 1 << 22];
     let scalar = Resample::new(Isa::Scalar).unwrap();
     let all: Vec<Resample> =
         Isa::available().into_iter().map(|isa| Resample::new(isa).unwrap()).collect();
@@ -204,26 +220,26 @@ fn channels_equal_the_pass_of_each_alone() {
                 let lead = random.below(2);
                 let mut axes = Vec::new();
                 let mut expected = Vec::new();
+                // Both channels of chroma go by the same weights.
+                let mut last = None;
                 for &(first, step) in places {
                     let samples = stride / step;
-                    let outputs = 1 + random.below(9);
-                    // Now and then more taps than a multiplication has room for.
-                    let room = if round % 10 == 0 { 60 } else { 26 };
-                    let taps = 1 + random.below(room.min(samples - lead));
-                    let counts: Vec<u32> =
-                        (0..outputs).map(|_| 1 + random.below(taps) as u32).collect();
-                    let start =
-                        |count: &u32| random.below(samples - lead - *count as usize + 1) as u32;
-                    let starts: Vec<u32> = counts.iter().map(start).collect();
-                    let weights: Vec<i32> = match round % 4 {
-                        0 => (0..outputs * taps).map(|_| ends[random.below(ends.len())]).collect(),
-                        1 => random.weights(outputs * taps, true),
-                        _ => (0..outputs).flat_map(|_| random.weights(taps, false)).collect(),
+                    let (starts, counts, weights, room) = match last.take_if(|(s, _)| *s == step) {
+                        Some((_, chosen)) => chosen,
+                        None => {
+                            let chosen = random.axis(samples - lead, round);
+                            let (starts, counts, weights, taps) = &chosen;
+                            let taps = Taps { starts, counts, weights, taps: *taps };
+                            let mut axis = Weights::default();
+                            other.lay_out(&taps, lead as u32, &mut axis);
+                            axes.push(axis);
+                            last = Some((step, chosen.clone()));
+                            chosen
+                        }
                     };
-                    let taps = Taps { starts: &starts, counts: &counts, weights: &weights, taps };
-                    let mut axis = Horizontal::default();
-                    other.lay_out(&taps, lead as u32, &mut axis);
-                    axes.push(axis);
+                    let outputs = starts.len();
+                    let taps =
+                        Taps { starts: &starts, counts: &counts, weights: &weights, taps: room };
                     let block: Vec<Turned> = (lead..samples)
                         .map(|at| {
                             std::array::from_fn(|row| {
@@ -238,7 +254,7 @@ fn channels_equal_the_pass_of_each_alone() {
                 }
                 let mut actual: Vec<Vec<Turned>> =
                     expected.iter().map(|e| vec![[9; ROWS]; e.len()]).collect();
-                let axes: Vec<&Horizontal> = axes.iter().collect();
+                let axes: Vec<&Weights> = axes.iter().collect();
                 let mut to: Vec<&mut [Turned]> = actual.iter_mut().map(Vec::as_mut_slice).collect();
                 let mut block = Vec::new();
                 other.channels(&rows, stride, packing, &axes, &mut block, &mut to);
@@ -252,11 +268,44 @@ fn channels_equal_the_pass_of_each_alone() {
 #[should_panic(expected = "beyond the row")]
 fn an_output_beyond_the_row_is_refused() {
     let passes = Resample::new(Isa::select().unwrap()).unwrap();
-    let mut axis = Horizontal::default();
+    let mut axis = Weights::default();
     let taps = Taps { starts: &[3], counts: &[2], weights: &[1, 1], taps: 2 };
     passes.lay_out(&taps, 0, &mut axis);
     let (mut blue, mut red) = ([[0; ROWS]; 1], [[0; ROWS]; 1]);
     let to: &mut [&mut [Turned]] = &mut [&mut [], &mut blue, &mut red];
-    let axes = [&Horizontal::default(), &axis, &axis];
+    let axes = [&Weights::default(), &axis, &axis];
     passes.channels(&[0; 16], 16, Packing::Yuyv, &axes, &mut Vec::new(), to);
+}
+
+/// Some outputs of the vertical pass together are those of one after another.
+#[test]
+fn vertical_rows_equal_one_after_another() {
+    let mut random = Random(0x726f_7773);
+    let scalar = Resample::new(Isa::Scalar).unwrap();
+    let all = Isa::available().into_iter().map(|isa| Resample::new(isa).unwrap());
+    for other in all {
+        for round in 0..300 {
+            let rows = 1 + random.below(if round % 7 == 0 { 400 } else { 60 });
+            let (starts, counts, weights, room) = random.axis(rows, round);
+            let taps = Taps { starts: &starts, counts: &counts, weights: &weights, taps: room };
+            let mut axis = Weights::default();
+            other.lay_out(&taps, 0, &mut axis);
+            let length = random.below(200);
+            let (stride, to_stride) = (length + random.below(9), length + random.below(9));
+            let end = starts.iter().zip(&counts).map(|(s, c)| s + c).max().unwrap() as usize;
+            // To the very last sample that is needed.
+            let from = random.bytes((end - 1) * stride + length);
+            let first = random.below(starts.len());
+            let outputs = first..first + 1 + random.below(starts.len() - first);
+            let mut actual = vec![7; (outputs.len() - 1) * to_stride + length];
+            let mut expected = actual.clone();
+            for (i, output) in outputs.clone().enumerate() {
+                let weights = &weights[output * room..][..counts[output] as usize];
+                let from = &from[starts[output] as usize * stride..];
+                scalar.vertical(from, stride, weights, &mut expected[i * to_stride..][..length]);
+            }
+            other.vertical_rows((&from, stride), &axis, outputs, (&mut actual, to_stride), length);
+            assert_eq!(actual, expected, "{} {round}", other.kernel());
+        }
+    }
 }

@@ -9,11 +9,10 @@
 //! that RGB cannot hold next to others). The vertical pass is always the first: it works on the
 //! rows of the frame as they lie, whatever the format.
 
-use kinglet_kernels::resample::{Horizontal, Packing, ROW_STEP, ROWS, Turned};
+use kinglet_kernels::resample::{Packing, ROW_STEP, ROWS, Turned, Weights};
 use kinglet_kernels::yuv::YuvToRgb;
 
 use super::Plan;
-use super::axis::Axis;
 use super::resample::{Resampler, Samples};
 use crate::frame::{FrameView, PixelFormat, Plane};
 
@@ -24,12 +23,13 @@ pub(super) struct Channels([Vec<Turned>; 3]);
 /// One plane's way through the passes.
 struct Part<'a> {
     plane: Plane<'a>,
-    vertical: &'a Axis,
+    /// First row under the crop, and how the rows are resized.
+    vertical: (u32, &'a Weights),
     /// First byte and number of bytes of a row that are under the crop.
     bytes: (usize, usize),
     packing: Packing,
-    /// How each channel in it is resized.
-    axes: &'a [&'a Horizontal],
+    /// How its channels are resized, as [`Packing`] says.
+    axes: &'a [&'a Weights],
 }
 
 impl Resampler {
@@ -42,7 +42,9 @@ impl Resampler {
         color: &YuvToRgb,
         emit: impl FnMut(usize, &[u8]),
     ) {
-        let Plan { half_horizontal: half, vertical, half_vertical, luma, chroma, .. } = plan;
+        let Plan { half_horizontal: half, luma, chroma, .. } = plan;
+        let vertical = (plan.vertical.begin, &plan.rows);
+        let half_vertical = (plan.half_vertical.begin, &plan.half_rows);
         // All begin with two pixels that share their chroma.
         let bytes = |of_two: usize| (half.begin as usize * of_two, half.length() * of_two);
         let (begin, length) = bytes(2);
@@ -55,12 +57,12 @@ impl Resampler {
                 self.run_parts(&parts, plan, channels, None, emit);
             }
             (PixelFormat::Yuyv, &[plane]) => {
-                let (packing, axes) = (Packing::Yuyv, &[luma, chroma, chroma][..]);
+                let (packing, axes) = (Packing::Yuyv, &[luma, chroma][..]);
                 let parts = [Part { plane, vertical, bytes: bytes(4), packing, axes }];
                 self.run_parts(&parts, plan, channels, Some(color), emit);
             }
             (PixelFormat::Nv12, &[y, uv]) => {
-                let (one, pair) = ([luma], [chroma, chroma]);
+                let (one, pair) = ([luma], [chroma]);
                 let (packing, axes) = (Packing::Planar, &one[..]);
                 let y = Part { plane: y, vertical, bytes: luma_bytes, packing, axes };
                 let (packing, vertical, axes) = (Packing::Pairs, half_vertical, &pair[..]);
@@ -103,7 +105,7 @@ impl Resampler {
             for part in parts {
                 let stride = self.vertical_part(part, y, rows);
                 let mut to: [&mut [Turned]; 3] = Default::default();
-                let count = part.axes.len();
+                let count = part.packing.channels();
                 to.iter_mut().zip(next.by_ref().take(count)).for_each(|(t, c)| *t = c);
                 let (strip, to) = (&self.strip[..rows * stride], &mut to[..count]);
                 let Part { packing, axes, .. } = *part;
@@ -129,19 +131,12 @@ impl Resampler {
     /// The rows `y..y + rows` of a plane, vertically resized, in the strip; says how far apart they lie.
     fn vertical_part(&mut self, part: &Part<'_>, y: usize, rows: usize) -> usize {
         let (first, wanted) = part.bytes;
-        let plane = part.plane;
+        let Plane { bytes, stride } = part.plane;
+        let (top, weights) = part.vertical;
         let own = wanted.next_multiple_of(ROW_STEP);
         self.strip.resize(own * ROWS, 0);
-        for (i, to) in self.strip.chunks_exact_mut(own).take(rows).enumerate() {
-            let start = part.vertical.starts[y + i] as usize;
-            let from = &plane.bytes[start * plane.stride + first..];
-            self.passes.vertical(
-                from,
-                plane.stride,
-                part.vertical.weights(y + i),
-                &mut to[..wanted],
-            );
-        }
+        let from = (&bytes[top as usize * stride + first..], stride);
+        self.passes.vertical_rows(from, weights, y..y + rows, (&mut self.strip, own), wanted);
         own
     }
 }

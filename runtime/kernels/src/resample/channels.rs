@@ -1,6 +1,11 @@
-//! The horizontal pass of an image whose channels lie between each other, as a camera sends them.
+//! The passes of an image whose channels lie between each other, as a camera sends them: some outputs
+//! of the vertical pass at a time, then the horizontal pass of every channel.
 
-use super::{Body, Layout, ROWS, Resample, Taps, Turned};
+use std::ops::Range;
+
+#[cfg(target_arch = "x86_64")]
+use super::Body;
+use super::{Layout, ROWS, Resample, Taps, Turned, check_rows};
 
 /// Bytes of a row are a multiple of this for [`Resample::channels`].
 pub const ROW_STEP: usize = 16;
@@ -19,44 +24,38 @@ pub enum Packing {
 impl Packing {
     /// How many channels there are.
     pub fn channels(self) -> usize {
+        self.places().len()
+    }
+
+    /// Byte of the first sample of each channel, bytes from one to the next, and which of the axes it
+    /// goes by.
+    fn places(self) -> &'static [(Layout, usize)] {
+        const fn place(first: usize, step: usize, axis: usize) -> (Layout, usize) {
+            (Layout { first, step, channels: 1 }, axis)
+        }
         match self {
-            Packing::Planar => 1,
-            Packing::Pairs => 2,
-            Packing::Yuyv => 3,
+            Packing::Planar => const { &[place(0, 1, 0)] },
+            Packing::Pairs => const { &[place(0, 2, 0), place(1, 2, 0)] },
+            Packing::Yuyv => const { &[place(0, 2, 0), place(1, 4, 1), place(3, 4, 1)] },
         }
-    }
-
-    /// Byte of the first sample of a channel, and bytes from one to the next.
-    fn place(self, channel: usize) -> (usize, usize) {
-        match (self, channel) {
-            (Packing::Planar, _) => (0, 1),
-            (Packing::Pairs, channel) => (channel, 2),
-            (Packing::Yuyv, 0) => (0, 2),
-            (Packing::Yuyv, channel) => (2 * channel - 1, 4),
-        }
-    }
-
-    /// How many samples of a channel lie in so many bytes.
-    fn samples(self, channel: usize, bytes: usize) -> usize {
-        bytes / self.place(channel).1
     }
 }
 
-/// The weights of a horizontal pass, as an instruction set wants them.
+/// The weights of one direction, as an instruction set wants them ([`Resample::lay_out`]).
 #[derive(Clone, Debug, Default)]
-pub struct Horizontal {
+pub struct Weights {
     starts: Vec<u32>,
     counts: Vec<u32>,
     weights: Vec<i32>,
     taps: usize,
-    /// The samples that are read, from the first in a row on.
+    /// Samples or rows that are read, from the first on.
     end: usize,
     #[cfg(target_arch = "x86_64")]
-    quads: super::quads::Quads,
+    pub(super) quads: super::quads::Quads,
 }
 
-impl Horizontal {
-    /// Where weights are kept as they are.
+impl Weights {
+    /// As they are.
     fn taps(&self) -> Taps<'_> {
         let Self { starts, counts, weights, taps, .. } = self;
         Taps { starts, counts, weights, taps: *taps }
@@ -64,11 +63,11 @@ impl Horizontal {
 }
 
 impl Resample {
-    /// Lays out the weights of an axis whose pixel 0 is preceded by `lead` samples in each row.
+    /// Lays out the weights of an axis whose sample 0 is preceded by `lead` others.
     ///
     /// # Panics
     /// If the weights are fewer than `taps` for each output.
-    pub fn lay_out(&self, taps: &Taps<'_>, lead: u32, to: &mut Horizontal) {
+    pub fn lay_out(&self, taps: &Taps<'_>, lead: u32, to: &mut Weights) {
         to.starts.clear();
         to.starts.extend(taps.starts.iter().map(|start| start + lead));
         to.counts.clear();
@@ -79,34 +78,69 @@ impl Resample {
         to.end = to.starts.iter().zip(&to.counts).map(|(s, c)| (s + c) as usize).max().unwrap_or(0);
         #[cfg(target_arch = "x86_64")]
         {
-            let Horizontal { starts, counts, weights, taps, quads, .. } = to;
+            let Weights { starts, counts, weights, taps, end, quads } = to;
             let taps = Taps { starts, counts, weights, taps: *taps };
-            quads.set(matches!(self.body, Body::Vnni(..)).then_some(taps));
+            quads.set(matches!(self.body, Body::Vnni(..)).then_some(taps), *end);
+        }
+    }
+
+    /// The vertical pass of some outputs: `length` samples of each, one row of them every `to_stride` in
+    /// `to`, from the rows `from`, one every `stride`.
+    ///
+    /// # Panics
+    /// If there are no such outputs, or `from` or `to` ends before the last sample needed.
+    pub fn vertical_rows(
+        &self,
+        from: (&[u8], usize),
+        weights: &Weights,
+        outputs: Range<usize>,
+        to: (&mut [u8], usize),
+        length: usize,
+    ) {
+        let ((from, stride), (to, to_stride)) = (from, to);
+        assert!(outputs.start <= outputs.end && outputs.end <= weights.starts.len(), "{outputs:?}");
+        check_rows(from, stride, weights.end, length);
+        check_rows(to, to_stride, outputs.len(), length);
+        assert!(to_stride >= length, "rows of {length} every {to_stride}");
+        #[cfg(target_arch = "x86_64")]
+        if let Body::Vnni(token, _) = self.body
+            && let Some(band) = weights.quads.band(outputs.clone(), weights.end)
+            && super::bands::vertical(token, (from, stride), &band, (&mut *to, to_stride), length)
+        {
+            return;
+        }
+        let taps = weights.taps();
+        for (i, output) in outputs.enumerate() {
+            let (start, weights) = taps.of(output);
+            let to = &mut to[i * to_stride..][..length];
+            self.vertical(&from[start * stride..], stride, weights, to);
         }
     }
 
     /// The horizontal pass of every channel of up to [`ROWS`] rows, one every `stride` bytes; of fewer
-    /// the last is repeated. `to` receives each channel's outputs. `block` is working memory.
+    /// the last is repeated. `axes` are luma's and chroma's for [`Packing::Yuyv`], else one. `to` receives
+    /// each channel's outputs. `block` is working memory.
     ///
     /// # Panics
-    /// If `rows` is not 1..=[`ROWS`] rows of `stride` bytes, `stride` is no multiple of [`ROW_STEP`],
-    /// `axes` and `to` are not one a channel, or an output reads beyond the row or is not in `to`.
+    /// If `rows` is not 1..=[`ROWS`] rows of `stride` bytes, `stride` is no multiple of [`ROW_STEP`], an
+    /// axis is missing, `to` is not one a channel, or an output reads beyond the row or is not in `to`.
     pub fn channels(
         &self,
         rows: &[u8],
         stride: usize,
         packing: Packing,
-        axes: &[&Horizontal],
+        axes: &[&Weights],
         block: &mut Vec<Turned>,
         to: &mut [&mut [Turned]],
     ) {
         assert!(stride > 0 && stride.is_multiple_of(ROW_STEP), "rows of {stride} bytes");
         let count = rows.len() / stride;
         assert!((1..=ROWS).contains(&count) && count * stride == rows.len(), "{count} rows");
-        assert_eq!([axes.len(), to.len()], [packing.channels(); 2], "channels");
-        for (channel, (axis, to)) in axes.iter().zip(&*to).enumerate() {
-            assert!(axis.end <= packing.samples(channel, stride), "an output reads beyond the row");
-            assert_eq!(axis.starts.len(), to.len(), "outputs");
+        let places = packing.places();
+        assert_eq!(to.len(), places.len(), "channels");
+        for (&(Layout { step, .. }, axis), to) in places.iter().zip(&*to) {
+            assert!(axes[axis].end <= stride / step, "an output reads beyond the row");
+            assert_eq!(axes[axis].starts.len(), to.len(), "outputs");
         }
         block.resize(stride, [0; ROWS]);
         #[cfg(target_arch = "x86_64")]
@@ -116,17 +150,8 @@ impl Resample {
             return super::quads::channels(token, rows, stride, packing, axes, block, to);
         }
         self.turn(rows, stride, count, block);
-        for (channel, (axis, to)) in axes.iter().zip(to).enumerate() {
-            let (first, step) = packing.place(channel);
-            let layout = Layout { first, step, channels: 1 };
-            self.horizontal(block, layout, &axis.taps(), to);
+        for (&(layout, axis), to) in places.iter().zip(to) {
+            self.horizontal(block, layout, &axes[axis].taps(), to);
         }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-impl Horizontal {
-    pub(super) fn quads(&self) -> &super::quads::Quads {
-        &self.quads
     }
 }

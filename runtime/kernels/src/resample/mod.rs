@@ -10,6 +10,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod bands;
 mod channels;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -19,7 +21,7 @@ mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
-pub use channels::{Horizontal, Packing, ROW_STEP};
+pub use channels::{Packing, ROW_STEP, Weights};
 
 #[cfg(target_arch = "aarch64")]
 use crate::isa::Neon;

@@ -2,11 +2,13 @@
 //!
 //! The channels of eight rows are taken apart into quads: four samples that follow one another in a
 //! row, of each of the rows, 32 bytes. An output reads those quads that its samples lie in; weights
-//! are zero for the samples before and behind. Digits and sums as in `vnni.rs`.
+//! are zero for the samples before and behind. Two channels of chroma, whose weights are the same, lie
+//! quad by quad beside each other. Digits and sums as in `vnni.rs`.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
-use super::channels::{Horizontal, Packing, ROW_STEP};
+use super::channels::{Packing, ROW_STEP, Weights};
 use super::vnni::{Digits, GROUP, split};
 use super::{HALF, PRECISION_BITS, ROWS, Taps, Turned};
 use crate::isa::Avx512Vnni;
@@ -16,14 +18,27 @@ const MOST: usize = 8;
 /// Bytes of a quad.
 const QUAD: usize = GROUP * ROWS;
 
-/// The weights of an axis by quads.
+/// The weights of an axis by quads: fours of samples, or of rows, from the first on.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Quads {
-    /// For each output, the first quad that it reads, and how many.
-    places: Vec<(u32, u32)>,
+    /// For each output, the first of the `most` quads that it is given.
+    firsts: Vec<u32>,
     /// For each output the digits of `most` quads.
     digits: Vec<Digits>,
     most: usize,
+}
+
+/// Outputs that follow one another in the vertical pass.
+pub(super) struct Band<'a> {
+    /// The quads that they are given.
+    pub(super) quads: Range<usize>,
+    /// For each output its first quad and its digits.
+    pub(super) firsts: &'a [u32],
+    pub(super) digits: &'a [Digits],
+    /// Quads of an output.
+    pub(super) most: usize,
+    /// Rows that there are.
+    pub(super) rows: usize,
 }
 
 impl Quads {
@@ -31,41 +46,47 @@ impl Quads {
         self.most > 0
     }
 
-    /// Unset for none, and where weights have more than three digits or outputs read too much.
-    pub(super) fn set(&mut self, taps: Option<Taps<'_>>) {
-        self.places.clear();
+    /// Unset for none, and where weights have more than three digits or outputs read too much. `end` is
+    /// where the last output ends.
+    pub(super) fn set(&mut self, taps: Option<Taps<'_>>, end: usize) {
+        self.firsts.clear();
         self.digits.clear();
         self.most = 0;
         let Some(taps) = taps else { return };
-        let place = |(&start, &count): (&u32, &u32)| {
-            let first = start / GROUP as u32;
-            (first, (start + count).div_ceil(GROUP as u32) - first)
+        let outputs = || (0..taps.starts.len()).map(|output| taps.of(output));
+        let quads = |(start, weights): (usize, &[i32])| {
+            (start + weights.len()).div_ceil(GROUP) - start / GROUP
         };
-        self.places.extend(taps.starts.iter().zip(taps.counts).map(place));
-        let most = self.places.iter().map(|place| place.1 as usize).max().unwrap_or(0);
+        let most = outputs().map(quads).max().unwrap_or(0);
         if most > MOST {
             return;
         }
-        for output in 0..taps.starts.len() {
-            let (start, weights) = taps.of(output);
+        for (start, weights) in outputs() {
+            // All outputs are given as many quads; none ends behind the last that is read.
+            let first = (start / GROUP).min(end.div_ceil(GROUP) - most);
             let mut moved = [0; MOST * GROUP];
-            moved[start % GROUP..][..weights.len()].copy_from_slice(weights);
+            moved[start - first * GROUP..][..weights.len()].copy_from_slice(weights);
             let mut digits = [[0; 3]; MOST];
             if split(&moved[..most * GROUP], &mut digits).is_none() {
                 return;
             }
+            self.firsts.push(first as u32);
             self.digits.extend_from_slice(&digits[..most]);
         }
         self.most = most;
     }
 
-    /// The first quad of each output, and its digits.
-    fn outputs(&self) -> impl Iterator<Item = (usize, &[Digits])> {
-        let digits = self.digits.chunks_exact(self.most.max(1));
-        self.places
-            .iter()
-            .zip(digits)
-            .map(|(&(first, count), d)| (first as usize, &d[..count as usize]))
+    /// Some outputs, if the weights are laid out; `rows` is where the last of all outputs ends.
+    pub(super) fn band(&self, outputs: Range<usize>, rows: usize) -> Option<Band<'_>> {
+        let firsts = self.firsts.get(outputs.clone())?;
+        let (first, last) = (firsts.iter().min()?, firsts.iter().max()?);
+        self.is_set().then(|| Band {
+            quads: *first as usize..*last as usize + self.most,
+            firsts,
+            digits: &self.digits[outputs.start * self.most..outputs.end * self.most],
+            most: self.most,
+            rows,
+        })
     }
 }
 
@@ -79,12 +100,12 @@ impl Packing {
         }
     }
 
-    /// Quads of a step that each channel gets.
-    fn shares(self) -> &'static [usize] {
+    /// For each axis, its channels and quads of a step; their product sums to four.
+    fn shares(self) -> &'static [(usize, usize)] {
         match self {
-            Packing::Planar => &[4],
-            Packing::Pairs => &[2, 2],
-            Packing::Yuyv => &[2, 1, 1],
+            Packing::Planar => &[(1, 4)],
+            Packing::Pairs => &[(2, 2)],
+            Packing::Yuyv => &[(1, 2), (2, 1)],
         }
     }
 }
@@ -95,7 +116,7 @@ pub(super) fn channels(
     rows: &[u8],
     stride: usize,
     packing: Packing,
-    axes: &[&Horizontal],
+    axes: &[&Weights],
     block: &mut [Turned],
     to: &mut [&mut [Turned]],
 ) {
@@ -105,12 +126,21 @@ pub(super) fn channels(
     // SAFETY: the token proves the features; the block has as many bytes as eight rows, and each row has
     // whole steps.
     unsafe { take_apart(rows, starts, stride / ROW_STEP, packing, block) };
-    let mut first = 0;
-    for ((share, axis), to) in packing.shares().iter().zip(axes).zip(to) {
-        let quads = &block[first..][..stride / ROW_STEP * share * QUAD];
+    let (mut first, mut to) = (0, to.iter_mut());
+    for (&(channels, share), axis) in packing.shares().iter().zip(axes) {
+        let quads = &block[first..][..stride / ROW_STEP * channels * share * QUAD];
         first += quads.len();
         // SAFETY: as above; no output reads beyond the row, whose quads these are.
-        unsafe { pass(quads, axis.quads(), to) };
+        unsafe {
+            match (channels, to.next(), to.as_slice().first()) {
+                (1, Some(to), _) => pass(quads, &axis.quads, to),
+                (2, Some(blue), Some(_)) => {
+                    let red = to.next().expect("it is there");
+                    pass_of_two(quads, &axis.quads, blue, red);
+                }
+                _ => unreachable!("a slice for each channel"),
+            }
+        }
     }
 }
 
@@ -130,12 +160,15 @@ unsafe fn take_apart(
     // Where the next of each of a step's quads goes, and how far the one behind it lies.
     let mut places = [(0, 0); GROUP];
     let (mut at, mut first) = (0, 0);
-    for &share in packing.shares() {
-        for i in 0..share {
-            places[at] = (first + i * QUAD, share * QUAD);
-            at += 1;
+    for &(channels, share) in packing.shares() {
+        for channel in 0..channels {
+            for i in 0..share {
+                let next = channels * share * QUAD;
+                places[at] = (first + (i * channels + channel) * QUAD, next);
+                at += 1;
+            }
         }
-        first += steps * share * QUAD;
+        first += steps * channels * share * QUAD;
     }
     for step in 0..steps {
         let load = |row: usize| {
@@ -165,14 +198,36 @@ unsafe fn take_apart(
 
 /// # Safety
 /// No output reads beyond `from`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn pass(from: &[u8], quads: &Quads, to: &mut [Turned]) {
-    for ((first, digits), to) in quads.outputs().zip(to) {
+    // SAFETY: passed on. How many quads an output reads is the same for all: the loop over them is none.
+    unsafe {
+        match quads.most {
+            1 => pass_by::<1>(from, quads, to),
+            2 => pass_by::<2>(from, quads, to),
+            3 => pass_by::<3>(from, quads, to),
+            4 => pass_by::<4>(from, quads, to),
+            5 => pass_by::<5>(from, quads, to),
+            6 => pass_by::<6>(from, quads, to),
+            7 => pass_by::<7>(from, quads, to),
+            _ => pass_by::<MOST>(from, quads, to),
+        }
+    }
+}
+
+/// # Safety
+/// No output reads beyond `from`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn pass_by<const N: usize>(from: &[u8], quads: &Quads, to: &mut [Turned]) {
+    for ((first, digits), to) in quads.firsts.iter().zip(quads.digits.as_chunks::<N>().0).zip(to) {
         let mut sums = [_mm256_set1_epi32(HALF), _mm256_setzero_si256(), _mm256_setzero_si256()];
         for (at, digits) in digits.iter().enumerate() {
+            // Few outputs read as many as the one that reads most.
+            if at + 1 == N && *digits == [0; 3] {
+                break;
+            }
+            let place = (*first as usize + at) * QUAD;
             // SAFETY: the caller's promise.
-            let samples =
-                unsafe { _mm256_loadu_si256(from.as_ptr().add((first + at) * QUAD).cast()) };
+            let samples = unsafe { _mm256_loadu_si256(from.as_ptr().add(place).cast()) };
             for (sum, digit) in sums.iter_mut().zip(digits) {
                 *sum = _mm256_dpbusd_epi32(*sum, samples, _mm256_set1_epi32(*digit));
             }
@@ -184,5 +239,59 @@ unsafe fn pass(from: &[u8], quads: &Quads, to: &mut [Turned]) {
         let bytes = _mm256_cvtusepi32_epi8(_mm256_max_epi32(whole, _mm256_setzero_si256()));
         // SAFETY: a store of eight bytes.
         unsafe { _mm_storel_epi64(to.as_mut_ptr().cast(), bytes) };
+    }
+}
+
+/// # Safety
+/// No output reads beyond `from`.
+unsafe fn pass_of_two(from: &[u8], quads: &Quads, blue: &mut [Turned], red: &mut [Turned]) {
+    // SAFETY: passed on.
+    unsafe {
+        match quads.most {
+            1 => pass_of_two_by::<1>(from, quads, blue, red),
+            2 => pass_of_two_by::<2>(from, quads, blue, red),
+            3 => pass_of_two_by::<3>(from, quads, blue, red),
+            4 => pass_of_two_by::<4>(from, quads, blue, red),
+            5 => pass_of_two_by::<5>(from, quads, blue, red),
+            6 => pass_of_two_by::<6>(from, quads, blue, red),
+            7 => pass_of_two_by::<7>(from, quads, blue, red),
+            _ => pass_of_two_by::<MOST>(from, quads, blue, red),
+        }
+    }
+}
+
+/// # Safety
+/// No output reads beyond `from`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn pass_of_two_by<const N: usize>(
+    from: &[u8],
+    quads: &Quads,
+    blue: &mut [Turned],
+    red: &mut [Turned],
+) {
+    let outputs = quads.firsts.iter().zip(quads.digits.as_chunks::<N>().0);
+    for ((first, digits), (blue, red)) in outputs.zip(blue.iter_mut().zip(red)) {
+        let mut sums = [_mm512_set1_epi32(HALF), _mm512_setzero_si512(), _mm512_setzero_si512()];
+        for (at, digits) in digits.iter().enumerate() {
+            if at + 1 == N && *digits == [0; 3] {
+                break;
+            }
+            let place = (*first as usize + at) * 2 * QUAD;
+            // SAFETY: the caller's promise.
+            let samples = unsafe { _mm512_loadu_si512(from.as_ptr().add(place).cast()) };
+            for (sum, digit) in sums.iter_mut().zip(digits) {
+                *sum = _mm512_dpbusd_epi32(*sum, samples, _mm512_set1_epi32(*digit));
+            }
+        }
+        let [low, middle, high] = sums;
+        let upper = _mm512_add_epi32(_mm512_slli_epi32::<8>(high), middle);
+        let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(upper), low);
+        let whole = _mm512_srai_epi32::<{ PRECISION_BITS }>(sum);
+        let bytes = _mm512_cvtusepi32_epi8(_mm512_max_epi32(whole, _mm512_setzero_si512()));
+        // SAFETY: two stores of eight bytes.
+        unsafe {
+            _mm_storel_epi64(blue.as_mut_ptr().cast(), bytes);
+            _mm_storeh_pd(red.as_mut_ptr().cast(), _mm_castsi128_pd(bytes));
+        }
     }
 }

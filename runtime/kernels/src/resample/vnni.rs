@@ -14,7 +14,7 @@ pub(super) const GROUP: usize = 4;
 /// Most groups of taps whose digits are kept: 64 taps shrink a picture to a tenth and less.
 const GROUPS: usize = 16;
 /// Columns of a step.
-const COLUMNS: usize = 64;
+pub(super) const COLUMNS: usize = 64;
 /// What makes all three digits positive.
 const BIAS: i32 = 0x80_8080;
 
@@ -101,17 +101,10 @@ unsafe fn columns(rows: *const u8, stride: usize, taps: usize, digits: &[Digits]
         let row = |i: usize| {
             let tap = (group * GROUP + i).min(taps - 1);
             // SAFETY: the caller's promise.
-            unsafe { _mm512_loadu_si512(rows.add(tap * stride).cast()) }
+            unsafe { rows.add(tap * stride) }
         };
-        let [a, b, c, d] = [row(0), row(1), row(2), row(3)];
-        let (ab, cd) = (_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d));
-        let (ab_high, cd_high) = (_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d));
-        let samples = [
-            _mm512_unpacklo_epi16(ab, cd),
-            _mm512_unpackhi_epi16(ab, cd),
-            _mm512_unpacklo_epi16(ab_high, cd_high),
-            _mm512_unpackhi_epi16(ab_high, cd_high),
-        ];
+        // SAFETY: as above.
+        let samples = unsafe { together([row(0), row(1), row(2), row(3)]) };
         for (sums, digit) in sums.iter_mut().zip(digits) {
             let digit = _mm512_set1_epi32(*digit);
             for (sum, samples) in sums.iter_mut().zip(samples) {
@@ -119,7 +112,32 @@ unsafe fn columns(rows: *const u8, stride: usize, taps: usize, digits: &[Digits]
             }
         }
     }
-    let [low, middle, high] = sums;
+    finish(sums)
+}
+
+/// 64 columns of four rows: a dword a column, of each 16 columns four in each of four registers.
+///
+/// # Safety
+/// `COLUMNS` bytes are readable from each row on.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+pub(super) unsafe fn together(rows: [*const u8; GROUP]) -> [__m512i; GROUP] {
+    // SAFETY: the caller's promise.
+    let [a, b, c, d] = rows.map(|row| unsafe { _mm512_loadu_si512(row.cast()) });
+    let (ab, cd) = (_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d));
+    let (ab_high, cd_high) = (_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d));
+    [
+        _mm512_unpacklo_epi16(ab, cd),
+        _mm512_unpackhi_epi16(ab, cd),
+        _mm512_unpacklo_epi16(ab_high, cd_high),
+        _mm512_unpackhi_epi16(ab_high, cd_high),
+    ]
+}
+
+/// The sums of the three digits as samples, in the order of the columns.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+pub(super) fn finish([low, middle, high]: [[__m512i; GROUP]; 3]) -> __m512i {
     let whole: [__m512i; GROUP] = std::array::from_fn(|i| {
         let upper = _mm512_add_epi32(_mm512_slli_epi32::<8>(high[i]), middle[i]);
         let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(upper), low[i]);
