@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From pictures to a board and back: a model is taught, a card's image made, the emulated board boots from it and decides;
 # a newer signed model is pushed over SSH and stays after its trial; one that decides otherwise is taken back by the board
-# itself; one that is signed by another key, and one that is older, are refused.
+# itself; one that is signed by another key, and one that is older, are refused. A program is pushed, and the board measured.
 #
 #   KINGLET_DATA=… tests/emulated/whole.sh PROGRAM
 #
@@ -44,6 +44,11 @@ cp "$work/better.onnx" "$work/foreign.onnx"
 sign foreign.onnx other.key 4
 cp "$work/first.onnx" "$work/older.onnx"
 sign older.onnx me.key 1
+cp "$program" "$work/kinglet"
+head -c 100000 /dev/urandom >"$work/noise"
+for app in kinglet:7 noise:8; do
+    "$tools" sign "$work/${app%:*}" --key "$work/me.key" --kind app --release "${app#*:}" >/dev/null
+done
 ssh-keygen -q -t ed25519 -N '' -f "$work/login"
 
 # Certain enough of whatever the camera's pattern looks like to decide.

@@ -95,6 +95,10 @@ pub(crate) struct PushArgs {
     /// The public key's file on the board [default: /etc/kinglet/kinglet.pub]
     #[arg(long, value_name = "FILE")]
     public_key: Option<String>,
+    /// The model on the board that it came with, where it is not in its usual place: what a first one is compared with,
+    /// and what a program is tested by
+    #[arg(long, value_name = "FILE")]
+    model: Option<String>,
     /// Longest to wait for the end of the trial; 0 does not wait
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     wait: u32,
@@ -135,6 +139,7 @@ pub(crate) fn run(args: PushArgs) -> anyhow::Result<()> {
         max_slowdown: args.max_slowdown,
         min_agreement: args.min_agreement,
         public_key: args.public_key.clone(),
+        model: args.model.clone(),
     };
     let wait = (args.wait > 0).then(|| Duration::from_secs(args.wait.into()));
     match host {

@@ -40,6 +40,9 @@ pub struct Wishes {
     pub min_agreement: Option<f64>,
     /// The public key's file on the board.
     pub public_key: Option<String>,
+    /// The model on the board that it came with: what a new one is compared with while the store has none,
+    /// and what a new program is tested by.
+    pub model: Option<String>,
 }
 
 /// What a shell says of a program that is not there.
@@ -81,6 +84,7 @@ impl Device {
             ("--max-slowdown", wishes.max_slowdown.map(|v| v.to_string())),
             ("--min-agreement", wishes.min_agreement.map(|v| v.to_string())),
             ("--public-key", wishes.public_key.clone()),
+            ("--model", wishes.model.clone()),
         ];
         for (flag, value) in values {
             words.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
@@ -135,9 +139,10 @@ mod tests {
             max_slowdown: Some(1.5),
             min_agreement: Some(0.9),
             public_key: Some("/k".into()),
+            model: Some("/m.onnx".into()),
         };
         let expected = "sudo -n /usr/local/bin/kinglet update install --kind app --store|/tmp/a store|\
-            --allow-downgrade --trial 60 --max-slowdown 1.5 --min-agreement 0.9 --public-key /k";
+            --allow-downgrade --trial 60 --max-slowdown 1.5 --min-agreement 0.9 --public-key /k --model /m.onnx";
         assert_eq!(device.install(Kind::App, &wishes).join(" "), expected.replace('|', " "));
     }
 }
