@@ -9,6 +9,6 @@ pub mod display;
 pub mod gpio;
 
 pub use board::{
-    Board, Throttling, allow_open_files, free_bytes, lower_priority, memory_bytes,
+    Board, Throttling, allow_open_files, free_bytes, is_read_only, lower_priority, memory_bytes,
     peak_memory_bytes,
 };

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kinglet_device::camera::{self, Feed, Pace, Patience, Source, Taken, Wanted};
-use kinglet_device::{Board, free_bytes, gpio};
+use kinglet_device::{Board, free_bytes, gpio, is_read_only};
 use kinglet_engine::{Isa, Options, Session};
 
 use super::Check;
@@ -112,7 +112,15 @@ fn memory() -> Check {
 }
 
 fn disk() -> Check {
-    match free_bytes(Path::new(".")).map(|bytes| bytes >> 20) {
+    let here = Path::new(".");
+    if is_read_only(here).unwrap_or(false) {
+        return Check::note(
+            "disk",
+            "this folder is on a file system that is mounted read-only",
+            "meant to be so on an appliance; else see why: dmesg | grep -i 'error\\|read-only'",
+        );
+    }
+    match free_bytes(here).map(|bytes| bytes >> 20) {
         Ok(mib) if mib < LEAST_DISK => Check::bad(
             "disk",
             format!("{mib} MiB left in this folder"),

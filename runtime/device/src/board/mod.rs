@@ -139,6 +139,15 @@ pub fn free_bytes(path: &Path) -> std::io::Result<u64> {
     Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
 }
 
+/// Whether the file system of a path is mounted so that nothing can be written.
+///
+/// # Errors
+/// What the system says.
+pub fn is_read_only(path: &Path) -> std::io::Result<bool> {
+    let facts = rustix::fs::statvfs(path)?;
+    Ok(facts.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
 /// The value of the first line `name : value`.
 fn field(text: &str, name: &str) -> Option<String> {
     text.lines()
