@@ -9,7 +9,8 @@
 # A CPU is cortex-a53, cortex-a72, cortex-a76 (a Pi 3, 4, 5), x86 (KINGLET_ISA=avx2: qemu lacks
 # AVX-512), or one of them followed by what to count instead of single int8 layers: -7bit (the same, input
 # codes promised to span seven bits), -fused (int8 blocks as one thread runs them: fused pairs, projections
-# with residuals), -f32, -f16. Without a CPU: all of gate.py's CPUS. Needs Debian 12 on x86-64; what is
+# with residuals), -f32, -f16, -frame (no layer: 1280x720 YUYV to 224x224 RGB). Without a CPU: all of gate.py's
+# CPUS. Needs Debian 12 on x86-64; what is
 # missing is installed (sudo where not root).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -105,7 +106,7 @@ count_program() {
 # count_layers CPU: builds, and runs the program of layers under the plugin.
 count_layers() {
     local cpu=$1 machine=$1 what=8
-    case $cpu in *-7bit | *-fused | *-f32 | *-f16) machine=${cpu%-*} what=${cpu##*-} ;; esac
+    case $cpu in *-7bit | *-fused | *-f32 | *-f16 | *-frame) machine=${cpu%-*} what=${cpu##*-} ;; esac
     emulate "$machine" "$work/$cpu.windows" "$counted" "${what%bit}" >"$work/$cpu.layers"
     echo "$compiler" >"$work/$cpu.rustc"
 }

@@ -17,9 +17,9 @@ BASELINE = pathlib.Path(__file__).with_name("baseline.json")
 # What is counted: CPUs, and after a hyphen what of the network other than single int8 layers. Fused blocks and
 # floats are there once for each instruction set that has kernels of its own.
 CPUS = [
-    "cortex-a72", "cortex-a72-7bit", "cortex-a72-fused", "cortex-a72-f32",
-    "cortex-a76", "cortex-a76-fused", "cortex-a76-f16",
-    "x86", "x86-fused", "x86-f32",
+    "cortex-a72", "cortex-a72-7bit", "cortex-a72-fused", "cortex-a72-f32", "cortex-a72-frame",
+    "cortex-a76", "cortex-a76-fused", "cortex-a76-f16", "cortex-a76-frame",
+    "x86", "x86-fused", "x86-f32", "x86-frame",
 ]
 SHARE = 0.02
 FLOOR = 5000

@@ -1,11 +1,11 @@
 //! What a long run has found so far, in a file from which the same run goes on after a kill.
 //!
-//! A run that is the same from the same inputs asks [`Journal::memo`] for each result that is dear:
+//! A run that is the same from the same inputs asks its [`Journal`] for each result that is dear:
 //! what an earlier run has found is read, the rest is found and added to the file. So there is no
 //! state to save and restore: a resumed run takes the very steps of one that was never stopped, and
 //! ends in the same bytes.
 //!
-//! The file is a CBOR sequence (RFC 8742): a [`Head`], then an [`Entry`] a result. A kill leaves at
+//! The file is a CBOR sequence (RFC 8742): a head, then an entry a result. A kill leaves at
 //! most a part of the last entry, a power cut perhaps some that were never written: the file is used
 //! up to the first entry that is not whole.
 

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use super::Body;
 use super::{Layout, ROWS, Resample, Taps, Turned, check_rows};
 
@@ -50,7 +50,7 @@ pub struct Weights {
     taps: usize,
     /// Samples or rows that are read, from the first on.
     end: usize,
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     pub(super) quads: super::quads::Quads,
 }
 
@@ -76,11 +76,15 @@ impl Resample {
         to.weights.extend_from_slice(&taps.weights[..taps.starts.len() * taps.taps]);
         to.taps = taps.taps;
         to.end = to.starts.iter().zip(&to.counts).map(|(s, c)| (s + c) as usize).max().unwrap_or(0);
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         {
             let Weights { starts, counts, weights, taps, end, quads } = to;
             let taps = Taps { starts, counts, weights, taps: *taps };
-            quads.set(matches!(self.body, Body::Vnni(..)).then_some(taps), *end);
+            #[cfg(target_arch = "x86_64")]
+            let (by_quads, signed) = (matches!(self.body, Body::Vnni(..)), false);
+            #[cfg(target_arch = "aarch64")]
+            let (by_quads, signed) = (matches!(self.body, Body::NeonDot(..)), true);
+            quads.set(by_quads.then_some(taps), *end, signed);
         }
     }
 
@@ -105,7 +109,20 @@ impl Resample {
         #[cfg(target_arch = "x86_64")]
         if let Body::Vnni(token, _) = self.body
             && let Some(band) = weights.quads.band(outputs.clone(), weights.end)
-            && super::bands::vertical(token, (from, stride), &band, (&mut *to, to_stride), length)
+            && super::vnni_rows::vertical(
+                token,
+                (from, stride),
+                &band,
+                (&mut *to, to_stride),
+                length,
+            )
+        {
+            return;
+        }
+        #[cfg(target_arch = "aarch64")]
+        if let Body::NeonDot(token, _) = self.body
+            && let Some(band) = weights.quads.band(outputs.clone(), weights.end)
+            && super::neondot::vertical(token, (from, stride), &band, (&mut *to, to_stride), length)
         {
             return;
         }
@@ -147,7 +164,13 @@ impl Resample {
         if let Body::Vnni(token, _) = self.body
             && axes.iter().all(|axis| axis.quads.is_set())
         {
-            return super::quads::channels(token, rows, stride, packing, axes, block, to);
+            return super::vnni_channels::channels(token, rows, stride, packing, axes, block, to);
+        }
+        #[cfg(target_arch = "aarch64")]
+        if let Body::NeonDot(token, _) = self.body
+            && axes.iter().all(|axis| axis.quads.is_set())
+        {
+            return super::neondot::channels(token, rows, stride, packing, axes, block, to);
         }
         self.turn(rows, stride, count, block);
         for (&(layout, axis), to) in places.iter().zip(to) {

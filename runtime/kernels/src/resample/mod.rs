@@ -10,23 +10,27 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod bands;
 mod channels;
 #[cfg(target_arch = "aarch64")]
 mod neon;
-#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "aarch64")]
+mod neondot;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod quads;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
+#[cfg(target_arch = "x86_64")]
+mod vnni_channels;
+#[cfg(target_arch = "x86_64")]
+mod vnni_rows;
 
 pub use channels::{Packing, ROW_STEP, Weights};
 
-#[cfg(target_arch = "aarch64")]
-use crate::isa::Neon;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{Avx2, Avx512Vnni};
+#[cfg(target_arch = "aarch64")]
+use crate::isa::{Neon, NeonDot};
 use crate::{Isa, KernelError};
 
 /// Rows in a turned block.
@@ -87,6 +91,9 @@ enum Body {
     Vnni(Avx512Vnni, Avx2),
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
+    /// The passes of channels; the others are NEON's.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(NeonDot, Neon),
 }
 
 impl Resample {
@@ -103,7 +110,12 @@ impl Resample {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Avx2::detect().map_or(Body::Scalar, Body::Avx2),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon | Isa::NeonDot => Neon::detect().map_or(Body::Scalar, Body::Neon),
+            Isa::Neon => Neon::detect().map_or(Body::Scalar, Body::Neon),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot => match (NeonDot::detect(), Neon::detect()) {
+                (Some(dot), Some(neon)) => Body::NeonDot(dot, neon),
+                (_, neon) => neon.map_or(Body::Scalar, Body::Neon),
+            },
             _ => Body::Scalar,
         };
         Ok(Resample { body })
@@ -119,6 +131,8 @@ impl Resample {
             Body::Vnni(..) => "resample_u8_vnni_64",
             #[cfg(target_arch = "aarch64")]
             Body::Neon(_) => "resample_u8_neon_8",
+            #[cfg(target_arch = "aarch64")]
+            Body::NeonDot(..) => "resample_u8_neondot_16",
         }
     }
 
@@ -135,7 +149,9 @@ impl Resample {
             #[cfg(target_arch = "x86_64")]
             Body::Vnni(token, avx2) => vnni::vertical(token, avx2, rows, stride, weights, to),
             #[cfg(target_arch = "aarch64")]
-            Body::Neon(token) => neon::vertical(token, rows, stride, weights, to),
+            Body::Neon(token) | Body::NeonDot(_, token) => {
+                neon::vertical(token, rows, stride, weights, to)
+            }
         }
     }
 
@@ -153,7 +169,7 @@ impl Resample {
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(token) | Body::Vnni(_, token) => avx2::turn(token, from, starts, to),
             #[cfg(target_arch = "aarch64")]
-            Body::Neon(token) => neon::turn(token, from, starts, to),
+            Body::Neon(token) | Body::NeonDot(_, token) => neon::turn(token, from, starts, to),
         }
     }
 
@@ -171,7 +187,7 @@ impl Resample {
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(token) | Body::Vnni(_, token) => avx2::turn_back(token, from, to, rows),
             #[cfg(target_arch = "aarch64")]
-            Body::Neon(token) => neon::turn_back(token, from, to, rows),
+            Body::Neon(token) | Body::NeonDot(_, token) => neon::turn_back(token, from, to, rows),
         }
     }
 
@@ -197,7 +213,9 @@ impl Resample {
                 avx2::horizontal(token, from, layout, taps, to)
             }
             #[cfg(target_arch = "aarch64")]
-            Body::Neon(token) => neon::horizontal(token, from, layout, taps, to),
+            Body::Neon(token) | Body::NeonDot(_, token) => {
+                neon::horizontal(token, from, layout, taps, to)
+            }
         }
     }
 }

@@ -1,30 +1,43 @@
-//! The horizontal pass for AVX-512 VNNI: four samples of eight rows in one multiplication.
+//! Weights for kernels that multiply bytes by bytes, four products to a sum: AVX-512 VNNI, NEON's dot product.
 //!
-//! The channels of eight rows are taken apart into quads: four samples that follow one another in a
-//! row, of each of the rows, 32 bytes. An output reads those quads that its samples lie in; weights
-//! are zero for the samples before and behind. Two channels of chroma, whose weights are the same, lie
-//! quad by quad beside each other. Digits and sums as in `vnni.rs`.
+//! A weight is `d2 * 2^16 + d1 * 2^8 + d0` with digits of -128..=127, so that the sum of a tap's products
+//! is that of three sums of bytes times bytes, each exact in 32 bits, shifted and added; what wraps there
+//! wraps in the scalar pass. Weights beyond three digits (no filter has such) are not laid out.
+//!
+//! Taps go by fours (a quad) from the first sample or row on, not from an output's first: so all outputs
+//! read the same quads, which are brought together once. Weights are zero for samples before and behind.
+//!
+//! In the horizontal pass a quad is four samples that follow one another in a row, of each of [`ROWS`] rows:
+//! 32 bytes. Two channels of chroma, whose weights are the same, lie quad by quad beside each other.
 
-use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::channels::{Packing, ROW_STEP, Weights};
-use super::vnni::{Digits, GROUP, split};
-use super::{HALF, PRECISION_BITS, ROWS, Taps, Turned};
-use crate::isa::Avx512Vnni;
+use super::channels::{Packing, ROW_STEP};
+use super::{HALF, ROWS, Taps};
+
+/// Taps of a quad.
+pub(super) const GROUP: usize = 4;
+/// Bytes of a quad of the horizontal pass.
+pub(super) const QUAD: usize = GROUP * ROWS;
+/// What makes all three digits positive.
+const BIAS: i32 = 0x80_8080;
+
+/// The digits of four weights, lowest first: a byte a weight.
+pub(super) type Digits = [i32; 3];
 
 /// Most quads that an output may read: 29 samples and more shrink a picture to a seventh.
-const MOST: usize = 8;
-/// Bytes of a quad.
-const QUAD: usize = GROUP * ROWS;
-
+pub(super) const MOST: usize = 8;
 /// The weights of an axis by quads: fours of samples, or of rows, from the first on.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Quads {
-    /// For each output, the first of the `most` quads that it is given.
+    /// For each output, the first of the `most` quads that it is given, and how many of them it reads:
+    /// few outputs read as many as the one that reads most.
     firsts: Vec<u32>,
+    counts: Vec<u32>,
     /// For each output the digits of `most` quads.
     digits: Vec<Digits>,
+    /// What each output's sum begins with: a half, and what samples less 128 lack.
+    begins: Vec<i32>,
     most: usize,
 }
 
@@ -32,9 +45,12 @@ pub(super) struct Quads {
 pub(super) struct Band<'a> {
     /// The quads that they are given.
     pub(super) quads: Range<usize>,
-    /// For each output its first quad and its digits.
+    /// For each output its first quad, how many it reads, and the digits of `most`.
     pub(super) firsts: &'a [u32],
+    pub(super) counts: &'a [u32],
     pub(super) digits: &'a [Digits],
+    /// What its sum begins with.
+    pub(super) begins: &'a [i32],
     /// Quads of an output.
     pub(super) most: usize,
     /// Rows that there are.
@@ -47,10 +63,12 @@ impl Quads {
     }
 
     /// Unset for none, and where weights have more than three digits or outputs read too much. `end` is
-    /// where the last output ends.
-    pub(super) fn set(&mut self, taps: Option<Taps<'_>>, end: usize) {
+    /// where the last output ends; `signed` kernels take samples less 128.
+    pub(super) fn set(&mut self, taps: Option<Taps<'_>>, end: usize, signed: bool) {
         self.firsts.clear();
+        self.counts.clear();
         self.digits.clear();
+        self.begins.clear();
         self.most = 0;
         let Some(taps) = taps else { return };
         let outputs = || (0..taps.starts.len()).map(|output| taps.of(output));
@@ -70,7 +88,11 @@ impl Quads {
             if split(&moved[..most * GROUP], &mut digits).is_none() {
                 return;
             }
+            let sum = weights.iter().fold(0, |sum: i32, w| sum.wrapping_add(*w));
+            let lacks = if signed { sum.wrapping_mul(128) } else { 0 };
+            self.begins.push(HALF.wrapping_add(lacks));
             self.firsts.push(first as u32);
+            self.counts.push(((start + weights.len()).div_ceil(GROUP) - first) as u32);
             self.digits.extend_from_slice(&digits[..most]);
         }
         self.most = most;
@@ -79,20 +101,86 @@ impl Quads {
     /// Some outputs, if the weights are laid out; `rows` is where the last of all outputs ends.
     pub(super) fn band(&self, outputs: Range<usize>, rows: usize) -> Option<Band<'_>> {
         let firsts = self.firsts.get(outputs.clone())?;
+        let begins = self.begins.get(outputs.clone())?;
+        let counts = self.counts.get(outputs.clone())?;
         let (first, last) = (firsts.iter().min()?, firsts.iter().max()?);
         self.is_set().then(|| Band {
             quads: *first as usize..*last as usize + self.most,
             firsts,
+            counts,
+            begins,
             digits: &self.digits[outputs.start * self.most..outputs.end * self.most],
             most: self.most,
             rows,
         })
     }
+
+    /// For each output its first quad, its digits, and what its sum begins with.
+    #[cfg(target_arch = "aarch64")]
+    pub(super) fn outputs(&self) -> impl Iterator<Item = (usize, &[Digits], i32)> {
+        outputs(&self.firsts, &self.counts, &self.digits, &self.begins, self.most)
+    }
+
+    /// The same, all digits.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn outputs_by<const N: usize>(
+        &self,
+    ) -> impl Iterator<Item = (usize, &[Digits; N], i32)> {
+        let firsts = self.firsts.iter().map(|first| *first as usize);
+        let digits = self.digits.as_chunks::<N>().0;
+        firsts.zip(digits).zip(&self.begins).map(|((first, digits), begin)| (first, digits, *begin))
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+}
+
+impl Band<'_> {
+    /// For each output its first quad, counted from the band's, its digits, and what its sum begins with.
+    pub(super) fn outputs(&self) -> impl Iterator<Item = (usize, &[Digits], i32)> {
+        outputs(self.firsts, self.counts, self.digits, self.begins, self.most)
+            .map(|(first, digits, begin)| (first - self.quads.start, digits, begin))
+    }
+}
+
+fn outputs<'a>(
+    firsts: &'a [u32],
+    counts: &'a [u32],
+    digits: &'a [Digits],
+    begins: &'a [i32],
+    most: usize,
+) -> impl Iterator<Item = (usize, &'a [Digits], i32)> {
+    let digits = digits.chunks_exact(most.max(1)).zip(counts).map(|(d, &n)| &d[..n as usize]);
+    firsts
+        .iter()
+        .zip(digits)
+        .zip(begins)
+        .map(|((&first, digits), &begin)| (first as usize, digits, begin))
+}
+
+/// The digits of each four weights, zeros after the last; `None` where a weight has more of them, or
+/// there are too many.
+pub(super) fn split<'d>(weights: &[i32], digits: &'d mut [Digits]) -> Option<&'d [Digits]> {
+    let groups = weights.len().div_ceil(GROUP);
+    let found = digits.get_mut(..groups)?;
+    for (digits, weights) in found.iter_mut().zip(weights.chunks(GROUP)) {
+        let mut bytes = [[0u8; GROUP]; 3];
+        for (at, weight) in weights.iter().enumerate() {
+            let biased = u32::try_from(weight.wrapping_add(BIAS)).ok().filter(|b| *b < 1 << 24)?;
+            for (digit, byte) in bytes.iter_mut().zip(biased.to_le_bytes()) {
+                digit[at] = byte ^ 0x80;
+            }
+        }
+        *digits = bytes.map(i32::from_le_bytes);
+    }
+    Some(found)
 }
 
 impl Packing {
     /// Which bytes of 16 make the four quads of a step.
-    fn order(self) -> [i8; ROW_STEP] {
+    pub(super) fn order(self) -> [u8; ROW_STEP] {
         match self {
             Packing::Planar => [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
             Packing::Pairs => [0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15],
@@ -101,197 +189,29 @@ impl Packing {
     }
 
     /// For each axis, its channels and quads of a step; their product sums to four.
-    fn shares(self) -> &'static [(usize, usize)] {
+    pub(super) fn shares(self) -> &'static [(usize, usize)] {
         match self {
             Packing::Planar => &[(1, 4)],
             Packing::Pairs => &[(2, 2)],
             Packing::Yuyv => &[(1, 2), (2, 1)],
         }
     }
-}
 
-/// All channels; arguments as for [`super::Resample::channels`], which has checked them.
-pub(super) fn channels(
-    _: Avx512Vnni,
-    rows: &[u8],
-    stride: usize,
-    packing: Packing,
-    axes: &[&Weights],
-    block: &mut [Turned],
-    to: &mut [&mut [Turned]],
-) {
-    let count = rows.len() / stride;
-    let starts = std::array::from_fn(|row: usize| row.min(count - 1) * stride);
-    let block = block.as_flattened_mut();
-    // SAFETY: the token proves the features; the block has as many bytes as eight rows, and each row has
-    // whole steps.
-    unsafe { take_apart(rows, starts, stride / ROW_STEP, packing, block) };
-    let (mut first, mut to) = (0, to.iter_mut());
-    for (&(channels, share), axis) in packing.shares().iter().zip(axes) {
-        let quads = &block[first..][..stride / ROW_STEP * channels * share * QUAD];
-        first += quads.len();
-        // SAFETY: as above; no output reads beyond the row, whose quads these are.
-        unsafe {
-            match (channels, to.next(), to.as_slice().first()) {
-                (1, Some(to), _) => pass(quads, &axis.quads, to),
-                (2, Some(blue), Some(_)) => {
-                    let red = to.next().expect("it is there");
-                    pass_of_two(quads, &axis.quads, blue, red);
+    /// Where the four quads of the first step go in a block of `steps` steps, and how far behind them
+    /// those of the next.
+    pub(super) fn quads(self, steps: usize) -> [(usize, usize); GROUP] {
+        let mut places = [(0, 0); GROUP];
+        let (mut at, mut first) = (0, 0);
+        for &(channels, share) in self.shares() {
+            for channel in 0..channels {
+                for i in 0..share {
+                    let next = channels * share * QUAD;
+                    places[at] = (first + (i * channels + channel) * QUAD, next);
+                    at += 1;
                 }
-                _ => unreachable!("a slice for each channel"),
             }
+            first += steps * channels * share * QUAD;
         }
-    }
-}
-
-/// # Safety
-/// `steps` times 16 bytes lie in `rows` from each start on, and eight times as many in `block`.
-#[target_feature(enable = "avx2")]
-unsafe fn take_apart(
-    rows: &[u8],
-    starts: [usize; ROWS],
-    steps: usize,
-    packing: Packing,
-    block: &mut [u8],
-) {
-    // SAFETY: a load of 16 bytes from 16.
-    let order = unsafe { _mm_loadu_si128(packing.order().as_ptr().cast()) };
-    let order = _mm256_broadcastsi128_si256(order);
-    // Where the next of each of a step's quads goes, and how far the one behind it lies.
-    let mut places = [(0, 0); GROUP];
-    let (mut at, mut first) = (0, 0);
-    for &(channels, share) in packing.shares() {
-        for channel in 0..channels {
-            for i in 0..share {
-                let next = channels * share * QUAD;
-                places[at] = (first + (i * channels + channel) * QUAD, next);
-                at += 1;
-            }
-        }
-        first += steps * channels * share * QUAD;
-    }
-    for step in 0..steps {
-        let load = |row: usize| {
-            // SAFETY: the caller's promise.
-            unsafe { _mm_loadu_si128(rows.as_ptr().add(starts[row] + step * ROW_STEP).cast()) }
-        };
-        let both = |row| {
-            let both = _mm256_set_m128i(load(row + 4), load(row));
-            _mm256_shuffle_epi8(both, order)
-        };
-        let [a, b, c, d] = [both(0), both(1), both(2), both(3)];
-        let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
-        let (ab_high, cd_high) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
-        let quads = [
-            _mm256_unpacklo_epi64(ab, cd),
-            _mm256_unpackhi_epi64(ab, cd),
-            _mm256_unpacklo_epi64(ab_high, cd_high),
-            _mm256_unpackhi_epi64(ab_high, cd_high),
-        ];
-        for (quad, (place, next)) in quads.into_iter().zip(&mut places) {
-            // SAFETY: the places are those of four quads a step, each its own.
-            unsafe { _mm256_storeu_si256(block.as_mut_ptr().add(*place).cast(), quad) };
-            *place += *next;
-        }
-    }
-}
-
-/// # Safety
-/// No output reads beyond `from`.
-unsafe fn pass(from: &[u8], quads: &Quads, to: &mut [Turned]) {
-    // SAFETY: passed on. How many quads an output reads is the same for all: the loop over them is none.
-    unsafe {
-        match quads.most {
-            1 => pass_by::<1>(from, quads, to),
-            2 => pass_by::<2>(from, quads, to),
-            3 => pass_by::<3>(from, quads, to),
-            4 => pass_by::<4>(from, quads, to),
-            5 => pass_by::<5>(from, quads, to),
-            6 => pass_by::<6>(from, quads, to),
-            7 => pass_by::<7>(from, quads, to),
-            _ => pass_by::<MOST>(from, quads, to),
-        }
-    }
-}
-
-/// # Safety
-/// No output reads beyond `from`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn pass_by<const N: usize>(from: &[u8], quads: &Quads, to: &mut [Turned]) {
-    for ((first, digits), to) in quads.firsts.iter().zip(quads.digits.as_chunks::<N>().0).zip(to) {
-        let mut sums = [_mm256_set1_epi32(HALF), _mm256_setzero_si256(), _mm256_setzero_si256()];
-        for (at, digits) in digits.iter().enumerate() {
-            // Few outputs read as many as the one that reads most.
-            if at + 1 == N && *digits == [0; 3] {
-                break;
-            }
-            let place = (*first as usize + at) * QUAD;
-            // SAFETY: the caller's promise.
-            let samples = unsafe { _mm256_loadu_si256(from.as_ptr().add(place).cast()) };
-            for (sum, digit) in sums.iter_mut().zip(digits) {
-                *sum = _mm256_dpbusd_epi32(*sum, samples, _mm256_set1_epi32(*digit));
-            }
-        }
-        let [low, middle, high] = sums;
-        let upper = _mm256_add_epi32(_mm256_slli_epi32::<8>(high), middle);
-        let sum = _mm256_add_epi32(_mm256_slli_epi32::<8>(upper), low);
-        let whole = _mm256_srai_epi32::<{ PRECISION_BITS as i32 }>(sum);
-        let bytes = _mm256_cvtusepi32_epi8(_mm256_max_epi32(whole, _mm256_setzero_si256()));
-        // SAFETY: a store of eight bytes.
-        unsafe { _mm_storel_epi64(to.as_mut_ptr().cast(), bytes) };
-    }
-}
-
-/// # Safety
-/// No output reads beyond `from`.
-unsafe fn pass_of_two(from: &[u8], quads: &Quads, blue: &mut [Turned], red: &mut [Turned]) {
-    // SAFETY: passed on.
-    unsafe {
-        match quads.most {
-            1 => pass_of_two_by::<1>(from, quads, blue, red),
-            2 => pass_of_two_by::<2>(from, quads, blue, red),
-            3 => pass_of_two_by::<3>(from, quads, blue, red),
-            4 => pass_of_two_by::<4>(from, quads, blue, red),
-            5 => pass_of_two_by::<5>(from, quads, blue, red),
-            6 => pass_of_two_by::<6>(from, quads, blue, red),
-            7 => pass_of_two_by::<7>(from, quads, blue, red),
-            _ => pass_of_two_by::<MOST>(from, quads, blue, red),
-        }
-    }
-}
-
-/// # Safety
-/// No output reads beyond `from`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn pass_of_two_by<const N: usize>(
-    from: &[u8],
-    quads: &Quads,
-    blue: &mut [Turned],
-    red: &mut [Turned],
-) {
-    let outputs = quads.firsts.iter().zip(quads.digits.as_chunks::<N>().0);
-    for ((first, digits), (blue, red)) in outputs.zip(blue.iter_mut().zip(red)) {
-        let mut sums = [_mm512_set1_epi32(HALF), _mm512_setzero_si512(), _mm512_setzero_si512()];
-        for (at, digits) in digits.iter().enumerate() {
-            if at + 1 == N && *digits == [0; 3] {
-                break;
-            }
-            let place = (*first as usize + at) * 2 * QUAD;
-            // SAFETY: the caller's promise.
-            let samples = unsafe { _mm512_loadu_si512(from.as_ptr().add(place).cast()) };
-            for (sum, digit) in sums.iter_mut().zip(digits) {
-                *sum = _mm512_dpbusd_epi32(*sum, samples, _mm512_set1_epi32(*digit));
-            }
-        }
-        let [low, middle, high] = sums;
-        let upper = _mm512_add_epi32(_mm512_slli_epi32::<8>(high), middle);
-        let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(upper), low);
-        let whole = _mm512_srai_epi32::<{ PRECISION_BITS }>(sum);
-        let bytes = _mm512_cvtusepi32_epi8(_mm512_max_epi32(whole, _mm512_setzero_si512()));
-        // SAFETY: two stores of eight bytes.
-        unsafe {
-            _mm_storel_epi64(blue.as_mut_ptr().cast(), bytes);
-            _mm_storeh_pd(red.as_mut_ptr().cast(), _mm_castsi128_pd(bytes));
-        }
+        places
     }
 }

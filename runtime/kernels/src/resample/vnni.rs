@@ -1,25 +1,17 @@
 //! The vertical pass for AVX-512 VNNI: four rows in one multiplication.
 //!
-//! A weight is `d2 * 2^16 + d1 * 2^8 + d0` with digits of -128..=127, so that the sum of a tap's products
-//! is that of three sums of bytes times bytes, each exact in 32 bits, shifted and added; what wraps there
-//! wraps in the scalar pass. Weights beyond three digits (no filter has such) go to AVX2.
+//! Weights are three digits (`quads.rs`); those that need more go to AVX2.
 
 use std::arch::x86_64::*;
 
+use super::quads::{Digits, GROUP, split};
 use super::{HALF, PRECISION_BITS, avx2, scalar};
 use crate::isa::{Avx2, Avx512Vnni};
 
-/// Taps that one multiplication sums.
-pub(super) const GROUP: usize = 4;
 /// Most groups of taps whose digits are kept: 64 taps shrink a picture to a tenth and less.
 const GROUPS: usize = 16;
 /// Columns of a step.
 pub(super) const COLUMNS: usize = 64;
-/// What makes all three digits positive.
-const BIAS: i32 = 0x80_8080;
-
-/// The digits of four weights, lowest first: a byte a weight.
-pub(super) type Digits = [i32; 3];
 
 pub(super) fn vertical(
     _: Avx512Vnni,
@@ -35,24 +27,6 @@ pub(super) fn vertical(
     };
     // SAFETY: the first token proves the features; the caller has checked that all rows have `to`'s length.
     unsafe { vertical_vnni(rows, stride, weights, digits, to) }
-}
-
-/// The digits of each four weights, zeros after the last; `None` where a weight has more of them, or
-/// there are too many.
-pub(super) fn split<'d>(weights: &[i32], digits: &'d mut [Digits]) -> Option<&'d [Digits]> {
-    let groups = weights.len().div_ceil(GROUP);
-    let found = digits.get_mut(..groups)?;
-    for (digits, weights) in found.iter_mut().zip(weights.chunks(GROUP)) {
-        let mut bytes = [[0u8; GROUP]; 3];
-        for (at, weight) in weights.iter().enumerate() {
-            let biased = u32::try_from(weight.wrapping_add(BIAS)).ok().filter(|b| *b < 1 << 24)?;
-            for (digit, byte) in bytes.iter_mut().zip(biased.to_le_bytes()) {
-                digit[at] = byte ^ 0x80;
-            }
-        }
-        *digits = bytes.map(i32::from_le_bytes);
-    }
-    Some(found)
 }
 
 /// # Safety
@@ -112,7 +86,7 @@ unsafe fn columns(rows: *const u8, stride: usize, taps: usize, digits: &[Digits]
             }
         }
     }
-    finish(sums)
+    finish(sums, HALF)
 }
 
 /// 64 columns of four rows: a dword a column, of each 16 columns four in each of four registers.
@@ -134,14 +108,14 @@ pub(super) unsafe fn together(rows: [*const u8; GROUP]) -> [__m512i; GROUP] {
     ]
 }
 
-/// The sums of the three digits as samples, in the order of the columns.
+/// The sums of the three digits, and what they begin with, as samples, in the order of the columns.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-pub(super) fn finish([low, middle, high]: [[__m512i; GROUP]; 3]) -> __m512i {
+pub(super) fn finish([low, middle, high]: [[__m512i; GROUP]; 3], begin: i32) -> __m512i {
     let whole: [__m512i; GROUP] = std::array::from_fn(|i| {
         let upper = _mm512_add_epi32(_mm512_slli_epi32::<8>(high[i]), middle[i]);
         let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(upper), low[i]);
-        _mm512_srai_epi32::<{ PRECISION_BITS }>(_mm512_add_epi32(sum, _mm512_set1_epi32(HALF)))
+        _mm512_srai_epi32::<{ PRECISION_BITS }>(_mm512_add_epi32(sum, _mm512_set1_epi32(begin)))
     });
     _mm512_packus_epi16(
         _mm512_packs_epi32(whole[0], whole[1]),

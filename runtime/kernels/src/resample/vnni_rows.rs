@@ -1,10 +1,10 @@
 //! The vertical pass of some outputs together for AVX-512 VNNI: rows that several of them read are
-//! brought together by fours once. Digits and sums as in `vnni.rs`.
+//! brought together by fours once (`quads.rs`).
 
 use std::arch::x86_64::*;
 
-use super::quads::Band;
-use super::vnni::{COLUMNS, Digits, GROUP, finish, together};
+use super::quads::{Band, Digits, GROUP};
+use super::vnni::{COLUMNS, finish, together};
 use crate::isa::Avx512Vnni;
 
 /// Most fours of rows that the outputs may read together: 8 KiB of samples for each step.
@@ -37,7 +37,6 @@ unsafe fn vertical_vnni(
     length: usize,
 ) {
     let mut fours = [[_mm512_setzero_si512(); GROUP]; FOURS];
-    let first = band.quads.start;
     // The last columns once more together with some before them.
     let steps = (0..length.div_ceil(COLUMNS)).map(|step| (step * COLUMNS).min(length - COLUMNS));
     for at in steps {
@@ -53,11 +52,8 @@ unsafe fn vertical_vnni(
             // SAFETY: the caller's promise.
             *four = unsafe { together(rows) };
         }
-        let outputs = band.firsts.iter().zip(band.digits.chunks_exact(band.most));
-        for (output, (quad, digits)) in outputs.enumerate() {
-            let (last, before) = digits.split_last().expect("there is one");
-            let digits = if *last == [0; 3] { before } else { digits };
-            let samples = sum(&fours[*quad as usize - first..], digits);
+        for (output, (quad, digits, begin)) in band.outputs().enumerate() {
+            let samples = sum(&fours[quad..], digits, begin);
             // SAFETY: the caller's promise.
             unsafe {
                 let to = to.as_mut_ptr().add(output * to_stride + at);
@@ -70,7 +66,7 @@ unsafe fn vertical_vnni(
 /// 64 samples.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
-fn sum(fours: &[[__m512i; GROUP]], digits: &[Digits]) -> __m512i {
+fn sum(fours: &[[__m512i; GROUP]], digits: &[Digits], begin: i32) -> __m512i {
     let mut sums = [[_mm512_setzero_si512(); GROUP]; 3];
     for (samples, digits) in fours.iter().zip(digits) {
         for (sums, digit) in sums.iter_mut().zip(digits) {
@@ -80,5 +76,5 @@ fn sum(fours: &[[__m512i; GROUP]], digits: &[Digits]) -> __m512i {
             }
         }
     }
-    finish(sums)
+    finish(sums, begin)
 }
