@@ -24,7 +24,8 @@ const NAMED: usize = 10;
 /// Make a float model smaller and faster.
 ///
 /// --int8 calibrates on a few hundred pictures like those that the model will see; they need no
-/// labels. --f16 halves the file; the arithmetic stays in 32 bits.
+/// labels. A run that is stopped leaves OUTPUT.progress, from which the same command goes on. --f16 halves the
+/// file; the arithmetic stays in 32 bits.
 #[derive(clap::Args)]
 #[command(
     group = clap::ArgGroup::new("to").required(true),

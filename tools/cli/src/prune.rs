@@ -18,7 +18,8 @@ use crate::{compress, evaluate, output, preprocess};
 ///
 /// Expanded channels of inverted residuals go, those that matter least for what they cost, and the
 /// projections get new weights from a few hundred pictures like those that the model will see;
-/// they need no labels. Nothing is trained: large cuts want `kinglet-tools distill` afterwards.
+/// they need no labels. Nothing is trained: large cuts want `kinglet-tools distill` afterwards. A run
+/// that is stopped leaves OUTPUT.progress, from which the same command goes on.
 #[derive(clap::Args)]
 #[command(
     group = clap::ArgGroup::new("to").required(true),

@@ -27,6 +27,7 @@ pub(super) type Digits = [i32; 3];
 
 /// Most quads that an output may read: 29 samples and more shrink a picture to a seventh.
 pub(super) const MOST: usize = 8;
+
 /// The weights of an axis by quads: fours of samples, or of rows, from the first on.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Quads {
