@@ -324,6 +324,28 @@ pub(crate) fn sdot(mut acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t 
     acc
 }
 
+/// `acc[i] += x[4 * i..4 * i + 4] . w[4 * LANE..4 * LANE + 4]`, all signed bytes.
+#[target_feature(enable = "neon,dotprod")]
+#[inline]
+pub(crate) fn sdot_lane<const LANE: i32>(
+    mut acc: int32x4_t,
+    x: int8x16_t,
+    w: int8x16_t,
+) -> int32x4_t {
+    // SAFETY: one instruction on registers, of the extension this function is compiled for.
+    unsafe {
+        std::arch::asm!(
+            "sdot {acc:v}.4s, {x:v}.16b, {w:v}.4b[{lane}]",
+            acc = inout(vreg) acc,
+            x = in(vreg) x,
+            w = in(vreg) w,
+            lane = const LANE,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    acc
+}
+
 /// Widens 8 channels of consecutive columns: `to[column][channel]` from `from[column * step..]`.
 ///
 /// # Panics

@@ -4,13 +4,18 @@
 use std::arch::aarch64::*;
 
 use super::channels::{Packing, ROW_STEP, Weights};
-use super::quads::{Band, Digits, GROUP, QUAD, Quads};
+use super::quads::{Band, Digits, GROUP, LEAST, QUAD, Quads};
 use super::{PRECISION_BITS, ROWS, Turned};
-use crate::arm::sdot;
+use crate::arm::sdot_lane;
 use crate::isa::NeonDot;
 
 /// Columns of a step of the vertical pass.
 const COLUMNS: usize = 16;
+/// Steps whose samples are brought together before any output is summed: as many as divide the square in
+/// the middle of usual frames (twice 480, 720, 1080 bytes).
+const STEPS: usize = 5;
+/// Their columns.
+const BLOCK: usize = COLUMNS * STEPS;
 /// Most fours of rows that the outputs may read together: 2 KiB of samples for each step.
 const FOURS: usize = 32;
 
@@ -22,7 +27,7 @@ pub(super) fn vertical(
     to: (&mut [u8], usize),
     length: usize,
 ) -> bool {
-    let fits = length >= COLUMNS && band.quads.len() <= FOURS;
+    let fits = length >= BLOCK && band.quads.len() <= FOURS;
     if fits {
         // SAFETY: the token proves the features; rows and outputs have been checked.
         unsafe { vertical_neondot(from, band, to, length) };
@@ -40,7 +45,7 @@ unsafe fn vertical_neondot(
     (to, to_stride): (&mut [u8], usize),
     length: usize,
 ) {
-    let mut fours = [[vdupq_n_s8(0); GROUP]; FOURS];
+    let mut fours = [[[vdupq_n_s8(0); GROUP]; FOURS + LEAST]; STEPS];
     // Rows behind the last have digits of zero: any row does.
     let row = |row: usize| from.as_ptr().wrapping_add(row.min(band.rows - 1) * stride);
     let mut rows = [[from.as_ptr(); GROUP]; FOURS];
@@ -49,60 +54,85 @@ unsafe fn vertical_neondot(
     }
     let rows = &rows[..band.quads.len()];
     // The last columns once more together with some before them.
-    let steps = (0..length.div_ceil(COLUMNS)).map(|step| (step * COLUMNS).min(length - COLUMNS));
-    for at in steps {
-        for (four, rows) in fours.iter_mut().zip(rows) {
-            // SAFETY: the caller's promise.
-            let load = |i: usize| less_128(unsafe { vld1q_u8(rows[i].add(at)) });
-            *four = together([load(0), load(1), load(2), load(3)]);
+    let blocks = (0..length).step_by(BLOCK).map(|at| at.min(length - BLOCK));
+    for at in blocks {
+        for (step, fours) in fours.iter_mut().enumerate() {
+            for (four, rows) in fours.iter_mut().zip(rows) {
+                let load = |i: usize| {
+                    // SAFETY: the caller's promise.
+                    less_128(unsafe { vld1q_u8(rows[i].add(at + step * COLUMNS)) })
+                };
+                *four = together([load(0), load(1), load(2), load(3)]);
+            }
         }
         for (output, (quad, digits, begin)) in band.outputs().enumerate() {
-            let mut sums = [[vdupq_n_s32(0); GROUP]; 3];
-            sums[0] = [vdupq_n_s32(begin); GROUP];
-            for (samples, digits) in fours[quad..].iter().zip(digits) {
-                accumulate(&mut sums, *samples, digits);
-            }
-            let [a, b, c, d] = whole(sums);
-            // SAFETY: the caller's promise.
-            unsafe {
-                let to = to.as_mut_ptr().add(output * to_stride + at);
-                vst1q_u8(to, vcombine_u8(narrow([a, b]), narrow([c, d])));
+            let (four, rest) = digits.split_at(LEAST);
+            let four = by_digit(four);
+            // SAFETY: the caller's promise: the place of an output.
+            let to = unsafe { to.as_mut_ptr().add(output * to_stride + at) };
+            for (step, fours) in fours.iter().enumerate() {
+                let own = fours[quad..].split_first_chunk::<LEAST>();
+                let (own, behind) = own.expect("there is room behind");
+                let mut sums = [[vdupq_n_s32(0); GROUP]; 3];
+                sums[0] = [vdupq_n_s32(begin); GROUP];
+                // Those behind the last that is read have digits of zero.
+                accumulate::<0, _>(&mut sums, own[0], four);
+                accumulate::<1, _>(&mut sums, own[1], four);
+                accumulate::<2, _>(&mut sums, own[2], four);
+                accumulate::<3, _>(&mut sums, own[3], four);
+                for (samples, digits) in behind.iter().zip(rest) {
+                    accumulate::<0, _>(&mut sums, *samples, alone(digits));
+                }
+                let left = finish(sums.map(|[a, b, _, _]| [a, b]));
+                let right = finish(sums.map(|[_, _, c, d]| [c, d]));
+                // SAFETY: the caller's promise.
+                unsafe { vst1q_u8(to.add(step * COLUMNS), vcombine_u8(left, right)) };
             }
         }
     }
 }
 
-/// Adds the products of four taps to the sums of each digit.
+/// For each digit that of four quads.
+#[target_feature(enable = "neon")]
+#[inline]
+fn by_digit(digits: &[Digits]) -> [int8x16_t; 3] {
+    let digits: &[Digits; LEAST] = digits.try_into().expect("so many are laid out");
+    // SAFETY: a load of twelve numbers.
+    let int32x4x3_t(low, middle, high) = unsafe { vld3q_s32(digits.as_ptr().cast()) };
+    [low, middle, high].map(|digit| vreinterpretq_s8_s32(digit))
+}
+
+/// For each digit that of one quad, as [`by_digit`]'s first.
+#[target_feature(enable = "neon")]
+#[inline]
+fn alone(digits: &Digits) -> [int8x16_t; 3] {
+    digits.map(|digit| vreinterpretq_s8_s32(vdupq_n_s32(digit)))
+}
+
+/// Adds the products of the four taps of quad `LANE` to the sums of each digit.
 #[target_feature(enable = "neon,dotprod")]
 #[inline]
-fn accumulate<const N: usize>(
+fn accumulate<const LANE: i32, const N: usize>(
     sums: &mut [[int32x4_t; N]; 3],
     samples: [int8x16_t; N],
-    digits: &Digits,
+    digits: [int8x16_t; 3],
 ) {
     for (sums, digit) in sums.iter_mut().zip(digits) {
-        let digit = vreinterpretq_s8_s32(vdupq_n_s32(*digit));
         for (sum, samples) in sums.iter_mut().zip(samples) {
-            *sum = sdot(*sum, samples, digit);
+            *sum = sdot_lane::<LANE>(*sum, samples, digit);
         }
     }
 }
 
-/// The sums of the three digits put together, without their fraction.
+/// The sums of the three digits put together, as samples: of 32 bits the upper 16, then the upper 10 of
+/// these with saturation.
 #[target_feature(enable = "neon")]
 #[inline]
-fn whole<const N: usize>([low, middle, high]: [[int32x4_t; N]; 3]) -> [int32x4_t; N] {
-    std::array::from_fn(|i| {
-        let upper = vaddq_s32(middle[i], vshlq_n_s32::<8>(high[i]));
-        let sum = vaddq_s32(low[i], vshlq_n_s32::<8>(upper));
-        vshrq_n_s32::<{ PRECISION_BITS as i32 }>(sum)
-    })
-}
-
-#[target_feature(enable = "neon")]
-#[inline]
-fn narrow([low, high]: [int32x4_t; 2]) -> uint8x8_t {
-    vqmovun_s16(vcombine_s16(vqmovn_s32(low), vqmovn_s32(high)))
+fn finish([low, middle, high]: [[int32x4_t; 2]; 3]) -> uint8x8_t {
+    const { assert!(PRECISION_BITS == 22) };
+    let (byte, word) = (vdupq_n_s32(1 << 8), vdupq_n_s32(1 << 16));
+    let sum = |i: usize| vmlaq_s32(vmlaq_s32(low[i], middle[i], byte), high[i], word);
+    vqshrun_n_s16::<6>(vshrn_high_n_s32::<16>(vshrn_n_s32::<16>(sum(0)), sum(1)))
 }
 
 #[target_feature(enable = "neon")]
@@ -212,24 +242,56 @@ fn turn([a, b, c, d]: [uint32x4_t; 4]) -> [uint8x16_t; 4] {
 
 /// # Safety
 /// No output reads beyond `from`.
+unsafe fn pass<const C: usize>(from: &[u8], quads: &Quads, to: [&mut [Turned]; C]) {
+    // SAFETY: passed on; all outputs may read as many quads as the one that reads most.
+    unsafe {
+        match quads.most() {
+            1 => pass_by::<1, C>(from, quads, to),
+            2 => pass_by::<2, C>(from, quads, to),
+            3 => pass_by::<3, C>(from, quads, to),
+            _ => pass_by::<LEAST, C>(from, quads, to),
+        }
+    }
+}
+
+/// The first `N` quads of each output, and one by one those behind them.
+///
+/// # Safety
+/// No output reads beyond `from`, nor would it with `N` quads.
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn pass<const C: usize>(from: &[u8], quads: &Quads, mut to: [&mut [Turned]; C]) {
+unsafe fn pass_by<const N: usize, const C: usize>(
+    from: &[u8],
+    quads: &Quads,
+    mut to: [&mut [Turned]; C],
+) {
     for (output, (first, digits, begin)) in quads.outputs().enumerate() {
-        let mut sums = [[[vdupq_n_s32(0); 2]; 3]; C];
-        sums.iter_mut().for_each(|sums| sums[0] = [vdupq_n_s32(begin); 2]);
-        for (at, digits) in digits.iter().enumerate() {
-            for (channel, sums) in sums.iter_mut().enumerate() {
-                let place = ((first + at) * C + channel) * QUAD;
+        let (four, rest) = digits.split_at(LEAST);
+        let four = by_digit(four);
+        for (channel, to) in to.iter_mut().enumerate() {
+            let load = |quad: usize| {
+                let place = ((first + quad) * C + channel) * QUAD;
                 // SAFETY: the caller's promise.
-                let samples = unsafe {
+                unsafe {
                     let at = from.as_ptr().add(place).cast::<i8>();
                     [vld1q_s8(at), vld1q_s8(at.add(16))]
-                };
-                accumulate(sums, samples, digits);
+                }
+            };
+            let mut sums = [[vdupq_n_s32(0); 2]; 3];
+            sums[0] = [vdupq_n_s32(begin); 2];
+            accumulate::<0, _>(&mut sums, load(0), four);
+            if N > 1 {
+                accumulate::<1, _>(&mut sums, load(1), four);
             }
-        }
-        for (sums, to) in sums.into_iter().zip(&mut to) {
-            let samples = narrow(whole(sums));
+            if N > 2 {
+                accumulate::<2, _>(&mut sums, load(2), four);
+            }
+            if N > 3 {
+                accumulate::<3, _>(&mut sums, load(3), four);
+            }
+            for (at, digits) in rest.iter().enumerate() {
+                accumulate::<0, _>(&mut sums, load(LEAST + at), alone(digits));
+            }
+            let samples = finish(sums);
             // SAFETY: a store of eight bytes.
             unsafe { vst1_u8(to[output].as_mut_ptr(), samples) };
         }

@@ -25,6 +25,8 @@ const BIAS: i32 = 0x80_8080;
 /// The digits of four weights, lowest first: a byte a weight.
 pub(super) type Digits = [i32; 3];
 
+/// Least quads that there are digits for: they are loaded together.
+pub(super) const LEAST: usize = 4;
 /// Most quads that an output may read: 29 samples and more shrink a picture to a seventh.
 pub(super) const MOST: usize = 8;
 
@@ -35,7 +37,7 @@ pub(super) struct Quads {
     /// few outputs read as many as the one that reads most.
     firsts: Vec<u32>,
     counts: Vec<u32>,
-    /// For each output the digits of `most` quads.
+    /// For each output the digits of `most` quads, at least [`LEAST`].
     digits: Vec<Digits>,
     /// What each output's sum begins with: a half, and what samples less 128 lack.
     begins: Vec<i32>,
@@ -86,7 +88,7 @@ impl Quads {
             let mut moved = [0; MOST * GROUP];
             moved[start - first * GROUP..][..weights.len()].copy_from_slice(weights);
             let mut digits = [[0; 3]; MOST];
-            if split(&moved[..most * GROUP], &mut digits).is_none() {
+            if split(&moved, &mut digits).is_none() {
                 return;
             }
             let sum = weights.iter().fold(0, |sum: i32, w| sum.wrapping_add(*w));
@@ -94,7 +96,7 @@ impl Quads {
             self.begins.push(HALF.wrapping_add(lacks));
             self.firsts.push(first as u32);
             self.counts.push(((start + weights.len()).div_ceil(GROUP) - first) as u32);
-            self.digits.extend_from_slice(&digits[..most]);
+            self.digits.extend_from_slice(&digits[..most.max(LEAST)]);
         }
         self.most = most;
     }
@@ -110,36 +112,42 @@ impl Quads {
             firsts,
             counts,
             begins,
-            digits: &self.digits[outputs.start * self.most..outputs.end * self.most],
+            digits: &self.digits[outputs.start * self.room()..outputs.end * self.room()],
             most: self.most,
             rows,
         })
     }
 
-    /// For each output its first quad, its digits, and what its sum begins with.
+    /// For each output its first quad, the digits of those that it reads and of at least [`LEAST`], and what
+    /// its sum begins with.
     #[cfg(target_arch = "aarch64")]
     pub(super) fn outputs(&self) -> impl Iterator<Item = (usize, &[Digits], i32)> {
         outputs(&self.firsts, &self.counts, &self.digits, &self.begins, self.most)
     }
 
-    /// The same, all digits.
+    /// The same, the digits of `N` quads, the most that there are.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn outputs_by<const N: usize>(
         &self,
     ) -> impl Iterator<Item = (usize, &[Digits; N], i32)> {
         let firsts = self.firsts.iter().map(|first| *first as usize);
-        let digits = self.digits.as_chunks::<N>().0;
+        let digits = self.digits.chunks_exact(self.room()).filter_map(|d| d.first_chunk::<N>());
         firsts.zip(digits).zip(&self.begins).map(|((first, digits), begin)| (first, digits, *begin))
     }
 
-    #[cfg(target_arch = "x86_64")]
+    /// Quads that there are digits for, of each output.
+    fn room(&self) -> usize {
+        self.most.max(LEAST)
+    }
+
     pub(super) fn most(&self) -> usize {
         self.most
     }
 }
 
 impl Band<'_> {
-    /// For each output its first quad, counted from the band's, its digits, and what its sum begins with.
+    /// For each output its first quad, counted from the band's, the digits of those that it reads and of at
+    /// least [`LEAST`], and what its sum begins with.
     pub(super) fn outputs(&self) -> impl Iterator<Item = (usize, &[Digits], i32)> {
         outputs(self.firsts, self.counts, self.digits, self.begins, self.most)
             .map(|(first, digits, begin)| (first - self.quads.start, digits, begin))
@@ -153,7 +161,8 @@ fn outputs<'a>(
     begins: &'a [i32],
     most: usize,
 ) -> impl Iterator<Item = (usize, &'a [Digits], i32)> {
-    let digits = digits.chunks_exact(most.max(1)).zip(counts).map(|(d, &n)| &d[..n as usize]);
+    let digits = digits.chunks_exact(most.max(LEAST));
+    let digits = digits.zip(counts).map(|(all, &used)| &all[..(used as usize).max(LEAST)]);
     firsts
         .iter()
         .zip(digits)

@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::quads::{Band, Digits, GROUP};
+use super::quads::{Band, Digits, GROUP, LEAST};
 use super::vnni::{COLUMNS, finish, together};
 use crate::isa::Avx512Vnni;
 
@@ -36,7 +36,7 @@ unsafe fn vertical_vnni(
     (to, to_stride): (&mut [u8], usize),
     length: usize,
 ) {
-    let mut fours = [[_mm512_setzero_si512(); GROUP]; FOURS];
+    let mut fours = [[_mm512_setzero_si512(); GROUP]; FOURS + LEAST];
     // The last columns once more together with some before them.
     let steps = (0..length.div_ceil(COLUMNS)).map(|step| (step * COLUMNS).min(length - COLUMNS));
     for at in steps {
