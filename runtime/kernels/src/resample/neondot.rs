@@ -66,25 +66,14 @@ unsafe fn vertical_neondot(
             }
         }
         for (output, (quad, digits, begin)) in band.outputs().enumerate() {
-            let (four, rest) = digits.split_at(LEAST);
-            let four = by_digit(four);
+            let digits = Laid::new(digits);
             // SAFETY: the caller's promise: the place of an output.
             let to = unsafe { to.as_mut_ptr().add(output * to_stride + at) };
             for (step, fours) in fours.iter().enumerate() {
-                let own = fours[quad..].split_first_chunk::<LEAST>();
-                let (own, behind) = own.expect("there is room behind");
-                let mut sums = [[vdupq_n_s32(0); GROUP]; 3];
-                sums[0] = [vdupq_n_s32(begin); GROUP];
-                // Those behind the last that is read have digits of zero.
-                accumulate::<0, _>(&mut sums, own[0], four);
-                accumulate::<1, _>(&mut sums, own[1], four);
-                accumulate::<2, _>(&mut sums, own[2], four);
-                accumulate::<3, _>(&mut sums, own[3], four);
-                for (samples, digits) in behind.iter().zip(rest) {
-                    accumulate::<0, _>(&mut sums, *samples, alone(digits));
-                }
-                let left = finish(sums.map(|[a, b, _, _]| [a, b]));
-                let right = finish(sums.map(|[_, _, c, d]| [c, d]));
+                // Those behind the last that is read have digits of zero, and there is room for them.
+                let fours = &fours[quad..][..digits.count()];
+                let [a, b, c, d] = sum::<LEAST, GROUP>(&digits, |quad| fours[quad]);
+                let (left, right) = (finish([a, b], begin), finish([c, d], begin));
                 // SAFETY: the caller's promise.
                 unsafe { vst1q_u8(to.add(step * COLUMNS), vcombine_u8(left, right)) };
             }
@@ -92,47 +81,91 @@ unsafe fn vertical_neondot(
     }
 }
 
-/// For each digit that of four quads.
-#[target_feature(enable = "neon")]
-#[inline]
-fn by_digit(digits: &[Digits]) -> [int8x16_t; 3] {
-    let digits: &[Digits; LEAST] = digits.try_into().expect("so many are laid out");
-    // SAFETY: a load of twelve numbers.
-    let int32x4x3_t(low, middle, high) = unsafe { vld3q_s32(digits.as_ptr().cast()) };
-    [low, middle, high].map(|digit| vreinterpretq_s8_s32(digit))
-}
+/// The digits of an output: for each of the three that of the first four quads, then those of others.
+struct Laid<'a>([int8x16_t; 3], &'a [Digits]);
 
-/// For each digit that of one quad, as [`by_digit`]'s first.
-#[target_feature(enable = "neon")]
-#[inline]
-fn alone(digits: &Digits) -> [int8x16_t; 3] {
-    digits.map(|digit| vreinterpretq_s8_s32(vdupq_n_s32(digit)))
-}
+impl<'a> Laid<'a> {
+    #[target_feature(enable = "neon")]
+    #[inline]
+    fn new(digits: &'a [Digits]) -> Self {
+        let (four, rest) = digits.split_first_chunk::<LEAST>().expect("so many are laid out");
+        // SAFETY: a load of twelve numbers.
+        let int32x4x3_t(low, middle, high) = unsafe { vld3q_s32(four.as_ptr().cast()) };
+        Self([low, middle, high].map(|digit| vreinterpretq_s8_s32(digit)), rest)
+    }
 
-/// Adds the products of the four taps of quad `LANE` to the sums of each digit.
-#[target_feature(enable = "neon,dotprod")]
-#[inline]
-fn accumulate<const LANE: i32, const N: usize>(
-    sums: &mut [[int32x4_t; N]; 3],
-    samples: [int8x16_t; N],
-    digits: [int8x16_t; 3],
-) {
-    for (sums, digit) in sums.iter_mut().zip(digits) {
-        for (sum, samples) in sums.iter_mut().zip(samples) {
-            *sum = sdot_lane::<LANE>(*sum, samples, digit);
-        }
+    /// Quads that have digits.
+    fn count(&self) -> usize {
+        LEAST + self.1.len()
     }
 }
 
-/// The sums of the three digits put together, as samples: of 32 bits the upper 16, then the upper 10 of
-/// these with saturation.
+/// The sums of the products of samples and digits, of the first `Q` quads and those behind the fourth. The highest
+/// digit comes first: when the next one comes, what is there counts 256 times as much.
+#[target_feature(enable = "neon,dotprod")]
+#[inline]
+fn sum<const Q: usize, const N: usize>(
+    Laid(four, rest): &Laid<'_>,
+    samples: impl Fn(usize) -> [int8x16_t; N],
+) -> [int32x4_t; N] {
+    let zero = [vdupq_n_s32(0); N];
+    let one = |mut sums: [int32x4_t; N], digit: int8x16_t| {
+        accumulate::<0, _>(&mut sums, samples(0), digit);
+        if Q > 1 {
+            accumulate::<1, _>(&mut sums, samples(1), digit);
+        }
+        if Q > 2 {
+            accumulate::<2, _>(&mut sums, samples(2), digit);
+        }
+        if Q > 3 {
+            accumulate::<3, _>(&mut sums, samples(3), digit);
+        }
+        sums
+    };
+    let [low, middle, high] = *four;
+    let mut sums = one(higher(one(higher(one(zero, high)), middle)), low);
+    for (quad, digits) in rest.iter().enumerate() {
+        let [low, middle, high] = digits.map(|digit| vreinterpretq_s8_s32(vdupq_n_s32(digit)));
+        let one = |mut sums: [int32x4_t; N], digit: int8x16_t| {
+            accumulate::<0, _>(&mut sums, samples(LEAST + quad), digit);
+            sums
+        };
+        let more = one(higher(one(higher(one(zero, high)), middle)), low);
+        for (sum, more) in sums.iter_mut().zip(more) {
+            *sum = vaddq_s32(*sum, more);
+        }
+    }
+    sums
+}
+
+/// Sums that the next lower digit is added to.
 #[target_feature(enable = "neon")]
 #[inline]
-fn finish([low, middle, high]: [[int32x4_t; 2]; 3]) -> uint8x8_t {
+fn higher<const N: usize>(sums: [int32x4_t; N]) -> [int32x4_t; N] {
+    sums.map(|sum| vshlq_n_s32::<8>(sum))
+}
+
+/// Adds the products of the four taps of quad `LANE`.
+#[target_feature(enable = "neon,dotprod")]
+#[inline]
+fn accumulate<const LANE: i32, const N: usize>(
+    sums: &mut [int32x4_t; N],
+    samples: [int8x16_t; N],
+    digit: int8x16_t,
+) {
+    for (sum, samples) in sums.iter_mut().zip(samples) {
+        *sum = sdot_lane::<LANE>(*sum, samples, digit);
+    }
+}
+
+/// Sums and what they lack as samples: of 32 bits the upper 16, then the upper 10 of these with
+/// saturation.
+#[target_feature(enable = "neon")]
+#[inline]
+fn finish([low, high]: [int32x4_t; 2], begin: i32) -> uint8x8_t {
     const { assert!(PRECISION_BITS == 22) };
-    let (byte, word) = (vdupq_n_s32(1 << 8), vdupq_n_s32(1 << 16));
-    let sum = |i: usize| vmlaq_s32(vmlaq_s32(low[i], middle[i], byte), high[i], word);
-    vqshrun_n_s16::<6>(vshrn_high_n_s32::<16>(vshrn_n_s32::<16>(sum(0)), sum(1)))
+    let begin = vdupq_n_s32(begin);
+    vqshrun_n_s16::<6>(vaddhn_high_s32(vaddhn_s32(low, begin), high, begin))
 }
 
 #[target_feature(enable = "neon")]
@@ -265,35 +298,18 @@ unsafe fn pass_by<const N: usize, const C: usize>(
     mut to: [&mut [Turned]; C],
 ) {
     for (output, (first, digits, begin)) in quads.outputs().enumerate() {
-        let (four, rest) = digits.split_at(LEAST);
-        let four = by_digit(four);
+        let digits = Laid::new(digits);
         for (channel, to) in to.iter_mut().enumerate() {
-            let load = |quad: usize| {
+            let sums = sum::<N, 2>(&digits, |quad| {
                 let place = ((first + quad) * C + channel) * QUAD;
                 // SAFETY: the caller's promise.
                 unsafe {
                     let at = from.as_ptr().add(place).cast::<i8>();
                     [vld1q_s8(at), vld1q_s8(at.add(16))]
                 }
-            };
-            let mut sums = [[vdupq_n_s32(0); 2]; 3];
-            sums[0] = [vdupq_n_s32(begin); 2];
-            accumulate::<0, _>(&mut sums, load(0), four);
-            if N > 1 {
-                accumulate::<1, _>(&mut sums, load(1), four);
-            }
-            if N > 2 {
-                accumulate::<2, _>(&mut sums, load(2), four);
-            }
-            if N > 3 {
-                accumulate::<3, _>(&mut sums, load(3), four);
-            }
-            for (at, digits) in rest.iter().enumerate() {
-                accumulate::<0, _>(&mut sums, load(LEAST + at), alone(digits));
-            }
-            let samples = finish(sums);
+            });
             // SAFETY: a store of eight bytes.
-            unsafe { vst1_u8(to[output].as_mut_ptr(), samples) };
+            unsafe { vst1_u8(to[output].as_mut_ptr(), finish(sums, begin)) };
         }
     }
 }
