@@ -17,6 +17,9 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 (F, BW, VL) and its 8-bit dot product (VNNI).
     Avx512Vnni,
+    /// 32-bit ARM with NEON (every Raspberry Pi since the 2 under a 32-bit system): dense and depthwise
+    /// convolutions of integers; all else is as [`Isa::Scalar`].
+    Neon32,
     /// aarch64 baseline (Raspberry Pi 3, 4 and Zero 2 W).
     Neon,
     /// aarch64 with the dot-product extension (Raspberry Pi 5).
@@ -28,8 +31,15 @@ pub enum Isa {
 }
 
 impl Isa {
-    const ALL: [Isa; 6] =
-        [Isa::Scalar, Isa::Avx2, Isa::Avx512Vnni, Isa::Neon, Isa::NeonDot, Isa::NeonFp16];
+    const ALL: [Isa; 7] = [
+        Isa::Scalar,
+        Isa::Avx2,
+        Isa::Avx512Vnni,
+        Isa::Neon32,
+        Isa::Neon,
+        Isa::NeonDot,
+        Isa::NeonFp16,
+    ];
 
     /// The instruction set whose integer kernels this one uses.
     pub(crate) fn for_integers(self) -> Isa {
@@ -51,8 +61,8 @@ impl Isa {
     }
 
     /// [`Isa::best`], unless the environment variable `KINGLET_ISA` names another one
-    /// (`scalar`, `avx2`, `avx512-vnni`, `neon`, `neon-dot` or `neon-fp16`; empty counts as
-    /// unset).
+    /// (`scalar`, `avx2`, `avx512-vnni`, `neon32`, `neon`, `neon-dot` or `neon-fp16`; empty counts
+    /// as unset).
     ///
     /// # Errors
     /// [`KernelError::UnknownIsa`] for another name, [`KernelError::Unavailable`] if this CPU
@@ -80,6 +90,7 @@ impl Isa {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::Avx512Vnni => "avx512-vnni",
+            Isa::Neon32 => "neon32",
             Isa::Neon => "neon",
             Isa::NeonDot => "neon-dot",
             Isa::NeonFp16 => "neon-fp16",
@@ -93,6 +104,8 @@ impl Isa {
             Isa::Avx2 => Avx2::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => Avx512Vnni::detect().is_some(),
+            #[cfg(target_arch = "arm")]
+            Isa::Neon32 => Neon32::detect().is_some(),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Neon::detect().is_some(),
             #[cfg(target_arch = "aarch64")]
@@ -156,6 +169,20 @@ impl Avx512Vbmi {
             && std::arch::is_x86_feature_detected!("avx512bw")
             && std::arch::is_x86_feature_detected!("avx512vbmi"))
         .then_some(Avx512Vbmi(()))
+    }
+}
+
+/// Proof that this CPU has NEON.
+#[cfg(target_arch = "arm")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Neon32(());
+
+#[cfg(target_arch = "arm")]
+impl Neon32 {
+    pub(crate) fn detect() -> Option<Neon32> {
+        /// `HWCAP_NEON` of the kernel's `asm/hwcap.h`.
+        const NEON: usize = 1 << 12;
+        (rustix::param::linux_hwcap().0 & NEON != 0).then_some(Neon32(()))
     }
 }
 

@@ -32,9 +32,17 @@
 //! | inverse cosine transform and chroma of JPEG | [`jpeg::Jpeg`] |
 //! | `f32` NCHW to `u8` NHWC and back | [`quantize::Quantize`], [`quantize::Dequantize`] |
 
+// Where there are few kernels or none, what others need is unused.
+#![cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code, unused_variables)
+)]
+
 pub mod add;
 #[cfg(target_arch = "aarch64")]
 mod arm;
+#[cfg(target_arch = "arm")]
+mod arm32;
 #[cfg(target_arch = "aarch64")]
 mod arm_end;
 pub mod catalogue;

@@ -138,7 +138,6 @@ pub(crate) fn check_weights(weights: &[i16], expected: usize) -> Result<(), Kern
 ///
 /// Wrapping is exact in the end: `sum(x * w)` wraps alike, and the complete sum fits an `i32`
 /// (see [`check_accumulators`]).
-#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 pub(crate) fn folded_bias<'a>(
     weights: impl IntoIterator<Item = &'a i16>,
     zero_point: i32,

@@ -210,7 +210,6 @@ pub(crate) fn as_bytes(values: &[i16]) -> &[u8] {
 }
 
 /// The bytes of 16-bit values.
-#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 pub(crate) fn as_bytes_mut(values: &mut [i16]) -> &mut [u8] {
     let len = size_of_val(values);
     // SAFETY: any initialised memory can be read as bytes, and any bytes are valid values.
@@ -233,7 +232,6 @@ pub(crate) fn as_i16s_mut(bytes: &mut [u8]) -> &mut [i16] {
 ///
 /// # Panics
 /// If the bytes are not aligned, or not a whole number of values.
-#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 pub(crate) fn as_i32s_mut(bytes: &mut [u8]) -> &mut [i32] {
     // SAFETY: the bytes are initialised, and any bit pattern is a valid i32.
     let (head, values, tail) = unsafe { bytes.align_to_mut::<i32>() };

@@ -135,6 +135,7 @@ fn the_kernel_depends_on_the_weights() {
                 "pointwise_u8s8_vnni_12x32",
                 "pointwise_u8s16_avx2_6x16",
             ],
+            Isa::Neon32 => ["pointwise_u8s16_neon32_4x8"; 3],
             Isa::Neon => {
                 ["pointwise_u8s8_neon_4x16", "pointwise_u8s16_neon_4x8", "pointwise_u8s16_neon_4x8"]
             }

@@ -327,7 +327,8 @@ fn inverted_residuals_with_and_without_excitation() {
             }
         }
     }
-    assert_eq!(found > 0, Isa::available().len() > 1, "no pair on any instruction set");
+    let none = matches!(Isa::best(), Isa::Scalar | Isa::Neon32);
+    assert_eq!(found > 0, !none, "no pair on any instruction set");
 }
 
 #[test]

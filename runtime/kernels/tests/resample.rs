@@ -103,7 +103,8 @@ fn vertical_equals_scalar() {
     let mut random = Random(0x7269_6e67);
     let scalar = Resample::new(Isa::Scalar).unwrap();
     for other in others() {
-        assert!(!other.kernel().contains("scalar"), "every instruction set has a kernel");
+        let portable = cfg!(target_arch = "arm");
+        assert_eq!(other.kernel().contains("scalar"), portable, "every other has a kernel");
         for length in (0..140).chain([671, 672, 1893]) {
             for wild in [false, true] {
                 let (taps, margin) = (1 + random.below(20), random.below(9));

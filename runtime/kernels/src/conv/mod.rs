@@ -10,14 +10,14 @@
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 mod form;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm"))]
 mod im2col;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
+#[cfg(target_arch = "arm")]
+mod neon32;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon_lines;
-#[cfg(target_arch = "aarch64")]
-pub(crate) mod neon_pixels;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon_tile;
 #[cfg(target_arch = "aarch64")]
@@ -28,6 +28,8 @@ mod neon_wide_tile;
 pub(crate) mod neondot;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neondot_tile;
+#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+pub(crate) mod pixels;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod vnni;
@@ -36,6 +38,8 @@ pub use form::Form;
 
 use std::ops::Range;
 
+#[cfg(target_arch = "arm")]
+use crate::isa::Neon32;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{Avx2, Avx512Vnni};
 #[cfg(target_arch = "aarch64")]
@@ -113,6 +117,8 @@ enum Body {
     Avx2(avx2::Kernel),
     #[cfg(target_arch = "x86_64")]
     Vnni(vnni::Kernel),
+    #[cfg(target_arch = "arm")]
+    Neon32(neon32::Kernel),
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Kernel),
     #[cfg(target_arch = "aarch64")]
@@ -135,6 +141,11 @@ impl Body {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512Vnni if reach.converts_exactly => match Avx2::detect() {
                 Some(token) => Body::Avx2(avx2::Kernel::new(token, &layer, reach)),
+                None => Body::Scalar(scalar::Kernel::new(layer)),
+            },
+            #[cfg(target_arch = "arm")]
+            Isa::Neon32 if reach.converts_exactly => match Neon32::detect() {
+                Some(token) => Body::Neon32(neon32::Kernel::new(token, &layer)),
                 None => Body::Scalar(scalar::Kernel::new(layer)),
             },
             #[cfg(target_arch = "aarch64")]
@@ -209,6 +220,8 @@ impl Conv {
             Body::Avx2(kernel) => kernel.name(),
             #[cfg(target_arch = "x86_64")]
             Body::Vnni(kernel) => kernel.name(),
+            #[cfg(target_arch = "arm")]
+            Body::Neon32(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
@@ -316,6 +329,8 @@ impl Conv {
             Body::Avx2(kernel) => kernel.run(input, residual, range, output, scratch),
             #[cfg(target_arch = "x86_64")]
             Body::Vnni(kernel) => kernel.run(input, residual, range, output, scratch),
+            #[cfg(target_arch = "arm")]
+            Body::Neon32(kernel) => kernel.run(input, residual, range, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.run(input, residual, range, output, scratch),
             #[cfg(target_arch = "aarch64")]

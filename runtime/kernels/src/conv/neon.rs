@@ -9,8 +9,8 @@ use std::arch::aarch64::*;
 use std::ops::Range;
 
 use super::neon_lines::Lines;
-use super::neon_pixels::Pixels;
 use super::neon_tile::{self as tile, PanelRef, ROWS, STEP, Schedule};
+use super::pixels::Pixels;
 use super::{BLOCK_CHANNELS, Layer, im2col};
 use crate::arm::Ending;
 use crate::arm_end::{End, MAX_COLS};

@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
-use super::neon_pixels::Pixels;
 use super::neon_wide_tile::{Panel, Rows, run_panel};
+use super::pixels::Pixels;
 use super::{Layer, im2col};
 use crate::arm::{Clamp, widen};
 use crate::isa::Neon;

@@ -7,8 +7,8 @@
 use std::ops::Range;
 
 use super::neon_lines::Lines;
-use super::neon_pixels::Pixels;
 use super::neondot_tile::{self as tile, MAX_ROWS, PanelRef};
+use super::pixels::Pixels;
 use super::{Layer, im2col};
 use crate::arm::Ending;
 use crate::arm_end::{End, MAX_COLS};

@@ -9,7 +9,7 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::neon_lines::Lines;
-use super::neon_pixels::Pixels;
+use super::pixels::Pixels;
 use crate::arm::Ending;
 use crate::arm_end::{End, MAX_COLS, end_load, end_row};
 use crate::isa::NeonDot;

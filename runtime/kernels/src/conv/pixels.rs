@@ -1,4 +1,4 @@
-//! Where the values of pixels lie in memory, for the NEON kernels that pack them.
+//! Where the values of pixels lie in memory, for the ARM kernels that pack them.
 
 use super::BLOCK_CHANNELS;
 

@@ -12,6 +12,8 @@ pub(crate) mod avx2;
 mod avx2_tile;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
+#[cfg(target_arch = "arm")]
+mod neon32;
 #[cfg(target_arch = "aarch64")]
 mod neon_tile;
 #[cfg(target_arch = "aarch64")]
@@ -28,6 +30,8 @@ pub(crate) mod vnni;
 
 use std::ops::Range;
 
+#[cfg(target_arch = "arm")]
+use crate::isa::Neon32;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{Avx2, Avx512Vnni};
 #[cfg(target_arch = "aarch64")]
@@ -81,6 +85,8 @@ enum Body {
     Avx2(avx2::Kernel),
     #[cfg(target_arch = "x86_64")]
     Vnni(vnni::Kernel),
+    #[cfg(target_arch = "arm")]
+    Neon32(neon32::Kernel),
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Kernel),
     #[cfg(target_arch = "aarch64")]
@@ -105,6 +111,16 @@ impl Body {
             {
                 match Avx2::detect() {
                     Some(token) => Body::Avx2(avx2::Kernel::new(token, &layer)),
+                    None => Body::Scalar(scalar::Kernel::new(layer)),
+                }
+            }
+            #[cfg(target_arch = "arm")]
+            Isa::Neon32
+                if reach.converts_exactly
+                    && layer.geometry.in_c >= neon32::Kernel::MIN_CHANNELS =>
+            {
+                match Neon32::detect() {
+                    Some(token) => Body::Neon32(neon32::Kernel::new(token, &layer)),
                     None => Body::Scalar(scalar::Kernel::new(layer)),
                 }
             }
@@ -166,6 +182,8 @@ impl Depthwise {
             Body::Avx2(kernel) => kernel.name(),
             #[cfg(target_arch = "x86_64")]
             Body::Vnni(kernel) => kernel.name(),
+            #[cfg(target_arch = "arm")]
+            Body::Neon32(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.name(),
             #[cfg(target_arch = "aarch64")]
@@ -203,6 +221,8 @@ impl Depthwise {
             Body::Avx2(kernel) => kernel.run(input, range, output, scratch),
             #[cfg(target_arch = "x86_64")]
             Body::Vnni(kernel) => kernel.run(input, range, output, scratch),
+            #[cfg(target_arch = "arm")]
+            Body::Neon32(kernel) => kernel.run(input, range, output),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.run(input, range, output, scratch),
             #[cfg(target_arch = "aarch64")]

@@ -12,11 +12,11 @@ use super::Tables;
 use crate::arm::Ending;
 use crate::conv::BLOCK_CHANNELS;
 use crate::conv::neon_lines::Lines;
-use crate::conv::neon_pixels::Pixels;
 use crate::conv::neondot::Panel;
 use crate::conv::neondot_tile::{
     columns_bytes, next_columns, next_rows, pack_lines, pack_tile, run, run_columns, tile_bytes,
 };
+use crate::conv::pixels::Pixels;
 use crate::depthwise::neondot::Rows;
 use crate::depthwise::neondot_tile::{COL, GROUP, interleave};
 use crate::isa::{Neon, NeonDot};

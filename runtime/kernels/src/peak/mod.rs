@@ -9,16 +9,20 @@
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "arm")]
+mod neon32;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 #[cfg(target_arch = "aarch64")]
 use neon as native;
+#[cfg(target_arch = "arm")]
+use neon32 as native;
 #[cfg(target_arch = "x86_64")]
 use x86 as native;
 
 /// Stands in where no loops are written for the architecture.
-#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
+#[cfg(not(any(target_arch = "aarch64", target_arch = "arm", target_arch = "x86_64")))]
 mod native {
     pub(super) fn loops() -> Vec<super::Loop> {
         Vec::new()
@@ -41,12 +45,12 @@ pub struct Loop {
 
 /// Whether this CPU has the instructions, name, multiply-accumulates of each accumulator a round
 /// (lanes of the vector by products of a lane), and the loop itself.
-#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+#[cfg(any(target_arch = "aarch64", target_arch = "arm", target_arch = "x86_64"))]
 type Candidate = (bool, &'static str, u64, unsafe fn(u64));
 
 impl Loop {
     /// The loop, if this CPU can run it.
-    #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+    #[cfg(any(target_arch = "aarch64", target_arch = "arm", target_arch = "x86_64"))]
     fn there((there, name, macs, body): Candidate, accumulators: u64) -> Option<Loop> {
         there.then_some(Loop { name, macs_per_round: accumulators * macs, body })
     }
@@ -90,7 +94,7 @@ pub fn read(bytes: &[u8]) {
 /// kernel called `kernel` does. `None` for kernels that hardly multiply, and for scalar ones.
 pub fn bound_of(kernel: &str) -> Option<&'static str> {
     /// Parts of a kernel's name, all of which it must have, and the loop. The first match counts.
-    const RULES: [(&[&str], &str); 15] = [
+    const RULES: [(&[&str], &str); 16] = [
         (&["_u8s8_", "_vnni_"], "i8_vpdpbusd_avx512"),
         (&["_u8s16_", "_vnni_"], "i16_vpdpwssd_avx512"),
         (&["linear_u8s8_avx2_"], "i16_vpmaddwd_avx2"),
@@ -100,6 +104,7 @@ pub fn bound_of(kernel: &str) -> Option<&'static str> {
         (&["_u8s8_", "_neondot_"], "i8_sdot_neon"),
         (&["_u8s8_", "_neon_"], "i8_smlal_neon"),
         (&["_u8s16_", "_neon_"], "i16_smlal_neon"),
+        (&["_u8s16_", "_neon32_"], "i16_vmlal_neon32"),
         (&["_f16_", "_neonfp16_"], "f16_fmla_neon"),
         (&["_f32_", "_avx512_"], "f32_fma_avx512"),
         (&["_f32_", "_avx2_"], "f32_fma_avx2"),

@@ -218,6 +218,7 @@ pub fn is_of(kernel: &str, isa: Isa) -> bool {
         Isa::Avx2 => kernel.contains("_avx2_"),
         // Where the dot product does not help, the AVX2 kernel is the one to use.
         Isa::Avx512Vnni => ["_vnni_", "_vbmi_", "_avx2_"].iter().any(|part| kernel.contains(part)),
+        Isa::Neon32 => kernel.contains("_neon32_") || kernel.ends_with("_scalar"),
         // Where the dot product does not help, the plain NEON kernel is the one to use.
         Isa::Neon => kernel.contains("_neon_"),
         _ => kernel.contains("_neondot_") || kernel.contains("_neon_"),

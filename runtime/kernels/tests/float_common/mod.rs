@@ -187,7 +187,7 @@ impl<T: Element> Guarded<T> {
 /// back to scalar code fails).
 pub fn is_of(kernel: &str, isa: Isa) -> bool {
     match isa {
-        Isa::Scalar => kernel.ends_with("_scalar"),
+        Isa::Scalar | Isa::Neon32 => kernel.ends_with("_scalar"),
         Isa::Avx2 => kernel.contains("_avx2_"),
         Isa::Avx512Vnni => kernel.contains("_avx512_"),
         Isa::NeonFp16 if kernel.contains("_f16_") && !kernel.starts_with("pool") => {
