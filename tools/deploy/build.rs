@@ -1,4 +1,5 @@
-//! Puts the boards of targets/ into the library: an installed program knows them too.
+//! Puts the boards of targets/ into the library: an installed program knows them too; and what this
+//! machine is called by Rust.
 #![allow(missing_docs, clippy::print_stdout)]
 
 use std::fmt::Write;
@@ -6,6 +7,8 @@ use std::path::Path;
 
 fn main() -> std::io::Result<()> {
     println!("cargo::rerun-if-changed=../../targets");
+    let this = std::env::var("TARGET").unwrap_or_default();
+    println!("cargo::rustc-env=KINGLET_THIS_MACHINE={this}");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../targets").canonicalize()?;
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(&folder)? {

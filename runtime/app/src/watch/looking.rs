@@ -152,7 +152,11 @@ impl Watch {
     fn change(&mut self, fresh: Fresh) -> Result<(), Usage> {
         let Fresh { config, sight, model, shadow: (shadow, other_shadow), .. } = fresh;
         let session = model.as_ref().unwrap_or(self.eyes.session());
-        let plan = Plan::new(&config, session, sight.pictures())?;
+        let mut plan = Plan::new(&config, session, sight.pictures())?;
+        if model.is_none() {
+            // A thousand names: others that use them need no second copy.
+            plan.labels = Arc::clone(&self.plan.labels);
+        }
         let facts = web::Facts::new(self.reloader.model_of(&config), session, &plan);
         // From here on nothing fails.
         let changes = self.config.changes(&config);

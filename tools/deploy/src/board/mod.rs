@@ -242,8 +242,7 @@ impl Board {
 const ISAS: [(&str, &[&str]); 3] = [
     ("aarch64", &["scalar", "neon", "neon-dot", "neon-fp16"]),
     ("x86_64", &["scalar", "avx2", "avx512-vnni"]),
-    // Stable Rust has no NEON intrinsics for 32-bit ARM: the portable kernels run there.
-    ("armv7", &["scalar"]),
+    ("armv7", &["scalar", "neon32"]),
 ];
 
 impl Kernels {

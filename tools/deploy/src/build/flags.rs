@@ -25,14 +25,21 @@ pub(super) fn path_maps(
 /// rustc's flags, as `CARGO_ENCODED_RUSTFLAGS` has them: no shared library, no symbols, no folder's name.
 ///
 /// Nothing is said about the processor: the program runs on every one of its triple, and chooses its kernels when it
-/// starts.
-pub(super) fn rustflags(maps: &[Map]) -> OsString {
+/// starts. `lld` is the folder of LLVM's linker, which makes one of functions that are alike.
+pub(super) fn rustflags(maps: &[Map], lld: Option<&Path>) -> OsString {
     let mut flags = OsString::from("-Ctarget-feature=+crt-static\x1f-Cstrip=symbols");
+    // Of code that is made small, LLVM makes functions of what recurs. Each has entries of 36 bytes in the
+    // tables of unwinding, which LLVM does not count.
+    flags.push("\x1f-Cllvm-args=--outliner-benefit-threshold=40");
     for (from, to) in maps {
         flags.push("\x1f--remap-path-prefix=");
         flags.push(from);
         flags.push("=");
         flags.push(to);
+    }
+    if let Some(lld) = lld {
+        flags.push("\x1f-Clink-arg=-fuse-ld=lld\x1f-Clink-arg=-Wl,--icf=all\x1f-Clink-arg=-B");
+        flags.push(lld);
     }
     flags
 }

@@ -136,7 +136,7 @@ impl Build<'_> {
             cargo.arg("--target-dir").arg(folder);
         }
         let maps = flags::path_maps(self.source, self.target_dir, toolchain);
-        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags::rustflags(&maps));
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags::rustflags(&maps, toolchain.lld.as_deref()));
         cargo.env("CARGO_INCREMENTAL", "0").env("RUSTC", &toolchain.rustc);
         cargo.env("SOURCE_DATE_EPOCH", commit_time(self.source));
         let lower = self.triple.replace('-', "_");

@@ -20,6 +20,8 @@ pub struct Toolchain {
     pub sysroot: PathBuf,
     /// The C compiler for the target, which links.
     pub linker: PathBuf,
+    /// The folder of LLVM's linker (`ld.lld`), where there is one: the C compiler lets it link.
+    pub lld: Option<PathBuf>,
 }
 
 /// What [`find`] wants to know of a machine.
@@ -61,11 +63,14 @@ impl World for Here {
     }
 }
 
-/// Names that differ by processor: of the C compiler, its packages, and Debian's name for the processor.
+/// What differs by processor: names of the C compiler, of its packages and, to Debian, of the processor.
 struct Names {
     gcc: &'static str,
     packages: &'static str,
     debian: &'static str,
+    /// GNU's linker forgets in a program beyond 16 MB which of the C library's functions are Thumb: it dies
+    /// before `main`.
+    needs_lld: bool,
 }
 
 fn names(triple: &str) -> Result<Names, BuildError> {
@@ -78,13 +83,20 @@ fn names(triple: &str) -> Result<Names, BuildError> {
             gcc: "aarch64-linux-gnu-gcc",
             packages: "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
             debian: "arm64",
+            needs_lld: false,
         }),
         Machine::Arm => Ok(Names {
             gcc: "arm-linux-gnueabihf-gcc",
             packages: "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross",
             debian: "armhf",
+            needs_lld: true,
         }),
-        _ => Ok(Names { gcc: "x86_64-linux-gnu-gcc", packages: "gcc libc6-dev", debian: "amd64" }),
+        _ => Ok(Names {
+            gcc: "x86_64-linux-gnu-gcc",
+            packages: "gcc libc6-dev",
+            debian: "amd64",
+            needs_lld: false,
+        }),
     }
 }
 
@@ -132,10 +144,21 @@ pub fn find(
         missing.push(format!("{} or its static C library is not installed", names.gcc));
         commands.push(format!("sudo apt install {}", names.packages));
     }
+    let sysroot = rust.as_ref().and_then(|(_, rustc, _)| sysroot(world, rustc));
+    let lld = sysroot.as_ref().and_then(|sysroot| of_rust(world, sysroot)).or_else(|| {
+        let lld = world.program("ld.lld")?;
+        lld.parent().map(Path::to_owned)
+    });
+    if names.needs_lld && lld.is_none() && rust.is_some() {
+        missing.push(
+            "LLVM's linker is not installed, and GNU's makes programs that do not start".into(),
+        );
+        commands.push("sudo apt install lld".into());
+    }
     match (rust, linker) {
-        (Some((name, rustc, cargo)), Some(linker)) if new_enough => {
-            let sysroot = world.output(&rustc, &["--print", "sysroot"]).unwrap_or_default();
-            Ok(Toolchain { name, cargo, rustc, sysroot: sysroot.into(), linker })
+        (Some((name, rustc, cargo)), Some(linker)) if missing.is_empty() => {
+            let sysroot = sysroot.unwrap_or_default();
+            Ok(Toolchain { name, cargo, rustc, sysroot, linker, lld })
         }
         _ => {
             let triple = triple.to_owned();
@@ -167,6 +190,17 @@ fn of_debian(world: &dyn World, triple: &str) -> Option<Rust> {
     }
     let cargo = world.program("cargo")?;
     Some((format!("Debian's {}", world.output(&rustc, &["--version"])?), rustc, cargo))
+}
+
+fn sysroot(world: &dyn World, rustc: &Path) -> Option<PathBuf> {
+    world.output(rustc, &["--print", "sysroot"]).map(PathBuf::from)
+}
+
+/// The folder of the linker that comes with Rust.
+fn of_rust(world: &dyn World, sysroot: &Path) -> Option<PathBuf> {
+    let folder = concat!("lib/rustlib/", env!("KINGLET_THIS_MACHINE"), "/bin/gcc-ld");
+    let folder = sysroot.join(folder);
+    world.exists(&folder.join("ld.lld")).then_some(folder)
 }
 
 /// `rustc 1.96.0 (…)` as numbers.

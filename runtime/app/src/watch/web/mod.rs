@@ -55,8 +55,8 @@ pub(super) struct Facts {
     model: String,
     /// How it is loaded.
     load: ModelArgs,
-    /// Names of its classes; empty without.
-    labels: Vec<String>,
+    /// Names of its classes.
+    labels: Arc<[String]>,
     /// Empty without.
     regions: Vec<Region>,
     outputs: Vec<OutputPlan>,
@@ -65,12 +65,12 @@ pub(super) struct Facts {
 impl Facts {
     /// What a model that was loaded so, and a plan for it, are.
     pub(super) fn new(load: ModelArgs, session: &Session, plan: &Plan) -> Self {
-        let label = |index| session.label(index).map(str::to_owned);
         Self {
             number: 0,
             model: load.path().map_or_else(|_| String::new(), |path| stem(&path)),
             load,
-            labels: (0..session.classes()).map_while(label).collect(),
+            // Without names of its own the model's classes have none.
+            labels: session.label(0).map_or_else(Arc::default, |_| Arc::clone(&plan.labels)),
             regions: plan.view.regions.clone(),
             outputs: plan.outputs.clone(),
         }

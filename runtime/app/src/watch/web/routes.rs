@@ -140,7 +140,7 @@ async fn state(State(web): Shared) -> impl IntoResponse {
     Json(Page {
         version: env!("CARGO_PKG_VERSION"),
         model: facts.model.clone(),
-        labels: facts.labels.clone(),
+        labels: facts.labels.to_vec(),
         regions: facts.regions.clone(),
         outputs: facts.outputs.iter().map(output).collect(),
         collects: web.collection.is_some(),

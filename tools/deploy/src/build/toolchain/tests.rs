@@ -12,6 +12,8 @@ struct Told {
     targets: Vec<&'static str>,
     network: bool,
     debian: Vec<&'static str>,
+    /// Whether Rust brings its linker along.
+    lld: bool,
     libc: bool,
     version: &'static str,
 }
@@ -37,6 +39,9 @@ impl World for Told {
     }
 
     fn exists(&self, path: &Path) -> bool {
+        if path.ends_with("bin/gcc-ld/ld.lld") {
+            return self.lld;
+        }
         self.debian.iter().any(|t| path == Path::new("/usr/lib/rustlib").join(t))
     }
 
@@ -50,6 +55,7 @@ fn whole() -> Told {
         programs: vec!["rustup", "cargo", "aarch64-linux-gnu-gcc", "arm-linux-gnueabihf-gcc"],
         targets: vec![ARM64],
         debian: vec![ARM64],
+        lld: true,
         libc: true,
         version: "1.96",
         ..Told::default()
@@ -66,6 +72,19 @@ fn rustup_comes_first_and_adds_what_it_lacks() {
         find(&armv7, ARM32, (1, 95)).unwrap().linker,
         Path::new("/bin/arm-linux-gnueabihf-gcc")
     );
+}
+
+#[test]
+fn the_linker_is_rusts_or_debians_and_32_bits_need_one() {
+    let lld = |world: &Told, triple| find(world, triple, (1, 95)).unwrap().lld;
+    assert!(lld(&whole(), ARM64).unwrap().starts_with("/rustup/lib/rustlib"));
+    let none = || Told { lld: false, network: true, ..whole() };
+    assert_eq!(lld(&none(), ARM64), None);
+    let error = find(&none(), ARM32, (1, 95)).unwrap_err().to_string();
+    assert!(error.contains("LLVM's linker") && error.contains("sudo apt install lld"), "{error}");
+    let mut other = none();
+    other.programs.push("ld.lld");
+    assert_eq!(lld(&other, ARM32).unwrap(), Path::new("/bin"));
 }
 
 #[test]
