@@ -207,21 +207,14 @@ pub(super) fn channels(
     // SAFETY: the token proves the features; the block has as many bytes as eight rows, and each row has
     // whole steps.
     unsafe { take_apart(rows, starts, steps, packing, block) };
-    let (mut first, mut to) = (0, to);
-    for (&(channels, share), axis) in packing.shares().iter().zip(axes) {
-        let quads = &block[first..][..steps * channels * share * QUAD];
-        first += quads.len();
-        let (own, rest) = to.split_at_mut(channels);
-        to = rest;
-        // SAFETY: as above; no output reads beyond the row, whose quads these are.
-        unsafe {
-            match own {
-                [to] => pass(quads, &axis.quads, [to]),
-                [blue, red] => pass(quads, &axis.quads, [blue, red]),
-                _ => unreachable!("one channel or two"),
-            }
+    // SAFETY: as above; no output reads beyond the row, whose quads these are.
+    packing.each_axis(steps, axes, block, to, |quads, axis, to| unsafe {
+        match to {
+            [to] => pass(quads, axis, [to]),
+            [blue, red] => pass(quads, axis, [blue, red]),
+            _ => unreachable!("one channel or two"),
         }
-    }
+    });
 }
 
 /// # Safety

@@ -12,8 +12,8 @@
 
 use std::ops::Range;
 
-use super::channels::{Packing, ROW_STEP};
-use super::{HALF, ROWS, Taps};
+use super::channels::{Packing, ROW_STEP, Weights};
+use super::{HALF, ROWS, Taps, Turned};
 
 /// Taps of a quad.
 pub(super) const GROUP: usize = 4;
@@ -198,8 +198,28 @@ impl Packing {
         }
     }
 
+    /// Hands the quads of each axis, its weights and the outputs of its channels to `pass`: the quads of
+    /// `steps` steps lie in `block` where [`Packing::quads`] says.
+    pub(super) fn each_axis(
+        self,
+        steps: usize,
+        axes: &[&Weights],
+        block: &[u8],
+        mut to: &mut [&mut [Turned]],
+        mut pass: impl FnMut(&[u8], &Quads, &mut [&mut [Turned]]),
+    ) {
+        let mut first = 0;
+        for (&(channels, share), axis) in self.shares().iter().zip(axes) {
+            let quads = &block[first..][..steps * channels * share * QUAD];
+            first += quads.len();
+            let (own, rest) = to.split_at_mut(channels);
+            to = rest;
+            pass(quads, &axis.quads, own);
+        }
+    }
+
     /// For each axis, its channels and quads of a step; their product sums to four.
-    pub(super) fn shares(self) -> &'static [(usize, usize)] {
+    fn shares(self) -> &'static [(usize, usize)] {
         match self {
             Packing::Planar => &[(1, 4)],
             Packing::Pairs => &[(2, 2)],

@@ -20,25 +20,18 @@ pub(super) fn channels(
     let count = rows.len() / stride;
     let starts = std::array::from_fn(|row: usize| row.min(count - 1) * stride);
     let block = block.as_flattened_mut();
+    let steps = stride / ROW_STEP;
     // SAFETY: the token proves the features; the block has as many bytes as eight rows, and each row has
     // whole steps.
-    unsafe { take_apart(rows, starts, stride / ROW_STEP, packing, block) };
-    let (mut first, mut to) = (0, to.iter_mut());
-    for (&(channels, share), axis) in packing.shares().iter().zip(axes) {
-        let quads = &block[first..][..stride / ROW_STEP * channels * share * QUAD];
-        first += quads.len();
-        // SAFETY: as above; no output reads beyond the row, whose quads these are.
-        unsafe {
-            match (channels, to.next(), to.as_slice().first()) {
-                (1, Some(to), _) => pass(quads, &axis.quads, to),
-                (2, Some(blue), Some(_)) => {
-                    let red = to.next().expect("it is there");
-                    pass_of_two(quads, &axis.quads, blue, red);
-                }
-                _ => unreachable!("a slice for each channel"),
-            }
+    unsafe { take_apart(rows, starts, steps, packing, block) };
+    // SAFETY: as above; no output reads beyond the row, whose quads these are.
+    packing.each_axis(steps, axes, block, to, |quads, axis, to| unsafe {
+        match to {
+            [to] => pass(quads, axis, to),
+            [blue, red] => pass_of_two(quads, axis, blue, red),
+            _ => unreachable!("one channel or two"),
         }
-    }
+    });
 }
 
 /// # Safety
