@@ -357,12 +357,6 @@ fn units(d: &ConvGeometry, threads: usize) -> Vec<Unit> {
     };
     let most = (d.out_h / 4).clamp(1, 8);
     let parts = (1..=most).min_by_key(|&parts| cost(parts)).unwrap_or(1);
-    let least: usize = std::env::var("K_ROWS").ok().and_then(|v| v.parse().ok()).unwrap_or(0);
-    let parts = if threads > 1 && least > 0 && d.out_h * d.stride_h / threads >= least * again {
-        threads
-    } else {
-        parts
-    };
     (0..parts)
         .flat_map(|part| (0..blocks).map(move |block| (block, part)))
         .map(|(block, part)| Unit { blocks: block..block + 1, rows: rows_of(parts, part) })
