@@ -10,6 +10,7 @@ pub mod deb;
 mod error;
 pub mod fat;
 pub mod flash;
+mod input;
 pub mod mbr;
 pub mod tree;
 pub mod unpack;

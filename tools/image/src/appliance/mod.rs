@@ -5,6 +5,7 @@
 //! everything in memory, [`Plan::write`] writes it. The same inputs give the same bytes.
 
 mod boards;
+mod contents;
 mod data;
 mod modules;
 mod packages;
@@ -17,19 +18,17 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::deb::{self, Entry};
+use crate::deb;
 use crate::fat::Fat;
 use crate::mbr::{self, Partition, SECTOR};
 use crate::tree::{Tree, gzip};
-use crate::{CardError, hex};
+use crate::{CardError, hex, input};
 pub use boards::Board;
-use modules::Modules;
+use contents::{Kernel, SSH, firmware, one, ssh_file};
 
 const MIB: u64 = 1 << 20;
 /// The first partition: what the first stage needs.
 const START: u64 = 16 * MIB;
-/// The shortest program or model that is taken for one, bytes.
-const LEAST: usize = 1000;
 
 /// What an appliance is made of.
 #[derive(Debug, Clone, Default)]
@@ -76,25 +75,25 @@ pub struct Plan {
 /// [`CardError`] for an input that is missing or not what it ought to be.
 pub fn plan(options: &Options, say: &dyn Fn(&str)) -> Result<Plan, CardError> {
     let board = Board::find(&options.board)?;
-    let program = read(&options.program)?;
-    check_program(&options.program, &program)?;
-    let model = read(&options.model)?;
-    if model.len() < LEAST {
+    let program = input::read(&options.program)?;
+    input::check_program(&options.program, &program)?;
+    let model = input::read(&options.model)?;
+    if model.len() < input::LEAST_FILE {
         return Err(CardError::value(options.model.display().to_string(), "it is no model"));
     }
     let configuration = match &options.configuration {
-        Some(path) => configuration(path)?,
+        Some(path) => input::configuration(path)?,
         // Updates are taken where there is a key to verify them with.
         None if options.public_key.is_some() => {
             format!("{}\n[update]\nstore = \"/var/lib/kinglet/store\"\n", root::CONFIGURATION)
         }
         None => root::CONFIGURATION.to_owned(),
     };
-    hostname(&options.hostname)?;
+    input::hostname(&options.hostname)?;
     for key in &options.ssh_keys {
-        ssh_key(key)?;
+        input::ssh_key(key)?;
     }
-    let public_key = options.public_key.as_deref().map(read).transpose()?;
+    let public_key = options.public_key.as_deref().map(input::read).transpose()?;
 
     let mut names = vec![packages::KERNEL, "busybox-static", "e2fsck-static"];
     if board.firmware {
@@ -363,212 +362,3 @@ fn gzip_file(file: &tempfile::NamedTempFile) -> Result<Vec<u8>, CardError> {
         encoder.write_all(&block[..got]).map_err(failed)?;
     }
 }
-
-/// Packages of dropbear and what it loads.
-const SSH: [&str; 7] =
-    ["dropbear-bin", "libc6", "libcrypt1", "libtomcrypt1", "libtommath1", "libgmp10", "zlib1g"];
-
-/// What of these packages is needed.
-fn ssh_file(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or("");
-    let libraries = [
-        "libc.so.",
-        "ld-linux",
-        "libcrypt.so.",
-        "libtomcrypt.so.",
-        "libtommath.so.",
-        "libgmp.so.",
-        "libz.so.",
-    ];
-    matches!(path, "usr/sbin/dropbear" | "usr/bin/dropbearkey")
-        || (path.contains("lib/") && libraries.iter().any(|l| name.starts_with(l)))
-}
-
-/// What the kernel's package has.
-struct Kernel {
-    image: Vec<u8>,
-    modules: Modules,
-    trees: Vec<(String, Vec<u8>)>,
-}
-
-impl Kernel {
-    fn read(path: &Path, board: &Board) -> Result<Self, CardError> {
-        let wanted = |name: &str| {
-            let file = name.rsplit('/').next().unwrap_or("");
-            name.starts_with("boot/vmlinuz-")
-                || name.ends_with(".ko")
-                || (name.contains("/broadcom/") && board.trees.iter().any(|t| t == file))
-        };
-        let mut kernel = Self { image: Vec::new(), modules: Modules::default(), trees: Vec::new() };
-        for (name, entry) in deb::read(path, &wanted)? {
-            let Entry::File(bytes) = entry else { continue };
-            let file = name.rsplit('/').next().unwrap_or("");
-            if name.starts_with("boot/") {
-                kernel.image = bytes;
-            } else if name.ends_with(".ko") {
-                kernel.modules.add(file, bytes);
-            } else {
-                kernel.trees.push((file.to_owned(), bytes));
-            }
-        }
-        let package = |what: &str| CardError::Package {
-            name: path.display().to_string(),
-            what: what.to_owned(),
-        };
-        // "ARM\x64" at 56. Source: the kernel's Documentation/arm64/booting.rst.
-        if kernel.image.get(56..60) != Some(b"ARM\x64") {
-            return Err(package("it has no kernel for arm64"));
-        }
-        if let Some(tree) = board.trees.iter().find(|t| kernel.trees.iter().all(|(n, _)| n != *t)) {
-            return Err(package(&format!("it has no device tree {tree}")));
-        }
-        Ok(kernel)
-    }
-}
-
-/// What Raspberry Pi's firmware needs on the first partition and in each slot.
-fn firmware(
-    package: &Path,
-    board: &Board,
-    start: &mut Tree,
-    slot: &mut Tree,
-) -> Result<(), CardError> {
-    let four = board.trees.iter().any(|t| t.starts_with("bcm2711"));
-    let stages = if four { ["start4.elf", "fixup4.dat"] } else { ["start.elf", "fixup.dat"] };
-    let mut names = stages.to_vec();
-    names.push("bootcode.bin");
-    let files = deb::read(package, &|path| {
-        path.starts_with("usr/lib/raspi-firmware/")
-            && names.iter().any(|n| path.ends_with(&format!("/{n}")))
-    })?;
-    for name in names {
-        let file = files.iter().find(|(path, _)| path.ends_with(&format!("/{name}")));
-        let Some((_, Entry::File(bytes))) = file else {
-            return Err(CardError::Package {
-                name: package.display().to_string(),
-                what: format!("it has no {name}"),
-            });
-        };
-        if name == "bootcode.bin" {
-            start.file(name, 0o644, bytes.as_slice());
-        } else {
-            slot.file(name, 0o644, bytes.as_slice());
-        }
-    }
-    // Which slot starts: one byte of a file, and `reboot '0 tryboot'` tries the other one once.
-    start.file(
-        "autoboot.txt",
-        0o644,
-        *b"[all]\ntryboot_a_b=1\nboot_partition=2\n[tryboot]\nboot_partition=3\n",
-    );
-    slot.file(
-        "config.txt",
-        0o644,
-        *b"arm_64bit=1\nenable_uart=1\nupstream_kernel=1\nkernel=kernel8.img\ninitramfs initramfs.gz followkernel\n\
-           disable_splash=1\nboot_delay=0\n",
-    );
-    Ok(())
-}
-
-/// One file of a package.
-fn one(package: &Path, path: &str) -> Result<Vec<u8>, CardError> {
-    let mut files = deb::read(package, &|p| p == path || p == format!("usr/{path}"))?;
-    match files.pop() {
-        Some((_, Entry::File(bytes))) => Ok(bytes),
-        _ => Err(CardError::Package {
-            name: package.display().to_string(),
-            what: format!("it has no {path}"),
-        }),
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, CardError> {
-    let about = fs::metadata(path).map_err(CardError::file(path))?;
-    if about.len() > 512 * MIB {
-        return Err(CardError::value(path.display().to_string(), "it has more than 512 MiB"));
-    }
-    fs::read(path).map_err(CardError::file(path))
-}
-
-/// A program for aarch64 that needs no libraries.
-pub(crate) fn check_program(path: &Path, bytes: &[u8]) -> Result<(), CardError> {
-    let wrong = |what: &str| Err(CardError::value(path.display().to_string(), what));
-    if bytes.len() < LEAST || &bytes[..4] != b"\x7fELF" {
-        return wrong("it is no program");
-    }
-    // e_machine of AArch64, 64 bits, little-endian.
-    if bytes[4..6] != [2, 1] || bytes[18..20] != [0xb7, 0] {
-        return wrong("it is no program for aarch64; `kinglet-tools build` makes one");
-    }
-    let number = |at: usize, length: usize| {
-        bytes
-            .get(at..at + length)
-            .map_or(0, |b| b.iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b)))
-    };
-    let (table, size, count) = (number(32, 8), number(54, 2), number(56, 2));
-    for i in 0..count {
-        let at = usize::try_from(table.saturating_add(i * size)).unwrap_or(usize::MAX);
-        // PT_INTERP: it wants a dynamic loader.
-        if at < bytes.len() && number(at, 4) == 3 {
-            return wrong(
-                "it needs shared libraries; `kinglet-tools build` makes one that does not",
-            );
-        }
-    }
-    Ok(())
-}
-
-/// A host's name as RFC 1123 has it.
-pub(crate) fn hostname(name: &str) -> Result<(), CardError> {
-    let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    if (1..=63).contains(&name.len())
-        && name.chars().all(good)
-        && !name.starts_with('-')
-        && !name.ends_with('-')
-    {
-        return Ok(());
-    }
-    Err(CardError::value("host name", "1 to 63 letters, digits and -, not - at the ends"))
-}
-
-/// A public key as OpenSSH writes it, in one line.
-pub(crate) fn ssh_key(key: &str) -> Result<(), CardError> {
-    let mut words = key.split(' ');
-    let kinds = [
-        "ssh-ed25519",
-        "ssh-rsa",
-        "ecdsa-sha2-nistp256",
-        "ecdsa-sha2-nistp384",
-        "ecdsa-sha2-nistp521",
-        "sk-ssh-ed25519@openssh.com",
-        "sk-ecdsa-sha2-nistp256@openssh.com",
-    ];
-    let kind = words.next().unwrap_or("");
-    let body = words.next().unwrap_or("");
-    let plain = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
-    if kinds.contains(&kind)
-        && body.len() >= 60
-        && body.chars().all(plain)
-        && key.len() < 8000
-        && !key.chars().any(char::is_control)
-    {
-        return Ok(());
-    }
-    Err(CardError::value("SSH key", "a public key in one line, as in ~/.ssh/id_ed25519.pub"))
-}
-
-/// A configuration that is TOML, and not endless.
-pub(crate) fn configuration(path: &Path) -> Result<String, CardError> {
-    let about = fs::metadata(path).map_err(CardError::file(path))?;
-    if about.len() > MIB {
-        return Err(CardError::value(path.display().to_string(), "it has more than 1 MiB"));
-    }
-    let text = fs::read_to_string(path).map_err(CardError::file(path))?;
-    toml::from_str::<toml::Table>(&text)
-        .map_err(|e| CardError::value(path.display().to_string(), e.to_string()))?;
-    Ok(text)
-}
-
-#[cfg(test)]
-#[path = "appliance_tests.rs"]
-mod tests;

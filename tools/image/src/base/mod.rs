@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::appliance::{check_program, configuration, hostname, ssh_key};
 use crate::fat::Fat;
+use crate::input::{check_program, configuration, hostname, ssh_key};
 use crate::mbr::{self, Partition, SECTOR};
 use crate::unpack::Unpacker;
 use crate::{CardError, hex};
