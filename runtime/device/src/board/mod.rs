@@ -8,8 +8,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
+mod heap;
 mod throttling;
 
+pub use heap::share_heaps;
 pub use throttling::Throttling;
 
 /// What is known of the machine at one moment.
