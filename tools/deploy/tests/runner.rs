@@ -149,7 +149,10 @@ fn interrupting_ends_the_program_there_too() {
         let out = folder.path().join("pid");
         let text =
             [&sshd.config(), &board, &program, &out].map(|p| p.display().to_string()).join("\n");
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        // Whoever starts the tests in the background ignores SIGINT, and with it all that they start.
+        let mut child = Command::new("env")
+            .arg("--default-signal=INT")
+            .arg(std::env::current_exe().unwrap())
             .args(["--exact", "runs_as_a_child"])
             .env("KINGLET_TEST_CHILD", text)
             .stdout(Stdio::null())
