@@ -9,8 +9,8 @@
 # A CPU is cortex-a53, cortex-a72, cortex-a76 (a Pi 3, 4, 5), x86 (KINGLET_ISA=avx2: qemu lacks
 # AVX-512), or one of them followed by what to count instead of single int8 layers: -7bit (the same, input
 # codes promised to span seven bits), -fused (int8 blocks as one thread runs them: fused pairs, projections
-# with residuals), -f32, -f16, -frame (no layer: 1280x720 YUYV to 224x224 RGB). Without a CPU: all of gate.py's
-# CPUS. Needs Debian 12 on x86-64; what is
+# with residuals), -f32, -f16, -frame (no layer: 1280x720 YUYV to 224x224 RGB); with --program also cortex-a7
+# (a 32-bit program). Without a CPU: all of gate.py's CPUS. Needs Debian 12 on x86-64; what is
 # missing is installed (sudo where not root).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -87,6 +87,7 @@ emulate() {
     shift 2
     local qemu=$work/qemu/usr/bin/qemu-aarch64
     [ "$cpu" != x86 ] || { qemu=$work/qemu/usr/bin/qemu-x86_64 cpu=max && export KINGLET_ISA=avx2; }
+    [ "$cpu" != cortex-a7 ] || qemu=$work/qemu/usr/bin/qemu-arm
     "$qemu" -cpu "$cpu" -plugin "$work/plugin.so" -d plugin -D "$output" "$@"
 }
 
