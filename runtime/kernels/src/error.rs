@@ -11,7 +11,7 @@ use crate::Isa;
 pub enum KernelError {
     /// The name of an instruction set is not one this crate knows.
     #[error(
-        "unknown instruction set {name:?}; known names: scalar, avx2, avx512-vnni, neon, neon-dot, \
+        "unknown instruction set {name:?}; known names: scalar, avx2, avx512-vnni, neon32, neon, neon-dot, \
          neon-fp16; available on this CPU: {}",
         names(available)
     )]

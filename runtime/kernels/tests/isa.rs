@@ -23,7 +23,7 @@ fn the_environment_selects_the_instruction_set() {
     let unavailable =
         format!("instruction set neon-dot is not available on this CPU; available: {names}");
     let unknown = format!(
-        "unknown instruction set \"sse9\"; known names: scalar, avx2, avx512-vnni, neon, neon-dot, \
+        "unknown instruction set \"sse9\"; known names: scalar, avx2, avx512-vnni, neon32, neon, neon-dot, \
          neon-fp16; available on this CPU: {names}"
     );
     let mut cases = vec![
