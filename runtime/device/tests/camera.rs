@@ -44,6 +44,32 @@ fn a_process_that_hangs_and_will_not_be_ended_is_ended_with_its_children() {
 }
 
 #[test]
+fn a_recording_that_hangs_is_over_and_one_that_repeats_goes_on() {
+    let video = tempfile::Builder::new().suffix(".mp4").tempfile().unwrap();
+    let video = video.path().to_str().unwrap();
+    // Longer than a camera may take from one frame to the next.
+    let script = Script::new(&format!("{HEADER}{FRAME}sleep 0.2; {FRAME}sleep 1000.875"));
+    let end = |feed: &Feed| loop {
+        match feed.take(Instant::now() + 5000 * MS) {
+            Taken::Frame(_) => {}
+            Taken::End(Err(error)) => return error.to_string(),
+            other => panic!("{other:?}, {:?}", feed.status()),
+        }
+    };
+    let feed = script.feed(video, hasty());
+    assert_eq!(frame(&feed).number + 1, frame(&feed).number);
+    assert!(end(&feed).contains("no frame for 0.3"));
+    let feed = script.feed_as(video, true, hasty());
+    frame(&feed);
+    lost(&feed);
+    frame(&feed);
+    // Not if it has never worked.
+    let script = Script::new("sleep 1000.875");
+    let said = end(&script.feed_as(video, true, hasty()));
+    assert!(said.contains("no frame for 0.3"), "{said}");
+}
+
+#[test]
 fn garbage_is_noticed_and_a_new_size_is_taken() {
     // First letters, then frames with a wrong marker, then 16 by 16, then 32 by 16.
     let script = Script::new(&format!(

@@ -271,6 +271,7 @@ impl Keeper {
         let Patience { first_pause, longest_pause, .. } = self.work.keeping.patience;
         let mut pause = first_pause;
         let mut logged: Option<(String, Instant)> = None;
+        let mut worked = false;
         while !self.shared.over() {
             let before = self.shared.slot().status.frames;
             let begun = Instant::now();
@@ -282,10 +283,15 @@ impl Keeper {
                 return;
             }
             let came = self.shared.slot().status.frames > before;
+            worked |= came;
+            let Keeping { live, repeat, .. } = self.work.keeping;
             let error = match outcome {
-                Ok(()) if self.work.keeping.repeat && came => continue,
-                Ok(()) if !self.work.keeping.live => return self.end(Ok(())),
-                Err(error) if !self.work.keeping.live => return self.end(Err(Arc::new(error))),
+                Ok(()) if repeat && came => continue,
+                Ok(()) if !live => return self.end(Ok(())),
+                // One that is shown again and again is a camera as soon as it has worked.
+                Err(error) if !live && !(repeat && worked) => {
+                    return self.end(Err(Arc::new(error)));
+                }
                 Ok(()) => CameraError::Ended { what: self.work.name.clone(), why: String::new() },
                 Err(error) => error,
             };
@@ -308,7 +314,10 @@ impl Keeper {
 
     /// Hands on frames until the camera ends or fails, or nobody wants any more.
     fn serve(&mut self, camera: &mut dyn Camera) -> Result<(), CameraError> {
-        let Patience { stall, start, .. } = self.work.keeping.patience;
+        let Patience { mut stall, mut start, recording, .. } = self.work.keeping.patience;
+        if !self.work.keeping.live {
+            (stall, start) = (recording, recording);
+        }
         let (mut last, mut patience, mut known) = (Instant::now(), start, false);
         while !self.shared.over() {
             let mut frame = self.pool.take();

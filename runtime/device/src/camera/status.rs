@@ -23,6 +23,9 @@ pub struct Patience {
     pub stall: Duration,
     /// From opening to the first frame.
     pub start: Duration,
+    /// To a recording's first and next frame: it is not late for anything, and a busy machine may leave its
+    /// player alone for long.
+    pub recording: Duration,
     /// Before it is opened again the first time, and at most; it doubles each time.
     pub first_pause: Duration,
     /// See [`Self::first_pause`].
@@ -34,6 +37,7 @@ impl Default for Patience {
         Self {
             stall: Duration::from_secs(2),
             start: Duration::from_secs(5),
+            recording: Duration::from_secs(30),
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(2),
         }

@@ -10,7 +10,13 @@ pub(crate) const MS: Duration = Duration::from_millis(1);
 
 /// Patience of a test: milliseconds where a device takes seconds.
 pub(crate) fn hasty() -> Patience {
-    Patience { stall: 100 * MS, start: 2000 * MS, first_pause: MS, longest_pause: 4 * MS }
+    Patience {
+        stall: 100 * MS,
+        start: 2000 * MS,
+        recording: 300 * MS,
+        first_pause: MS,
+        longest_pause: 4 * MS,
+    }
 }
 
 /// A program in place of ffmpeg that runs these shell commands.
@@ -40,7 +46,12 @@ impl Script {
     }
 
     pub(crate) fn feed(&self, input: &str, patience: Patience) -> Feed {
-        let wanted = Wanted { program: Some(self.program()), ..Wanted::default() };
+        self.feed_as(input, false, patience)
+    }
+
+    /// From the beginning again at the end, where `repeat`.
+    pub(crate) fn feed_as(&self, input: &str, repeat: bool, patience: Patience) -> Feed {
+        let wanted = Wanted { program: Some(self.program()), repeat, ..Wanted::default() };
         Feed::start(Source::parse(input).unwrap(), wanted, Pace::Newest, patience)
     }
 }
