@@ -289,7 +289,7 @@ impl Keeper {
                 Ok(()) if repeat && came => continue,
                 Ok(()) if !live => return self.end(Ok(())),
                 // One that is shown again and again is a camera as soon as it has worked.
-                Err(error) if !live && !(repeat && worked) => {
+                Err(error) if !(live || repeat && worked) => {
                     return self.end(Err(Arc::new(error)));
                 }
                 Ok(()) => CameraError::Ended { what: self.work.name.clone(), why: String::new() },
