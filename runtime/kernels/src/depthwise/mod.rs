@@ -115,10 +115,7 @@ impl Body {
                 }
             }
             #[cfg(target_arch = "arm")]
-            Isa::Neon32
-                if reach.converts_exactly
-                    && layer.geometry.in_c >= neon32::Kernel::MIN_CHANNELS =>
-            {
+            Isa::Neon32 if reach.converts_exactly && neon32::Kernel::handles(&layer) => {
                 match Neon32::detect() {
                     Some(token) => Body::Neon32(neon32::Kernel::new(token, &layer)),
                     None => Body::Scalar(scalar::Kernel::new(layer)),

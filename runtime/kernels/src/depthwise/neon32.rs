@@ -10,6 +10,9 @@ use crate::ConvGeometry;
 use crate::arm32::{Bounds, End, LANES};
 use crate::isa::Neon32;
 
+/// Taps of the largest filter: where they lie is kept without allocating.
+const MAX_TAPS: usize = 64;
+
 /// What the routine is given.
 #[repr(C)]
 struct Pixel {
@@ -45,7 +48,13 @@ pub(super) struct Kernel {
 
 impl Kernel {
     /// Fewest channels that the kernel handles: a block.
-    pub(super) const MIN_CHANNELS: usize = 2 * LANES;
+    const MIN_CHANNELS: usize = 2 * LANES;
+
+    /// Whether the kernel can compute the layer.
+    pub(super) fn handles(layer: &Layer<'_>) -> bool {
+        let g = &layer.geometry;
+        g.in_c >= Self::MIN_CHANNELS && g.taps() <= MAX_TAPS
+    }
 
     pub(super) fn new(token: Neon32, layer: &Layer<'_>) -> Kernel {
         let g = layer.geometry;
@@ -76,10 +85,11 @@ impl Kernel {
 
     pub(super) fn run(&self, input: &[u8], rows: Range<usize>, output: &mut [u8]) {
         let g = &self.geometry;
-        let mut taps = vec![self.outside.as_ptr(); g.taps()];
+        let mut taps = [self.outside.as_ptr(); MAX_TAPS];
+        let taps = &mut taps[..g.taps()];
         for (y, line) in rows.zip(output.chunks_exact_mut(g.out_w * g.out_c)) {
             for (x, out) in line.chunks_exact_mut(g.out_c).enumerate() {
-                self.find(input, y, x, &mut taps);
+                self.find(input, y, x, taps);
                 let pixel = Pixel {
                     taps: taps.as_ptr(),
                     count: taps.len(),
