@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kinglet_image::base::{self, Wifi};
 use kinglet_image::{appliance, size};
 
-use crate::output;
+use crate::{boards, output};
 
 /// Make a card's image.
 ///
@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// The appliance's board: pi3, pi4, pi-zero2w; virt is qemu's
     #[arg(long, value_name = "BOARD", conflicts_with = "base")]
     target: Option<String>,
+    /// Folder of board descriptions
+    #[arg(long, value_name = "DIR", default_value = boards::DEFAULT)]
+    targets: PathBuf,
     /// The program for the board, static: `kinglet-tools build` makes it
     #[arg(long, value_name = "FILE")]
     program: PathBuf,
@@ -153,7 +156,7 @@ fn customise(args: &Args, image: &Path) -> anyhow::Result<()> {
 
 fn build(args: &Args) -> anyhow::Result<()> {
     let options = appliance::Options {
-        board: args.target.clone().unwrap_or_default(),
+        board: boards::find(&args.targets, args.target.as_deref().unwrap_or_default())?,
         program: args.program.clone(),
         model: args.model.clone(),
         configuration: args.config.clone(),

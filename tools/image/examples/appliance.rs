@@ -2,6 +2,7 @@
 //! tests/emulated/appliance.sh.
 #![allow(clippy::print_stdout)]
 
+use kinglet_deploy::Board;
 use kinglet_image::appliance::{Options, plan};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -10,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("appliance BOARD PROGRAM MODEL CONFIG OUT [PACKAGES]".into());
     };
     let options = Options {
-        board: board.clone(),
+        board: Board::named(Board::built_in()?, board, "targets".as_ref())?,
         program: program.into(),
         model: model.into(),
         packages: rest.first().filter(|p| !p.is_empty()).map(Into::into),
@@ -18,7 +19,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         cache: std::env::temp_dir().join("kinglet-debian"),
         modules: if board == "pi3" { vec!["vivid".to_owned()] } else { Vec::new() },
         hostname: "kinglet".to_owned(),
-        ..Options::default()
+        ssh_keys: Vec::new(),
+        public_key: None,
+        size_mib: None,
     };
     let plan = plan(&options, &|doing| println!("{doing}"))?;
     for (path, bytes) in plan.listing() {

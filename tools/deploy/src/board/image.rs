@@ -1,25 +1,28 @@
-//! What a card for a board holds, for those who make one.
+//! What an appliance's card for a board holds, for those who make one.
 
 use serde::{Deserialize, Serialize};
 
-/// Layout of a card: a FAT partition that the firmware reads, two root slots, and the data behind them.
+/// A card: a FAT partition that the firmware reads first, two root slots, and the data behind them. All of it comes from
+/// Debian's packages; names are those that files have there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Image {
     /// Size of the boot partition, MiB.
     pub boot_mib: u32,
-    /// Size of each of the two root slots, MiB.
+    /// Least size of each of the two root slots, MiB: what does not fit makes them larger.
     pub root_slot_mib: u32,
-    /// Files of the firmware on the boot partition; none where the board has its own in a chip.
-    #[serde(default)]
-    pub firmware: Vec<String>,
-    /// The kernel's name on the boot partition.
-    pub kernel: String,
-    /// Device trees, as Debian's kernel names them below `broadcom/`.
-    #[serde(default)]
-    pub dtb: Vec<String>,
     /// The console for the kernel's messages, as its command line names it.
     pub console: String,
+    /// Files of Raspberry Pi's firmware; none where something else starts the kernel.
+    #[serde(default)]
+    pub firmware: Vec<String>,
+    /// Device trees that the firmware chooses from.
+    #[serde(default)]
+    pub dtb: Vec<String>,
+    /// Kernel modules with which the card is found, without `.ko`. What they depend on comes along.
+    pub card_modules: Vec<String>,
+    /// Kernel modules for everything else on the board.
+    pub modules: Vec<String>,
 }
 
 /// Least and largest size of a partition, MiB.
@@ -38,10 +41,14 @@ impl Image {
             }
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        let names = self.firmware.iter().chain([&self.kernel]).chain(&self.dtb);
+        let names =
+            [&self.firmware, &self.dtb, &self.card_modules, &self.modules].into_iter().flatten();
         let wrong = |n: &&String| n.is_empty() || n.starts_with('.') || !n.chars().all(plain);
         if let Some(name) = names.into_iter().find(wrong) {
             return Some(format!("image: '{name}' is no plain file name"));
+        }
+        if self.firmware.is_empty() != self.dtb.is_empty() {
+            return Some("image: firmware and dtb go together: the one reads the others".into());
         }
         let console = |c: char| c.is_ascii_alphanumeric() || c == ',';
         let good = !self.console.is_empty() && self.console.chars().all(console);

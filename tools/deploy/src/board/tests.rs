@@ -11,7 +11,7 @@ fn every_board_of_the_repository_is_well_described() {
     let boards = Board::read_all(&repository()).unwrap();
     assert_eq!(Board::built_in().unwrap(), boards);
     let names: Vec<&str> = boards.iter().map(|b| b.name.as_str()).collect();
-    for expected in ["armv7", "generic-aarch64", "pi-zero2w", "pi3", "pi4", "pi5"] {
+    for expected in ["armv7", "generic-aarch64", "pi-zero2w", "pi3", "pi4", "pi5", "virt"] {
         assert!(names.contains(&expected), "{names:?}");
     }
     for board in &boards {
@@ -54,8 +54,9 @@ fn a_wrong_field_is_named_with_its_file() {
         ("\"csi\"", "\"film\"", "film"),
         ("int8 = \"neon\"", "int8 = \"avx2\"", "kernels.int8"),
         ("triple = \"aarch64", "triple = \"mips64", "mips64"),
-        ("boot_mib = 128", "boot_mib = 1", "image.boot_mib"),
-        ("kernel = \"kernel8.img\"", "kernel = \"../x\"", "../x"),
+        ("boot_mib = 16", "boot_mib = 1", "image.boot_mib"),
+        ("\"start4.elf\"", "\"../x\"", "../x"),
+        ("dtb = [", "dtb = []\nother = [", "other"),
         ("console = \"tty", "console = \"a b", "image.console"),
         ("latency_ms = 74.0", "latency_ms = -1.0", "latency_ms"),
         ("precision = \"f32\"", "precision = \"f8\"", "precision"),

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::Board;
+use kinglet_deploy::Image;
+
 use super::modules::Modules;
 use crate::CardError;
 use crate::deb::{self, Entry};
@@ -36,12 +37,12 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    pub(super) fn read(path: &Path, board: &Board) -> Result<Self, CardError> {
+    pub(super) fn read(path: &Path, card: &Image) -> Result<Self, CardError> {
         let wanted = |name: &str| {
             let file = name.rsplit('/').next().unwrap_or("");
             name.starts_with("boot/vmlinuz-")
                 || name.ends_with(".ko")
-                || (name.contains("/broadcom/") && board.trees.iter().any(|t| t == file))
+                || (name.contains("/broadcom/") && card.dtb.iter().any(|t| t == file))
         };
         let mut kernel = Self { image: Vec::new(), modules: Modules::default(), trees: Vec::new() };
         for (name, entry) in deb::read(path, &wanted)? {
@@ -63,7 +64,7 @@ impl Kernel {
         if kernel.image.get(56..60) != Some(b"ARM\x64") {
             return Err(package("it has no kernel for arm64"));
         }
-        if let Some(tree) = board.trees.iter().find(|t| kernel.trees.iter().all(|(n, _)| n != *t)) {
+        if let Some(tree) = card.dtb.iter().find(|t| kernel.trees.iter().all(|(n, _)| n != *t)) {
             return Err(package(&format!("it has no device tree {tree}")));
         }
         Ok(kernel)
@@ -73,14 +74,11 @@ impl Kernel {
 /// What Raspberry Pi's firmware needs on the first partition and in each slot.
 pub(super) fn firmware(
     package: &Path,
-    board: &Board,
+    card: &Image,
     start: &mut Tree,
     slot: &mut Tree,
 ) -> Result<(), CardError> {
-    let four = board.trees.iter().any(|t| t.starts_with("bcm2711"));
-    let stages = if four { ["start4.elf", "fixup4.dat"] } else { ["start.elf", "fixup.dat"] };
-    let mut names = stages.to_vec();
-    names.push("bootcode.bin");
+    let names = &card.firmware;
     let files = deb::read(package, &|path| {
         path.starts_with("usr/lib/raspi-firmware/")
             && names.iter().any(|n| path.ends_with(&format!("/{n}")))
@@ -93,11 +91,9 @@ pub(super) fn firmware(
                 what: format!("it has no {name}"),
             });
         };
-        if name == "bootcode.bin" {
-            start.file(name, 0o644, bytes.as_slice());
-        } else {
-            slot.file(name, 0o644, bytes.as_slice());
-        }
+        // The first stage, where it is not in a chip, looks for itself on the first partition only.
+        let place = if name == "bootcode.bin" { &mut *start } else { &mut *slot };
+        place.file(name, 0o644, bytes.as_slice());
     }
     // Which slot starts: one byte of a file, and `reboot '0 tryboot'` tries the other one once.
     start.file(

@@ -4,7 +4,6 @@
 //! firmware, kernel, initramfs, and the root as a squashfs image with its SHA-256), and data (ext4). [`plan`] gathers
 //! everything in memory, [`Plan::write`] writes it. The same inputs give the same bytes.
 
-mod boards;
 mod contents;
 mod data;
 mod modules;
@@ -16,6 +15,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use kinglet_deploy::Board;
 use sha2::{Digest, Sha256};
 
 use crate::deb;
@@ -23,18 +23,20 @@ use crate::fat::Fat;
 use crate::mbr::{self, Partition, SECTOR};
 use crate::tree::{Tree, gzip};
 use crate::{CardError, hex, input};
-pub use boards::Board;
 use contents::{Kernel, SSH, firmware, one, ssh_file};
 
 const MIB: u64 = 1 << 20;
-/// The first partition: what the first stage needs.
-const START: u64 = 16 * MIB;
+/// Kernel modules with which the root is mounted, whatever the board.
+const ROOT_MODULES: [&str; 7] =
+    ["crc32c_generic", "nls_cp437", "nls_ascii", "nls_utf8", "vfat", "loop", "squashfs"];
+/// Afterwards, on every board: data, cameras and network on USB, small displays.
+const COMMON_MODULES: [&str; 5] = ["ext4", "uvcvideo", "cdc_ether", "rndis_host", "i2c-dev"];
 
 /// What an appliance is made of.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
-    /// The board's name.
-    pub board: String,
+    /// The board.
+    pub board: Board,
     /// `kinglet` for aarch64, static.
     pub program: PathBuf,
     /// The factory's model.
@@ -59,7 +61,7 @@ pub struct Options {
 
 /// Everything that will be on the card.
 pub struct Plan {
-    firmware: bool,
+    start_bytes: u64,
     start: Tree,
     slots: [Tree; 2],
     root: Tree,
@@ -72,9 +74,15 @@ pub struct Plan {
 /// Gathers everything; `say` hears what is being done.
 ///
 /// # Errors
-/// [`CardError`] for an input that is missing or not what it ought to be.
+/// [`CardError`] for an input that is missing or not what it ought to be, and for a board without an image.
 pub fn plan(options: &Options, say: &dyn Fn(&str)) -> Result<Plan, CardError> {
-    let board = Board::find(&options.board)?;
+    let Some(card) = &options.board.image else {
+        return Err(CardError::value(
+            format!("board {}", options.board.name),
+            "its description has no [image]: Debian's kernel does not run it, or nobody has tried; customise Raspberry \
+             Pi OS with --base",
+        ));
+    };
     let program = input::read(&options.program)?;
     input::check_program(&options.program, &program)?;
     let model = input::read(&options.model)?;
@@ -96,7 +104,7 @@ pub fn plan(options: &Options, say: &dyn Fn(&str)) -> Result<Plan, CardError> {
     let public_key = options.public_key.as_deref().map(input::read).transpose()?;
 
     let mut names = vec![packages::KERNEL, "busybox-static", "e2fsck-static"];
-    if board.firmware {
+    if !card.firmware.is_empty() {
         names.push("raspi-firmware");
     }
     let ssh = !options.ssh_keys.is_empty();
@@ -112,10 +120,12 @@ pub fn plan(options: &Options, say: &dyn Fn(&str)) -> Result<Plan, CardError> {
         }
     };
     say("unpacking the kernel");
-    let kernel = Kernel::read(&found[packages::KERNEL], &board)?;
-    let mut wanted = board.root.clone();
-    wanted.extend(options.modules.iter().cloned());
-    let first = kernel.modules.ordered(&board.initramfs)?;
+    let kernel = Kernel::read(&found[packages::KERNEL], card)?;
+    let names = |ours: &[&str], more: &[String]| -> Vec<String> {
+        ours.iter().map(|&n| n.to_owned()).chain(more.iter().cloned()).collect()
+    };
+    let first = kernel.modules.ordered(&names(&ROOT_MODULES, &card.card_modules))?;
+    let wanted = [names(&COMMON_MODULES, &card.modules), options.modules.clone()].concat();
     // What is loaded before is not loaded again.
     let mut later = kernel.modules.ordered(&wanted)?;
     later.retain(|(name, _)| !first.iter().any(|(n, _)| n == name));
@@ -139,7 +149,7 @@ pub fn plan(options: &Options, say: &dyn Fn(&str)) -> Result<Plan, CardError> {
     }
     let mut id = Sha256::new();
     for part in
-        [&program, &model, configuration.as_bytes(), options.board.as_bytes(), &kernel.image]
+        [&program, &model, configuration.as_bytes(), options.board.name.as_bytes(), &kernel.image]
     {
         id.update((part.len() as u64).to_le_bytes());
         id.update(part);
@@ -161,8 +171,8 @@ pub fn plan(options: &Options, say: &dyn Fn(&str)) -> Result<Plan, CardError> {
 
     let mut slot = Tree::default();
     let mut start = Tree::default();
-    if board.firmware {
-        firmware(&found["raspi-firmware"], &board, &mut start, &mut slot)?;
+    if !card.firmware.is_empty() {
+        firmware(&found["raspi-firmware"], card, &mut start, &mut slot)?;
         for (name, bytes) in &kernel.trees {
             slot.file(name, 0o644, bytes.as_slice());
         }
@@ -181,8 +191,9 @@ pub fn plan(options: &Options, say: &dyn Fn(&str)) -> Result<Plan, CardError> {
     };
     let rough = parts.program.len() + parts.model.len() + 8 * MIB as usize;
     let files: u64 = slot.list().map(|(_, bytes)| bytes).sum();
-    let slot_bytes = (files + rough as u64).next_multiple_of(16 * MIB).max(64 * MIB);
-    let fixed = MIB + START + 2 * slot_bytes;
+    let slot_bytes = (files + rough as u64).next_multiple_of(16 * MIB).max(u64::from(card.root_slot_mib) * MIB);
+    let start_bytes = u64::from(card.boot_mib) * MIB;
+    let fixed = MIB + start_bytes + 2 * slot_bytes;
     let total = match options.size_mib {
         Some(mib) => mib.saturating_mul(MIB),
         None => (fixed + 32 * MIB).next_power_of_two(),
@@ -193,7 +204,7 @@ pub fn plan(options: &Options, say: &dyn Fn(&str)) -> Result<Plan, CardError> {
     }
     let data_bytes = total - fixed;
     let mut plan = Plan {
-        firmware: board.firmware,
+        start_bytes,
         start,
         slots: [Tree::default(), Tree::default()],
         root: Tree::default(),
@@ -212,7 +223,7 @@ pub fn plan(options: &Options, say: &dyn Fn(&str)) -> Result<Plan, CardError> {
         *slot_tree = slot.clone();
         let line = format!(
             "console={} kinglet.card={} kinglet.slot={name} panic=10 quiet\n",
-            board.console,
+            card.console,
             hex(&id[..4])
         );
         slot_tree.file("cmdline.txt", 0o644, line.into_bytes());
@@ -239,13 +250,13 @@ impl Plan {
     /// Length of the image, bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        MIB + START + 2 * self.slot_bytes + self.data_bytes
+        MIB + self.start_bytes + 2 * self.slot_bytes + self.data_bytes
     }
 
     /// Partitions: start, slot a, slot b, data.
     #[must_use]
     pub fn partitions(&self) -> [Partition; 4] {
-        let lengths = [START, self.slot_bytes, self.slot_bytes, self.data_bytes];
+        let lengths = [self.start_bytes, self.slot_bytes, self.slot_bytes, self.data_bytes];
         let mut at = MIB;
         let mut number = 0;
         lengths.map(|length| {
@@ -305,12 +316,6 @@ impl Plan {
         file.set_permissions(permissions).map_err(CardError::file(path))?;
         temporary.persist(path).map_err(|e| CardError::file(path)(e.error))?;
         File::open(folder).and_then(|f| f.sync_all()).map_err(CardError::file(folder))
-    }
-
-    /// Whether Raspberry Pi's firmware is on it.
-    #[must_use]
-    pub fn has_firmware(&self) -> bool {
-        self.firmware
     }
 }
 
