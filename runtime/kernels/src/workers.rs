@@ -15,7 +15,7 @@ use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -34,102 +34,96 @@ const MIN_PIECE: usize = 32 << 10;
 /// Work on piece `.0` by thread `.1`.
 type Work<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
-/// Shares of pieces at most; further threads share one with another.
-const LANES: usize = 4;
-/// Bits for what is left of a share, in the one word that says it for all.
-const LANE_BITS: usize = 64 / LANES;
-/// Pieces of a share at most: what its bits can say.
-const MOST_OF_LANE: usize = (1 << LANE_BITS) - 1;
-
-/// A call's work, and the number of its pieces.
+/// What a share's pieces are, and where they end.
 #[derive(Clone, Copy)]
 struct Job {
     work: *const Work<'static>,
-    pieces: usize,
-}
-
-/// Where the pieces of a share end, and those of the next begin.
-fn lane_end(lane: usize, pieces: usize, lanes: usize) -> usize {
-    (lane + 1) * pieces / lanes
-}
-
-/// What is left of a share.
-fn left_in(lane: usize, left: u64) -> usize {
-    (left >> (lane * LANE_BITS)) as usize & MOST_OF_LANE
-}
-
-/// Which share a thread takes its next piece from, if any is left.
-fn lane_for(thread: usize, lanes: usize, left: u64) -> Option<usize> {
-    (0..lanes).map(|next| (thread + next) % lanes).find(|&lane| left_in(lane, left) > 0)
+    end: usize,
 }
 
 /// Alone in its cache lines.
 #[repr(align(128))]
 struct Alone<T>(T);
 
-struct Shared {
-    /// Shares that pieces are divided into: one for each thread, [`LANES`] at most.
-    lanes: usize,
-    /// Pieces of each share that nobody has taken yet, [`LANE_BITS`] each; taking one is
-    /// decrementing a share's from above 0.
-    left: Alone<AtomicU64>,
-    /// Pieces that are done.
-    done: Alone<AtomicUsize>,
-    /// Threads that sleep or are about to.
-    sleepers: AtomicUsize,
-    stop: AtomicBool,
-    /// A piece panicked on one of our threads.
-    panicked: AtomicBool,
+/// A thread's share of a call's pieces: what says that there is work and what the work is are in one cache line,
+/// the only one that two threads fetch from each other for a share that nobody else takes from.
+struct Lane {
+    /// Pieces that nobody has taken yet; taking one is decrementing this from above 0.
+    left: AtomicUsize,
     /// Written only while no piece is left and none is being worked on; read only by who has taken
     /// a piece that is not done yet.
     job: UnsafeCell<Option<Job>>,
 }
 
-// SAFETY: all fields but `job` are atomics. `job` is written by the one call that holds `busy`,
-// before it stores `left` (release), and read after `left` was decremented (acquire) and before
-// `done` is incremented (release); the writer waits until `done` says (acquire) that all pieces are
+struct Shared {
+    /// A share for each thread.
+    lanes: Vec<Alone<Lane>>,
+    /// Pieces of each share that are done, of all calls together; wraps around.
+    done: Vec<Alone<AtomicUsize>>,
+    /// Threads that sleep or are about to.
+    sleepers: Alone<AtomicUsize>,
+    stop: AtomicBool,
+    /// A piece panicked on one of our threads.
+    panicked: AtomicBool,
+}
+
+// SAFETY: all fields but `job` are atomics. A lane's `job` is written by the one call that holds `busy`,
+// before it stores the lane's `left` (release), and read after `left` was decremented (acquire) and before
+// the lane's `done` is incremented (release); the writer waits until `done` says (acquire) that all pieces are
 // done. So no read meets a write. The pointer in it leads to a `Sync` closure.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; nothing in it belongs to a thread.
 unsafe impl Send for Shared {}
 
 impl Shared {
-    /// Takes a piece, if any is left, and works on it.
-    fn work(&self, thread: usize) -> bool {
-        let lanes = self.lanes;
-        let mut lane = 0;
-        let take = |left: u64| {
-            lane = lane_for(thread, lanes, left)?;
-            Some(left - (1 << (lane * LANE_BITS)))
-        };
-        let Ok(left) = self.left.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, take) else {
+    fn new(threads: usize) -> Shared {
+        let lane = || Alone(Lane { left: AtomicUsize::new(0), job: UnsafeCell::new(None) });
+        Shared {
+            lanes: (0..threads).map(|_| lane()).collect(),
+            done: (0..threads).map(|_| Alone(AtomicUsize::new(0))).collect(),
+            sleepers: Alone(AtomicUsize::new(0)),
+            stop: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes a piece of a share, if any is left, and works on it.
+    fn work_of(&self, lane: usize, thread: usize) -> bool {
+        let Lane { left, job } = &self.lanes[lane].0;
+        let take = |left: usize| left.checked_sub(1);
+        let Ok(left) = left.fetch_update(Ordering::Acquire, Ordering::Relaxed, take) else {
             return false;
         };
         // SAFETY: this thread has taken a piece that is not done yet (see `Sync` above).
-        let job = unsafe { *self.job.get() };
-        if let Some(Job { work, pieces }) = job {
+        if let Some(Job { work, end }) = unsafe { *job.get() } {
             // SAFETY: the call that published the closure returns only when this piece is done.
             let work = unsafe { &*work };
-            let piece = lane_end(lane, pieces, lanes) - left_in(lane, left);
-            let piece = || work(piece, thread);
-            if catch_unwind(AssertUnwindSafe(piece)).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| work(end - left, thread))).is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
             }
         }
-        self.done.0.fetch_add(1, Ordering::Release);
+        self.done[lane].0.fetch_add(1, Ordering::Release);
         true
     }
 
-    fn wanted(&self, order: Ordering) -> bool {
-        self.left.0.load(order) > 0 || self.stop.load(order)
+    /// Takes a piece, of the thread's own share first, and works on it.
+    fn work(&self, thread: usize) -> bool {
+        let lanes = self.lanes.len();
+        (0..lanes).any(|next| self.work_of((thread + next) % lanes, thread))
+    }
+
+    /// Whether there is something to do: for all, or in the thread's own share.
+    fn wanted(&self, lanes: Range<usize>) -> bool {
+        let left = |lane: &Alone<Lane>| lane.0.left.load(Ordering::Relaxed) > 0;
+        self.lanes[lanes].iter().any(left) || self.stop.load(Ordering::Relaxed)
     }
 
     /// Waits for work or the end: spins, then sleeps.
-    fn wait(&self) {
+    fn wait(&self, thread: usize) {
         let start = Instant::now();
         while start.elapsed() < SPIN {
             for _ in 0..64 {
-                if self.wanted(Ordering::Relaxed) {
+                if self.wanted(thread..thread + 1) {
                     return;
                 }
                 std::hint::spin_loop();
@@ -137,19 +131,22 @@ impl Shared {
             // Costs nothing on a free core, and on a shared one another program need not wait.
             std::thread::yield_now();
         }
-        // Either `publish` sees this sleeper, or this thread sees the work: all four accesses are
-        // in one order.
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
-        while !self.wanted(Ordering::SeqCst) {
+        self.sleepers.0.fetch_add(1, Ordering::SeqCst);
+        // A call that does not see this yet has published its work long before this is over, and it is seen. (No fence
+        // orders the two: it would cost each call more than it is worth. What is lost without is help with one call.)
+        for _ in 0..64 {
+            std::hint::spin_loop();
+        }
+        while !self.wanted(0..self.lanes.len()) {
             std::thread::park();
         }
-        self.sleepers.fetch_sub(1, Ordering::Relaxed);
+        self.sleepers.0.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn serve(&self, thread: usize) {
         while !self.stop.load(Ordering::Relaxed) {
             while self.work(thread) {}
-            self.wait();
+            self.wait(thread);
         }
     }
 }
@@ -191,6 +188,9 @@ pub struct Workers {
     helpers: Vec<JoinHandle<()>>,
     /// A call is running.
     busy: AtomicBool,
+    /// Pieces of each share that were published, of all calls together; wraps around. Only the call that holds
+    /// `busy` looks.
+    published: Vec<AtomicUsize>,
 }
 
 impl std::fmt::Debug for Workers {
@@ -225,16 +225,13 @@ impl Workers {
         threads: usize,
         begin: impl Fn(usize) -> std::io::Result<()> + Clone + Send + 'static,
     ) -> std::io::Result<Workers> {
-        let shared = Arc::new(Shared {
-            lanes: threads.clamp(1, LANES),
-            left: Alone(AtomicU64::new(0)),
-            done: Alone(AtomicUsize::new(0)),
-            sleepers: AtomicUsize::new(0),
-            stop: AtomicBool::new(false),
-            panicked: AtomicBool::new(false),
-            job: UnsafeCell::new(None),
-        });
-        let mut workers = Workers { shared, helpers: Vec::new(), busy: AtomicBool::new(false) };
+        let threads = threads.max(1);
+        let mut workers = Workers {
+            shared: Arc::new(Shared::new(threads)),
+            helpers: Vec::new(),
+            busy: AtomicBool::new(false),
+            published: (0..threads).map(|_| AtomicUsize::new(0)).collect(),
+        };
         let (begun, results) = std::sync::mpsc::channel();
         for thread in 1..threads {
             let shared = workers.shared.clone();
@@ -384,34 +381,39 @@ impl Workers {
     /// the same thread, which is below [`Self::threads`].
     fn run(&self, pieces: usize, work: &Work<'_>) {
         let alone = pieces < 2 || self.helpers.is_empty();
-        let too_many = pieces > self.shared.lanes * MOST_OF_LANE;
-        if alone || too_many || self.busy.swap(true, Ordering::Acquire) {
+        if alone || self.busy.swap(true, Ordering::Acquire) {
             return (0..pieces).for_each(|piece| work(piece, 0));
         }
         let shared = &*self.shared;
-        let lanes = shared.lanes;
-        let mut left = 0;
-        for lane in (0..lanes).rev() {
-            let begin = lane.checked_sub(1).map_or(0, |before| lane_end(before, pieces, lanes));
-            left = left << LANE_BITS | (lane_end(lane, pieces, lanes) - begin) as u64;
-        }
         let work: *const Work<'_> = work;
-        // SAFETY: only the lifetime changes; `finish` returns when the last use is over.
+        // SAFETY: only the lifetime changes; below, this waits until the last use is over.
         let work = unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
-        // SAFETY: this call holds `busy`, and the one before left no piece that is not done.
-        unsafe { *shared.job.get() = Some(Job { work, pieces }) };
-        shared.done.0.store(0, Ordering::Relaxed);
-        shared.left.0.store(left, Ordering::SeqCst);
-        if shared.sleepers.load(Ordering::SeqCst) > 0 {
+        let lanes = self.published.len();
+        // The caller's own share last: it is the only one that nobody waits for.
+        for lane in (0..lanes).rev() {
+            let (begin, end) = (lane * pieces / lanes, (lane + 1) * pieces / lanes);
+            if begin == end {
+                continue;
+            }
+            let published = self.published[lane].load(Ordering::Relaxed);
+            self.published[lane].store(published.wrapping_add(end - begin), Ordering::Relaxed);
+            let Lane { left, job } = &shared.lanes[lane].0;
+            // SAFETY: this call holds `busy`, and the one before left no piece that is not done.
+            unsafe { *job.get() = Some(Job { work, end }) };
+            left.store(end - begin, Ordering::Release);
+        }
+        if shared.sleepers.0.load(Ordering::Relaxed) > 0 {
             self.helpers.iter().take(pieces - 1).for_each(|h| h.thread().unpark());
         }
         while shared.work(0) {}
         let start = Instant::now();
-        while shared.done.0.load(Ordering::Acquire) < pieces {
-            std::hint::spin_loop();
-            // A thread that has a piece may have lost its core to another program.
-            if start.elapsed() > SPIN {
-                std::thread::yield_now();
+        for (done, published) in shared.done.iter().zip(&self.published) {
+            while done.0.load(Ordering::Acquire) != published.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+                // A thread that has a piece may have lost its core to another program.
+                if start.elapsed() > SPIN {
+                    std::thread::yield_now();
+                }
             }
         }
         let panicked = shared.panicked.swap(false, Ordering::Relaxed);
