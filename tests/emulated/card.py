@@ -1,8 +1,12 @@
 """A board that boots from a card in qemu, and is listened to at its serial console."""
 
-import atexit, os, re, socket, subprocess, time, urllib.error, urllib.request
+import atexit, os, re, signal, socket, subprocess, sys, time, urllib.error, urllib.request
 
+# Who ends the test ends the machines too.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 SLOT_A = 17 << 20
+# Where Raspberry Pi OS has its boot partition, in the images of raspios.sh.
+BOOTFS = 8 << 20
 # A decision on the console, with the seconds since the kernel's start.
 DECISION = r"\[(\d+\.\d+)\] kinglet: .*\d+\.\d %.*ms"
 
@@ -14,15 +18,16 @@ def free_port():
 
 
 class Machine:
-    """Boots `image` as `board` (virt or pi3); what it says is in `folder`/`name`.log."""
+    """Boots `image` as `board` (virt or pi3), from the partition at `boot`; what it says is in `folder`/`name`.log.
+    More `options` are qemu's."""
 
-    def __init__(self, board, image, folder, name):
-        self.board, self.image, self.folder = board, image, folder
+    def __init__(self, board, image, folder, name, boot=SLOT_A, initramfs="initramfs.gz", memory=512, options=()):
+        self.board, self.image, self.folder, self.boot = board, image, folder, boot
         self.http, self.ssh, self.said, self.rest = free_port(), free_port(), [], ""
         forward = f"user,id=n,hostfwd=tcp:127.0.0.1:{self.http}-:8080,hostfwd=tcp:127.0.0.1:{self.ssh}-:22"
         line = open(self.from_slot("cmdline.txt")).read().strip()
         if board == "virt":
-            machine = ["-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "512", "-serial", "stdio",
+            machine = ["-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", str(memory), "-serial", "stdio",
                        "-drive", f"file={image},format=raw,if=none,id=d", "-device", "virtio-blk-pci,drive=d",
                        "-netdev", forward, "-device", "virtio-net-pci,netdev=n,romfile="]
         else:
@@ -34,16 +39,16 @@ class Machine:
         self.start = time.time()
         self.log = open(f"{folder}/{name}.log", "w")
         self.qemu = subprocess.Popen(
-            ["qemu-system-aarch64", *machine, "-display", "none", "-monitor", "none", "-kernel",
-             self.from_slot("kernel8.img"), "-initrd", self.from_slot("initramfs.gz"), "-append", line],
+            ["qemu-system-aarch64", *machine, "-display", "none", "-monitor", "none", *options, "-kernel",
+             self.from_slot("kernel8.img"), "-initrd", self.from_slot(initramfs), "-append", line],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0)
         atexit.register(self.qemu.kill)
         os.set_blocking(self.qemu.stdout.fileno(), False)
 
     def from_slot(self, name):
-        """A file of slot a, as the firmware would read it."""
+        """A file of the boot partition, as the firmware would read it."""
         path = f"{self.folder}/{self.board}-{name}"
-        subprocess.run(["mcopy", "-o", "-i", f"{self.image}@@{SLOT_A}", f"::{name}", path], check=True)
+        subprocess.run(["mcopy", "-o", "-i", f"{self.image}@@{self.boot}", f"::{name}", path], check=True)
         return path
 
     def listen(self):

@@ -9,7 +9,7 @@ cross() {
         cargo build --release --target aarch64-unknown-linux-gnu --target-dir target/arm "$@"
 }
 
-# Debian's packages for arm64, unpacked into a folder of $work.
+# Debian's packages (NAME:arm64), unpacked into a folder of $work.
 packages() {
     local folder=$1
     shift
@@ -18,7 +18,7 @@ packages() {
     (cd "$work/debs" && apt-get download "$@")
     local package
     for package in "$@"; do
-        for file in "$work/debs/${package%:arm64}"_*.deb; do dpkg -x "$file" "$work/$folder.part"; done
+        for file in "$work/debs/${package%:*}"_*.deb; do dpkg -x "$file" "$work/$folder.part"; done
     done
     mv "$work/$folder.part" "$work/$folder"
 }
@@ -26,17 +26,22 @@ packages() {
 # More files of the machine, in $work/root: replaced by who has some.
 extra() { :; }
 
-# $work/root with a shell, the virtual camera's module and all that it needs, what it needs first, and an
+# Debian's kernel for $arch (arm64 if it is not set) in $work/kernel.
+kernel() {
+    local name
+    name=$(apt-cache search --names-only "^linux-image-6\\.1\\.0-[0-9]+-${arch:-arm64}\$" | sort -V | tail -1 | cut -d' ' -f1)
+    packages kernel "$name:${arch:-arm64}"
+}
+
+# $work/root with a shell, the modules named (the virtual camera's if none) and all that they need, what is needed first, and an
 # init that goes on with standard input; $work/initrd.gz of it.
 machine() {
-    local name
-    name=$(apt-cache search --names-only '^linux-image-6\.1\.0-[0-9]+-arm64$' | sort -V | tail -1 | cut -d' ' -f1)
-    packages kernel "$name:arm64"
-    packages busybox busybox-static:arm64
+    kernel
+    packages busybox "busybox-static:${arch:-arm64}"
     rm -rf "$work/root"
     mkdir -p "$work"/root/{bin,dev,proc,sys,modules,etc,tmp}
     cp "$work/busybox/bin/busybox" "$work/root/bin/"
-    local todo=vivid order='' next module file number=10
+    local todo=${*:-vivid} order='' next module file number=10
     while [ -n "$todo" ]; do
         next=
         for module in $todo; do

@@ -1,19 +1,25 @@
-"""Boots the card of whole.sh, and pushes models and a program to it: CARD FOLDER KINGLET_TOOLS."""
+"""Boots the card of whole.sh, and pushes models and a program to it: CARD FOLDER KINGLET_TOOLS SYSTEM."""
 
 import json, sys, time
 
-from card import DECISION, Machine
+from card import BOOTFS, DECISION, Machine
 
-card, work, tools = sys.argv[1:]
-board = Machine("virt", card, work, "console")
+card, work, tools, system = sys.argv[1:]
+appliance = system == "appliance"
+user = "root" if appliance else "ann"
+if appliance:
+    board = Machine("virt", card, work, "console")
+else:
+    board = Machine("virt", card, work, "console", BOOTFS, "initramfs8", 1024)
 config = f"{work}/ssh_config"
 with open(config, "w") as file:
-    file.write(f"Host board\n  HostName 127.0.0.1\n  Port {board.ssh}\n  User root\n  IdentityFile {work}/login\n"
+    file.write(f"Host board\n  HostName 127.0.0.1\n  Port {board.ssh}\n  User {user}\n  IdentityFile {work}/login\n"
                f"  IdentitiesOnly yes\n  UserKnownHostsFile {work}/known_hosts\n  StrictHostKeyChecking accept-new\n")
 
 
 def run(*arguments):
-    return board.run([tools, *arguments, "--ssh-config", config])
+    sudo = ["--sudo"] if not appliance and arguments[0] != "bench" else []
+    return board.run([tools, *arguments, *sudo, "--ssh-config", config])
 
 
 def push(what, code, *arguments):
@@ -35,8 +41,8 @@ def decides(what, expected=None):
     until = time.time() + 300
     while time.time() < until:
         now = state(token)
-        decision = now["decisions"][-1]["decision"]
-        if now["health"]["inferences"] > before + 2 and expected in (None, decision):
+        decision = now["decisions"][-1]["decision"] if now["decisions"] else None
+        if decision and now["health"]["inferences"] > before + 2 and expected in (None, decision):
             board.ok(f"{what}: {decision}, {now['health']['latency_ms']:.0f} ms in emulation")
             return decision
         board.listen()
@@ -52,15 +58,20 @@ def track(kind):
     return json.loads(text)["status"][kind]
 
 
-token = board.wait("a token was made", r"token is (\S+)")[1]
-board.wait("the board decides by its first model", DECISION)
-# Its SSH server is up some seconds after; it makes its key first.
-until = time.time() + 180
+# Its SSH server is up some time after; it makes its key first.
+until = time.time() + 600
 while run("status", "board")[0] != 0:
     if time.time() > until:
         board.fail("the board answers over SSH")
     time.sleep(1)
 board.ok("the board answers over SSH")
+if appliance:
+    token = board.wait("a token was made", r"token is (\S+)")[1]
+    board.wait("the board decides by its first model", DECISION)
+else:
+    wait = "until sudo test -s /etc/kinglet/token; do sleep 1; done; sudo cat /etc/kinglet/token"
+    token = board.run(["ssh", "-F", config, "board", wait])[1].strip().splitlines()[-1]
+    decides("the board decides by its first model")
 
 push("the better model was pushed, tried and confirmed", 0, f"{work}/better.onnx")
 now = track("model")

@@ -5,6 +5,8 @@
 #
 #   KINGLET_DATA=… tests/emulated/whole.sh PROGRAM
 #
+# SYSTEM=raspios: on a system made like Raspberry Pi OS (raspios.sh, and what that wants), as a service of systemd with a user of
+# its own, by a login that may use sudo; an appliance otherwise.
 # PROGRAM is kinglet for aarch64, static (`kinglet-tools build --target generic-aarch64`). Wants what appliance.sh wants, and
 # ssh. Some ten minutes.
 set -euo pipefail
@@ -12,6 +14,8 @@ cd "$(dirname "$0")/../.."
 : "${KINGLET_DATA:?the folder with ants-bees}"
 program=$(realpath "$1")
 tools=$(realpath "${TOOLS:-target/release/kinglet-tools}")
+system=${SYSTEM:-appliance}
+[ "$system" = appliance ] || tests/emulated/raspios.sh trixie
 work=$PWD/target/emulated/whole
 rm -rf "$work"
 mkdir -p "$work"
@@ -71,7 +75,11 @@ min_agreement = 0.8
 # Emulated clocks are no measure.
 max_slowdown = 5.0
 TOML
-"$tools" image --appliance --target virt --program "$program" --model "$work/first.onnx" --config "$work/kinglet.toml" \
+case $system in
+    appliance) kind=(--appliance --target virt) ;;
+    raspios) kind=(--base "target/emulated/raspios-trixie/trixie.img.xz" --user ann --hostname porch) ;;
+esac
+"$tools" image "${kind[@]}" --program "$program" --model "$work/first.onnx" --config "$work/kinglet.toml" \
     --public-key "$work/me.key.pub" --ssh-key "$work/login.pub" --out "$work/card.img"
-python3 tests/emulated/whole.py "$work/card.img" "$work" "$tools"
+python3 tests/emulated/whole.py "$work/card.img" "$work" "$tools" "$system"
 echo "WHOLE CHAIN PASSED"
