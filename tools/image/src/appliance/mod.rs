@@ -191,7 +191,8 @@ pub fn plan(options: &Options, say: &dyn Fn(&str)) -> Result<Plan, CardError> {
     };
     let rough = parts.program.len() + parts.model.len() + 8 * MIB as usize;
     let files: u64 = slot.list().map(|(_, bytes)| bytes).sum();
-    let slot_bytes = (files + rough as u64).next_multiple_of(16 * MIB).max(u64::from(card.root_slot_mib) * MIB);
+    let slot_bytes =
+        (files + rough as u64).next_multiple_of(16 * MIB).max(u64::from(card.root_slot_mib) * MIB);
     let start_bytes = u64::from(card.boot_mib) * MIB;
     let fixed = MIB + start_bytes + 2 * slot_bytes;
     let total = match options.size_mib {
