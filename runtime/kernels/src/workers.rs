@@ -45,11 +45,13 @@ struct Job {
 #[repr(align(128))]
 struct Alone<T>(T);
 
-/// A thread's share of a call's pieces: what says that there is work and what the work is are in one cache line,
-/// the only one that two threads fetch from each other for a share that nobody else takes from.
+/// A thread's share of a call's pieces, in one cache line: the only one that two threads fetch from each other, apart from
+/// what the work itself reads.
 struct Lane {
     /// Pieces that nobody has taken yet; taking one is decrementing this from above 0.
     left: AtomicUsize,
+    /// Pieces that are done, of all calls together; wraps around.
+    done: AtomicUsize,
     /// Written only while no piece is left and none is being worked on; read only by who has taken
     /// a piece that is not done yet.
     job: UnsafeCell<Option<Job>>,
@@ -58,8 +60,6 @@ struct Lane {
 struct Shared {
     /// A share for each thread.
     lanes: Vec<Alone<Lane>>,
-    /// Pieces of each share that are done, of all calls together; wraps around.
-    done: Vec<Alone<AtomicUsize>>,
     /// Threads that sleep or are about to.
     sleepers: Alone<AtomicUsize>,
     stop: AtomicBool,
@@ -69,19 +69,18 @@ struct Shared {
 
 // SAFETY: all fields but `job` are atomics. A lane's `job` is written by the one call that holds `busy`,
 // before it stores the lane's `left` (release), and read after `left` was decremented (acquire) and before
-// the lane's `done` is incremented (release); the writer waits until `done` says (acquire) that all pieces are
-// done. So no read meets a write. The pointer in it leads to a `Sync` closure.
+// its `done` is incremented (release); the writer waits until `done` says (acquire) that all pieces are done. So no read meets a write. The pointer in it leads to a `Sync` closure.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; nothing in it belongs to a thread.
 unsafe impl Send for Shared {}
 
 impl Shared {
     fn new(threads: usize) -> Shared {
-        let lane = || Alone(Lane { left: AtomicUsize::new(0), job: UnsafeCell::new(None) });
+        let zero = || AtomicUsize::new(0);
+        let lane = || Alone(Lane { left: zero(), done: zero(), job: UnsafeCell::new(None) });
         Shared {
             lanes: (0..threads).map(|_| lane()).collect(),
-            done: (0..threads).map(|_| Alone(AtomicUsize::new(0))).collect(),
-            sleepers: Alone(AtomicUsize::new(0)),
+            sleepers: Alone(zero()),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
         }
@@ -89,7 +88,7 @@ impl Shared {
 
     /// Takes a piece of a share, if any is left, and works on it.
     fn work_of(&self, lane: usize, thread: usize) -> bool {
-        let Lane { left, job } = &self.lanes[lane].0;
+        let Lane { left, done, job } = &self.lanes[lane].0;
         let take = |left: usize| left.checked_sub(1);
         let Ok(left) = left.fetch_update(Ordering::Acquire, Ordering::Relaxed, take) else {
             return false;
@@ -102,14 +101,14 @@ impl Shared {
                 self.panicked.store(true, Ordering::Relaxed);
             }
         }
-        self.done[lane].0.fetch_add(1, Ordering::Release);
+        done.fetch_add(1, Ordering::Release);
         true
     }
 
-    /// Takes a piece, of the thread's own share first, and works on it.
-    fn work(&self, thread: usize) -> bool {
+    /// Takes a piece of another thread's share and works on it, if any has some left.
+    fn help(&self, thread: usize) -> bool {
         let lanes = self.lanes.len();
-        (0..lanes).any(|next| self.work_of((thread + next) % lanes, thread))
+        (1..lanes).any(|next| self.work_of((thread + next) % lanes, thread))
     }
 
     /// Whether there is something to do: for all, or in the thread's own share.
@@ -118,7 +117,8 @@ impl Shared {
         self.lanes[lanes].iter().any(left) || self.stop.load(Ordering::Relaxed)
     }
 
-    /// Waits for work or the end: spins, then sleeps.
+    /// Waits for work or the end: spins, then sleeps. Others' shares are looked at now and then only: a look takes the line
+    /// away from its thread.
     fn wait(&self, thread: usize) {
         let start = Instant::now();
         while start.elapsed() < SPIN {
@@ -127,6 +127,9 @@ impl Shared {
                     return;
                 }
                 std::hint::spin_loop();
+            }
+            if self.help(thread) {
+                return;
             }
             // Costs nothing on a free core, and on a shared one another program need not wait.
             std::thread::yield_now();
@@ -141,11 +144,13 @@ impl Shared {
             std::thread::park();
         }
         self.sleepers.0.fetch_sub(1, Ordering::Relaxed);
+        // What woke it may be somebody else's share.
+        while self.help(thread) {}
     }
 
     fn serve(&self, thread: usize) {
         while !self.stop.load(Ordering::Relaxed) {
-            while self.work(thread) {}
+            while self.work_of(thread, thread) {}
             self.wait(thread);
         }
     }
@@ -273,7 +278,7 @@ impl Workers {
         work: impl Fn(usize, &mut [T], &mut S) + Sync,
     ) {
         let (len, pieces) = (output.len(), output.len().div_ceil(piece_len));
-        let piece_at = |piece: usize| piece * piece_len..((piece + 1) * piece_len).min(len);
+        let piece_at = move |piece: usize| piece * piece_len..((piece + 1) * piece_len).min(len);
         // SAFETY: pieces of whole `piece_len` from 0 on, the last one cut at the end: they lie in
         // the output and share nothing.
         unsafe { self.split_at(output, pieces, piece_at, states, work) }
@@ -298,7 +303,7 @@ impl Workers {
         if share >= units {
             return work(0..units, output, &mut states[0]);
         }
-        self.split(output, share * unit_len, states, |piece, part, state| {
+        self.split(output, share * unit_len, states, move |piece, part, state| {
             let start = piece * share;
             work(start..start + part.len() / unit_len, part, state);
         });
@@ -320,7 +325,7 @@ impl Workers {
         let groups = output.len().div_ceil(group);
         // One piece a thread: what is read is in order, and so are the caches.
         let share = Workers::share_of(groups, weight_bytes.min(MIN_PIECE), self.threads()) * group;
-        self.split(output, share, states, |piece, part, state| {
+        self.split(output, share, states, move |piece, part, state| {
             work(piece * share..piece * share + part.len(), part, state);
         });
     }
@@ -346,7 +351,7 @@ impl Workers {
     ) {
         assert_eq!(output.len(), division.len, "output length");
         let pieces = division.pieces();
-        let piece_at = |piece: usize| pieces[piece].clone();
+        let piece_at = move |piece: usize| pieces[piece].clone();
         // SAFETY: a division's pieces lie within its length and share nothing.
         unsafe { self.split_at(output, pieces.len(), piece_at, states, work) }
     }
@@ -363,7 +368,7 @@ impl Workers {
     ) {
         assert!(states.len() >= self.threads(), "a state for each thread");
         let (output, states) = (Shareable(output.as_mut_ptr()), Shareable(states.as_mut_ptr()));
-        self.run(pieces, &|piece, thread| {
+        self.run(pieces, &move |piece, thread| {
             let place = piece_at(piece);
             // SAFETY: `piece < pieces`, so the part lies in `output`, which is borrowed for the
             // whole call; each piece is worked on once, and parts of different pieces are disjoint.
@@ -388,7 +393,7 @@ impl Workers {
         let work: *const Work<'_> = work;
         // SAFETY: only the lifetime changes; below, this waits until the last use is over.
         let work = unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
-        let lanes = self.published.len();
+        let lanes = self.published.len().min(pieces);
         // The caller's own share last: it is the only one that nobody waits for.
         for lane in (0..lanes).rev() {
             let (begin, end) = (lane * pieces / lanes, (lane + 1) * pieces / lanes);
@@ -397,7 +402,7 @@ impl Workers {
             }
             let published = self.published[lane].load(Ordering::Relaxed);
             self.published[lane].store(published.wrapping_add(end - begin), Ordering::Relaxed);
-            let Lane { left, job } = &shared.lanes[lane].0;
+            let Lane { left, job, .. } = &shared.lanes[lane].0;
             // SAFETY: this call holds `busy`, and the one before left no piece that is not done.
             unsafe { *job.get() = Some(Job { work, end }) };
             left.store(end - begin, Ordering::Release);
@@ -405,11 +410,13 @@ impl Workers {
         if shared.sleepers.0.load(Ordering::Relaxed) > 0 {
             self.helpers.iter().take(pieces - 1).for_each(|h| h.thread().unpark());
         }
-        while shared.work(0) {}
+        while shared.work_of(0, 0) {}
         let start = Instant::now();
-        for (done, published) in shared.done.iter().zip(&self.published) {
-            while done.0.load(Ordering::Acquire) != published.load(Ordering::Relaxed) {
-                std::hint::spin_loop();
+        for (lane, published) in shared.lanes.iter().zip(&self.published) {
+            while lane.0.done.load(Ordering::Acquire) != published.load(Ordering::Relaxed) {
+                if !shared.help(0) {
+                    std::hint::spin_loop();
+                }
                 // A thread that has a piece may have lost its core to another program.
                 if start.elapsed() > SPIN {
                     std::thread::yield_now();

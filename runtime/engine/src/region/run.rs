@@ -193,7 +193,7 @@ impl PlannedStep {
         match &self.kernel {
             Kernel::Conv(k) => {
                 let out_c = k.geometry().out_c;
-                workers.share(k.pixels(), out, scratches, |range, part, scratch| {
+                workers.share(k.pixels(), out, scratches, move |range, part, scratch| {
                     let added = k.adds().then(|| &b[range.start * out_c..range.end * out_c]);
                     k.run_adding(a, added, range, part, scratch);
                 });
@@ -205,26 +205,26 @@ impl PlannedStep {
             Kernel::SqueezeExcite(k) => {
                 k.gates(a, between, &mut scratches[0]);
                 let (gates, pixels) = (&*between, k.image().pixels);
-                workers.share(pixels, out, scratches, |range, part, _| {
+                workers.share(pixels, out, scratches, move |range, part, _| {
                     let count = range.len();
                     k.multiply(a, gates, range, count, part);
                 });
             }
             Kernel::ConvPool(k) => k.run(workers, a, out, scratches),
             Kernel::Depthwise(k) => {
-                workers.share(k.rows(), out, scratches, |range, part, scratch| {
+                workers.share(k.rows(), out, scratches, move |range, part, scratch| {
                     k.run(a, range, part, scratch);
                 });
             }
             Kernel::Linear(k) => {
                 let bytes = k.weight_bytes();
-                workers.share_weights(GROUP, bytes, out, scratches, |range, part, scratch| {
+                workers.share_weights(GROUP, bytes, out, scratches, move |range, part, scratch| {
                     k.run_u8(a, range, part, scratch);
                 });
             }
             Kernel::LinearF32(k) => {
                 let (bytes, out) = (k.weight_bytes(), bytemuck::cast_slice_mut::<u8, f32>(out));
-                workers.share_weights(GROUP, bytes, out, scratches, |range, part, scratch| {
+                workers.share_weights(GROUP, bytes, out, scratches, move |range, part, scratch| {
                     k.run_f32(a, range, part, scratch);
                 });
             }

@@ -7,8 +7,8 @@
 //! [`crate::conv::ConvOptions::blocked_input`].
 //!
 //! A unit of work is some rows of one block of channels, or the whole image. Units depend on nothing
-//! but the input: threads share them as they like. They are ordered by rows first, so that each
-//! thread's are the rows which it also projects and, in the next block, expands: what one core has
+//! but the input: threads share them as they like. Where images are divided into parts, units are ordered by rows first, so
+//! that each thread's are the rows which it also projects and, in the next block, expands: what one core has
 //! written seldom has to travel to another.
 
 #[cfg(target_arch = "x86_64")]
@@ -344,34 +344,57 @@ fn whole(d: &ConvGeometry) -> Unit {
 /// Divides the output into units: whole images of a block of channels, or parts of them if that
 /// keeps `threads` busier than the rows which neighbouring parts compute twice cost.
 fn units(d: &ConvGeometry, threads: usize) -> Vec<Unit> {
-    let blocks = d.out_c.div_ceil(BLOCK_CHANNELS);
+    let (blocks, threads) = (d.out_c.div_ceil(BLOCK_CHANNELS), threads.max(1));
     let again = d.kernel_h.saturating_sub(d.stride_h);
     let rows_of = |parts: usize, part: usize| {
         // Pairs of rows stay together.
         let at = |part: usize| (part * d.out_h / parts).next_multiple_of(2).min(d.out_h);
         at(part)..at(part + 1)
     };
-    let cost = |parts: usize| {
-        let rounds = (blocks * parts).div_ceil(threads.max(1));
-        rounds * ((d.out_h * d.stride_h).div_ceil(parts) + again)
-    };
+    let cost_of = |parts: usize| (d.out_h * d.stride_h).div_ceil(parts) + again;
+    let cost = |parts: usize| (blocks * parts).div_ceil(threads) * cost_of(parts);
     let most = (d.out_h / 4).clamp(1, 8);
     let parts = (1..=most).min_by_key(|&parts| cost(parts)).unwrap_or(1);
-    (0..parts)
-        .flat_map(|part| (0..blocks).map(move |block| (block, part)))
-        .map(|(block, part)| Unit { blocks: block..block + 1, rows: rows_of(parts, part) })
-        .filter(|unit| !unit.rows.is_empty())
-        .collect()
+    let unit = |block: usize, parts: usize, part: usize| Unit {
+        blocks: block..block + 1,
+        rows: rows_of(parts, part),
+    };
+    // Or as many whole blocks for each thread as there are for all, and of the blocks that are left a part for each.
+    let (each, left) = (blocks / threads, blocks % threads);
+    let shared = each * cost_of(1) + cost_of(threads);
+    let units: Vec<Unit> = if parts == 1 && left == 1 && threads <= most && shared < cost(1) {
+        let of = |thread: usize| {
+            let whole = (thread * each..(thread + 1) * each).map(|block| unit(block, 1, 0));
+            whole.chain([unit(blocks - 1, threads, thread)])
+        };
+        (0..threads).flat_map(of).collect()
+    } else {
+        let of = |part: usize| (0..blocks).map(move |block| (block, part));
+        (0..parts).flat_map(of).map(|(block, part)| unit(block, parts, part)).collect()
+    };
+    units.into_iter().filter(|unit| !unit.rows.is_empty()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// 15 blocks for two threads: seven each, and half of the last.
+    #[test]
+    fn a_block_that_is_left_over_is_shared() {
+        let d =
+            ConvGeometry { kernel_h: 3, kernel_w: 3, ..ConvGeometry::pointwise(14, 14, 480, 480) };
+        let units = units(&d, 2);
+        let shares: Vec<_> = units.iter().map(|u| (u.blocks.start, u.rows.clone())).collect();
+        assert_eq!(shares.len(), 16);
+        assert_eq!((&shares[7], &shares[15]), (&(14, 0..8), &(14, 8..14)));
+        assert!(shares[..7].iter().all(|(block, rows)| *block < 7 && *rows == (0..14)));
+    }
+
     #[test]
     fn units_cover_each_block_once_and_suit_the_threads() {
         for (h, channels, threads) in
-            [(56, 96, 2), (7, 1152, 4), (1, 32, 3), (14, 480, 4), (9, 40, 2)]
+            [(56, 96, 2), (7, 1152, 4), (1, 32, 3), (14, 480, 2), (14, 480, 4), (9, 40, 2)]
         {
             let d = ConvGeometry {
                 kernel_h: 3,
@@ -381,8 +404,7 @@ mod tests {
                 ..ConvGeometry::pointwise(h, 8, channels, channels)
             };
             let mut units = units(&d, threads);
-            assert!(units.is_sorted_by_key(|unit| unit.rows.start), "rows first");
-            units.sort_by_key(|unit| unit.blocks.start);
+            units.sort_by_key(|unit| (unit.blocks.start, unit.rows.start));
             let mut next = (0, 0);
             for unit in &units {
                 assert_eq!((unit.blocks.start, unit.rows.start), next);

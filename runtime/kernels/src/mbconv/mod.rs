@@ -246,7 +246,7 @@ impl MbConv {
         assert_eq!(residual.is_some(), self.adds(), "residual");
         match &self.order {
             Order::DepthFirst { units, division, .. } => {
-                workers.split_by(output, division, scratches, |unit, part, scratch| {
+                workers.split_by(output, division, scratches, move |unit, part, scratch| {
                     self.run_unit(input, residual, (unit, units[unit].clone()), part, scratch);
                 });
             }
@@ -257,7 +257,7 @@ impl MbConv {
                     squeeze.gates(image, gates, &mut scratches[0]);
                 }
                 let (image, gates, pixels) = (&*image, &*gates, self.between.pixels);
-                workers.share(pixels, output, scratches, |range, part, scratch| {
+                workers.share(pixels, output, scratches, move |range, part, scratch| {
                     self.run_projection(image, gates, residual, (range, *band), part, scratch);
                 });
             }
@@ -274,13 +274,13 @@ impl MbConv {
     ) {
         match &self.first {
             First::Pair(pair) => {
-                workers.split_by(image, pair.division(), scratches, |unit, part, scratch| {
+                workers.split_by(image, pair.division(), scratches, move |unit, part, scratch| {
                     pair.run(input, unit, part, scratch);
                 });
             }
             first => {
                 let [h, ..] = first.shape();
-                workers.share(h, image, scratches, |rows, part, scratch| {
+                workers.share(h, image, scratches, move |rows, part, scratch| {
                     first.run_rows(input, rows, part, scratch);
                 });
             }
