@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::io::Write as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use minisign::KeyPair;
@@ -130,12 +132,30 @@ impl Device {
         status
     }
 
+    /// A service manager for what [`Device::watch`] starts: what it is told.
+    fn manager(&self) -> Receiver<String> {
+        let socket = UnixDatagram::bind(self.path("notify")).unwrap();
+        let (told, hears) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut words = [0; 4096];
+            while let Ok(length) = socket.recv(&mut words) {
+                if told.send(String::from_utf8_lossy(&words[..length]).into_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        hears
+    }
+
     fn watch(&self) -> Watch {
         let said = self.path("said");
         let file = std::fs::File::options().create(true).append(true).open(&said).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_kinglet"));
         command.args(["watch", "--config"]).arg(self.path("kinglet.toml"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        if self.path("notify").exists() {
+            command.env("NOTIFY_SOCKET", self.path("notify"));
+        }
         let from = std::fs::read_to_string(&said).unwrap().len();
         Watch { child: command.spawn().unwrap(), said, from }
     }
@@ -289,6 +309,7 @@ fn a_program_takes_over_and_one_that_does_not_run_is_given_up() {
         let done = app(1, nonsense.as_bytes());
         assert_eq!(done.status.code(), Some(3), "{nonsense}: {}", said(&done));
     }
+    let manager = device.manager();
     let mut watch = device.watch();
     watch.wait("efficientnet-lite0-int8.onnx");
     let program = std::fs::read(env!("CARGO_BIN_EXE_kinglet")).unwrap();
@@ -297,6 +318,10 @@ fn a_program_takes_over_and_one_that_does_not_run_is_given_up() {
     watch.wait("program 1 of the store takes over");
     assert_eq!(device.wait("app", "confirmed", 1)["slot"], "a");
     assert!(watch.running(), "the process is the same");
+    // A service that says it stops is killed for not stopping.
+    let told: Vec<String> = manager.try_iter().collect();
+    assert!(told.iter().filter(|words| words.contains("READY=1")).count() >= 2, "{told:?}");
+    assert!(!told.iter().any(|words| words.contains("STOPPING")), "{told:?}");
 
     // It tests itself well, and dies when it takes over. Whoever started the service starts it again.
     let script = "#!/bin/sh\ncase $1 in --version) echo kinglet 9;; verify) ;; *) exit 7;; esac\n";

@@ -120,7 +120,10 @@ fn watch(args: &Args) -> anyhow::Result<(Done, bool)> {
     if let Err(error) = &outcome {
         keeper.failed(&one_line(error));
     }
-    notify(&[NotifyState::Stopping]);
+    if !reloader.other_program() {
+        // Where another program goes on in our place, the service does not stop: it would be killed for not stopping.
+        notify(&[NotifyState::Stopping]);
+    }
     watch.parts.end(LAST_LINES[usize::from(!watch.sight.whole_recording())]);
     let health = bus.health();
     tracing::info!(
