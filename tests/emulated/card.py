@@ -111,6 +111,15 @@ class Machine:
                 return process.returncode, said.decode(errors="replace")
             time.sleep(0.1)
 
+    def login(self, host, user):
+        """A configuration with which ssh finds the board by a name, with the key `folder`/login; where it is."""
+        path = f"{self.folder}/ssh_config"
+        with open(path, "w") as file:
+            file.write(f"Host {host}\n  HostName 127.0.0.1\n  Port {self.ssh}\n  User {user}\n"
+                       f"  IdentityFile {self.folder}/login\n  IdentitiesOnly yes\n"
+                       f"  UserKnownHostsFile {self.folder}/known_hosts\n  StrictHostKeyChecking accept-new\n")
+        return path
+
     def stop(self):
         self.qemu.kill()
         self.qemu.wait()

@@ -106,20 +106,13 @@ def flash(command):
     assert expected in said, said
 
 
-def login(host, user):
-    """How ssh finds the emulated board by the name that the document gives it."""
-    with open(f"{work}/ssh_config", "w") as file:
-        file.write(f"Host {host}\n  HostName 127.0.0.1\n  Port {board.ssh}\n  User {user}\n  IdentityFile {work}/login\n"
-                   f"  IdentitiesOnly yes\n  UserKnownHostsFile {work}/known_hosts\n  StrictHostKeyChecking accept-new\n")
-
-
 def boot_appliance():
     """From the card that was written."""
     global board
     board = Machine("virt", f"{work}/sd.img", work, "console")
     board.token = board.wait("the token is on the console", r"token is (\S+)")[1]
     board.wait("it decides", DECISION)
-    login("ADDRESS", "root")
+    board.login("ADDRESS", "root")
 
 
 def boot_porch():
@@ -140,7 +133,7 @@ def boot_porch():
         board.ok("the first boot is over")
         board = power_on("porch")
         ready = "systemctl is-active kinglet"
-    login("porch.local", "ann")
+    board.login("porch.local", "ann")
     # 2: all is done, with remarks; Debian's cloud-init does not know Raspberry Pi's own keys.
     on_board(f"ssh ann@porch.local '{ready} || [ $? = 2 ]'", 900)
     board.ok("it has set itself up")

@@ -6,15 +6,11 @@ from card import BOOTFS, DECISION, Machine
 
 card, work, tools, system = sys.argv[1:]
 appliance = system == "appliance"
-user = "root" if appliance else "ann"
 if appliance:
     board = Machine("virt", card, work, "console")
 else:
     board = Machine("virt", card, work, "console", BOOTFS, "initramfs8", 1024)
-config = f"{work}/ssh_config"
-with open(config, "w") as file:
-    file.write(f"Host board\n  HostName 127.0.0.1\n  Port {board.ssh}\n  User {user}\n  IdentityFile {work}/login\n"
-               f"  IdentitiesOnly yes\n  UserKnownHostsFile {work}/known_hosts\n  StrictHostKeyChecking accept-new\n")
+config = board.login("board", "root" if appliance else "ann")
 
 
 def run(*arguments):

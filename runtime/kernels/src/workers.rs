@@ -69,7 +69,8 @@ struct Shared {
 
 // SAFETY: all fields but `job` are atomics. A lane's `job` is written by the one call that holds `busy`,
 // before it stores the lane's `left` (release), and read after `left` was decremented (acquire) and before
-// its `done` is incremented (release); the writer waits until `done` says (acquire) that all pieces are done. So no read meets a write. The pointer in it leads to a `Sync` closure.
+// its `done` is incremented (release); the writer waits until `done` says (acquire) that all pieces are
+// done. So no read meets a write. The pointer in it leads to a `Sync` closure.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; nothing in it belongs to a thread.
 unsafe impl Send for Shared {}
@@ -111,7 +112,7 @@ impl Shared {
         (1..lanes).any(|next| self.work_of((thread + next) % lanes, thread))
     }
 
-    /// Whether there is something to do: for all, or in the thread's own share.
+    /// Whether some of these shares have a piece left, or the end has come.
     fn wanted(&self, lanes: Range<usize>) -> bool {
         let left = |lane: &Alone<Lane>| lane.0.left.load(Ordering::Relaxed) > 0;
         self.lanes[lanes].iter().any(left) || self.stop.load(Ordering::Relaxed)
