@@ -6,6 +6,9 @@
 #
 #   tests/emulated/raspios.sh trixie|bookworm     makes target/emulated/raspios-SUITE/SUITE.img.xz, if it is not there
 #
+# Not working yet: bookworm. polkitd, and so NetworkManager, cannot be configured in the emulated machine; the script says so and
+# makes no image.
+#
 # Packages are fetched and unpacked here (debootstrap --foreign) and set up in the emulated machine, so neither a foreign
 # processor's programs run here nor is anything mounted. Ten minutes, once. Wants debootstrap, qemu-system-arm, mtools,
 # e2fsprogs, fdisk, kmod, cpio; fakeroot for who is not root.
