@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,18 @@ use serde_json::Value;
 /// Longer than anything takes on a busy machine.
 pub const LONG: Duration = Duration::from_secs(60);
 
-/// A port that was free a moment ago.
+/// A port that nobody else gets: each is given once, and from below those that the kernel gives, where a
+/// broker that is away would lose it to the next who asks for any port.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        // Processes side by side start at different places.
+        let port = 20_000 + ((std::process::id() * 64 + given) % 12_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Waits until something holds.
@@ -69,7 +79,11 @@ impl Broker {
         let mut command = Command::new(&self.program);
         command.arg("-c").arg(self.path("mosquitto.conf"));
         self.child = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-        until("the broker listens", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+        until("the broker listens", || {
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "mosquitto does not start: {ended:?}");
+            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+        });
     }
 
     pub fn kill(&mut self) {
@@ -121,8 +135,8 @@ pub struct Ear {
 
 impl Ear {
     pub fn new(port: u16, user: Option<(&str, &str)>) -> Self {
-        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("ear{}-{number}", std::process::id());
         let mut options = MqttOptions::new(name, "127.0.0.1", port);
         options.set_max_packet_size(1 << 20, 1 << 20);
