@@ -6,9 +6,6 @@
 #
 #   tests/emulated/raspios.sh trixie|bookworm     makes target/emulated/raspios-SUITE/SUITE.img.xz, if it is not there
 #
-# Not working yet: bookworm. polkitd, and so NetworkManager, cannot be configured in the emulated machine; the script says so and
-# makes no image.
-#
 # Packages are fetched and unpacked here (debootstrap --foreign) and set up in the emulated machine, so neither a foreign
 # processor's programs run here nor is anything mounted. Ten minutes, once. Wants debootstrap, qemu-system-arm, mtools,
 # e2fsprogs, fdisk, kmod, cpio; fakeroot for who is not root.
@@ -26,7 +23,7 @@ names=systemd-sysv,systemd-timesyncd,dbus,udev,kmod,network-manager,wpasupplican
 names=$names,iproute2,procps,hostapd,rfkill,dosfstools,e2fsprogs,netbase,tzdata
 case $suite in
     trixie) names=$names,cloud-init,netplan.io ;;
-    bookworm) ;;
+    bookworm) names=$names,libpam-systemd ;; # debootstrap does not know that it is the logind that polkitd asks for
     *) echo "trixie or bookworm" >&2; exit 2 ;;
 esac
 tree=$work/$suite

@@ -6,7 +6,7 @@
 #   tests/emulated/ten_minutes.sh [PROGRAM]
 #
 # PROGRAM is kinglet for aarch64, static, if there is one: else the document's command builds it, for some ten minutes.
-# SUITE=bookworm: with the first boot of Debian 12's Raspberry Pi OS in place of Debian 13's (raspios.sh cannot make it yet).
+# SUITE=bookworm: with the first boot of Debian 12's Raspberry Pi OS in place of Debian 13's.
 # RASPIOS names a real image of Raspberry Pi OS, if there is one: a card is made of it too. Wants what appliance.sh and
 # raspios.sh want, qemu-system-x86, and ssh. Ten minutes, and once ten more for raspios.sh.
 set -euo pipefail
