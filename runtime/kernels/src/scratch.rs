@@ -1,11 +1,7 @@
 //! Working memory that kernels borrow while they run.
 
 use crate::float::Element;
-
-/// One cache line, so that a vector of them is aligned like one.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+use crate::memory::{Bytes, Line};
 
 /// A reusable, cache-line aligned buffer. It grows when a kernel needs more and never shrinks:
 /// once each kernel of a network ran with it, running allocates nothing.
@@ -128,77 +124,65 @@ fn as_bytes_of(lines: &mut [Line]) -> &mut [u8] {
 
 /// Packed weights: floats that stay as they are, aligned to 64.
 pub(crate) struct PackedFloats<E> {
-    scratch: Scratch,
-    len: usize,
+    bytes: Bytes,
     element: std::marker::PhantomData<E>,
 }
 
 impl<E: Element> PackedFloats<E> {
     /// `len` values, written by `fill` over zeros.
     pub(crate) fn new(len: usize, fill: impl FnOnce(&mut [E])) -> PackedFloats<E> {
-        let mut scratch = Scratch::new();
-        // Fresh lines are zero.
-        fill(scratch.floats(len));
-        PackedFloats { scratch, len, element: std::marker::PhantomData }
+        let mut bytes = Bytes::zeroed(len * size_of::<E>());
+        fill(as_floats_mut(&mut bytes));
+        PackedFloats { bytes, element: std::marker::PhantomData }
     }
 
     /// The values.
     pub(crate) fn values(&self) -> &[E] {
-        let lines = &self.scratch.lines;
-        // SAFETY: `new` made the lines for `len` values; they are initialised, and any bit
+        let len = self.bytes.len() / size_of::<E>();
+        // SAFETY: `new` made the bytes for `len` values; they are initialised and aligned, and any bit
         // pattern is a valid value.
-        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast::<E>(), self.len) }
+        unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().cast::<E>(), len) }
     }
 }
 
 /// Packed weights: 16-bit values that stay as they are, aligned to 64.
 #[derive(Default)]
-pub(crate) struct Packed16 {
-    scratch: Scratch,
-    len: usize,
-}
+pub(crate) struct Packed16(Bytes);
 
 impl Packed16 {
     /// `len` values, written by `fill` over zeros.
     pub(crate) fn new(len: usize, fill: impl FnOnce(&mut [i16])) -> Packed16 {
-        let mut scratch = Scratch::new();
-        // Fresh lines are zero.
-        fill(scratch.i16s(len));
-        Packed16 { scratch, len }
+        let mut bytes = Bytes::zeroed(len * size_of::<i16>());
+        fill(as_i16s_mut(&mut bytes));
+        Packed16(bytes)
     }
 
     /// The values.
     pub(crate) fn values(&self) -> &[i16] {
-        let lines = &self.scratch.lines;
-        // SAFETY: `new` made the lines for `len` values; they are initialised, and any bit
+        let len = self.0.len() / size_of::<i16>();
+        // SAFETY: `new` made the bytes for `len` values; they are initialised and aligned, and any bit
         // pattern is a valid i16.
-        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast::<i16>(), self.len) }
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast::<i16>(), len) }
     }
 }
 
 /// Packed weights: bytes that stay as they are, aligned to 64.
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 #[derive(Default)]
-pub(crate) struct Packed8 {
-    scratch: Scratch,
-    len: usize,
-}
+pub(crate) struct Packed8(Bytes);
 
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 impl Packed8 {
     /// `len` bytes, written by `fill` over zeros.
     pub(crate) fn new(len: usize, fill: impl FnOnce(&mut [u8])) -> Packed8 {
-        let mut scratch = Scratch::new();
-        // Fresh lines are zero.
-        fill(scratch.bytes(len));
-        Packed8 { scratch, len }
+        let mut bytes = Bytes::zeroed(len);
+        fill(&mut bytes);
+        Packed8(bytes)
     }
 
     /// The bytes.
     pub(crate) fn values(&self) -> &[u8] {
-        let lines = &self.scratch.lines;
-        // SAFETY: `new` made the lines for `len` bytes, and they are initialised.
-        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast::<u8>(), self.len) }
+        &self.0
     }
 }
 
@@ -220,7 +204,6 @@ pub(crate) fn as_bytes_mut(values: &mut [i16]) -> &mut [u8] {
 ///
 /// # Panics
 /// If the bytes are not aligned, or not a whole number of values.
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(crate) fn as_i16s_mut(bytes: &mut [u8]) -> &mut [i16] {
     // SAFETY: the bytes are initialised, and any bit pattern is a valid i16.
     let (head, values, tail) = unsafe { bytes.align_to_mut::<i16>() };

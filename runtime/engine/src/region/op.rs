@@ -149,12 +149,13 @@ impl Expansion for RegionOp {
             .collect::<TractResult<Vec<_>>>()?;
         let payloads = take(&mut *self.payloads.lock().unwrap_or_else(PoisonError::into_inner));
         let threads = self.workers.threads();
-        let plan = Plan::new(&self.region, payloads, &shapes, self.isa, threads, &self.choices)
-            .map_err(|e| format_err!("{e}"))?;
+        let (plan, arena) =
+            Plan::new(&self.region, payloads, &shapes, self.isa, threads, &self.choices)
+                .map_err(|e| format_err!("{e}"))?;
         let planned = PlannedRegion {
             plan: Arc::new(plan),
             workers: self.workers.clone(),
-            state: Arc::default(),
+            state: Arc::new(Mutex::new(RunState::new(arena))),
         };
         model.wire_node(prefix, planned, inputs)
     }

@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use half::f16;
 use kinglet_kernels::{
-    Isa, add, conv, conv_pool, depthwise, linear, lookup, mbconv, mul, pool, quantize,
-    squeeze_excite,
+    Bytes, Isa, add, conv, conv_pool, depthwise, linear, lookup, mbconv, mul, pool, pooled,
+    quantize, squeeze_excite, trim_heap,
 };
 
 use super::arena::{self, Life};
@@ -17,6 +17,9 @@ use super::pattern::{self, Pattern};
 use super::shape::{self, Shape};
 use super::step::{Held, Payload, Quantization, Region, StepKind};
 use crate::choices::Choices;
+
+/// After so many bytes of weights were packed, what they were packed from is given back.
+const TRIM_BYTES: usize = 2 << 20;
 
 /// Largest arena, bytes: 1 GiB.
 const MAX_ARENA: usize = 1 << 30;
@@ -215,17 +218,38 @@ pub(super) fn input_held(region: &Region, name: &str) -> Held {
 }
 
 impl Plan {
-    /// Builds the kernels of a region for inputs of these shapes. `payloads` are the weights of its
+    /// Builds the kernels of a region for inputs of these shapes, and its arena. `payloads` are the weights of its
     /// steps in their order; each is freed as soon as its kernel is ready.
     pub(super) fn new(
         region: &Region,
-        mut payloads: Vec<Payload>,
+        payloads: Vec<Payload>,
         inputs: &[Shape],
         isa: Isa,
         threads: usize,
         choices: &Choices,
-    ) -> Result<Self, String> {
+    ) -> Result<(Self, Bytes), String> {
         let values = values(region, inputs)?;
+        // Weights may be widened; not all values are there at a time. What is not taken is not there either.
+        let image =
+            |v: &Value| v.shape.iter().product::<usize>() * Element::of(v.held, region).bytes();
+        let weights = payloads.iter().map(|payload| 2 * payload.bytes());
+        let capacity = values.values().map(image).chain(weights).fold(0, usize::saturating_add);
+        pooled(capacity, || {
+            let plan = Self::of_values(region, payloads, inputs, values, isa, threads, choices)?;
+            let arena = Bytes::zeroed(plan.arena_bytes);
+            Ok((plan, arena))
+        })
+    }
+
+    fn of_values(
+        region: &Region,
+        mut payloads: Vec<Payload>,
+        inputs: &[Shape],
+        values: HashMap<&str, Value>,
+        isa: Isa,
+        threads: usize,
+        choices: &Choices,
+    ) -> Result<Self, String> {
         let batch = inputs.first().and_then(|s| s.first()).copied().unwrap_or(1).max(1);
         if values.values().any(|v| v.shape.first() != Some(&batch)) {
             return Err("values of different batch sizes in one region".into());
@@ -341,8 +365,10 @@ fn build_all(
     let bytes = |task: &Task| task.steps().iter().map(|&at| payloads[at].bytes()).sum::<usize>();
     tasks.sort_by_key(|task| bytes(task));
     let mut ready = Vec::new();
+    let mut freed = 0;
     while let Some(task) = tasks.pop() {
         let steps = task.steps();
+        let before = steps.iter().map(|&at| payloads[at].bytes()).sum::<usize>();
         match task {
             Task::One(at) => {
                 let step = &region.steps[at];
@@ -367,7 +393,13 @@ fn build_all(
                 }
             }
         }
+        freed += before;
+        if freed >= TRIM_BYTES {
+            trim_heap();
+            freed = 0;
+        }
     }
+    trim_heap();
     Ok(ready)
 }
 

@@ -6,44 +6,23 @@ use std::time::{Duration, Instant};
 use half::f16;
 use half::slice::HalfBitsSliceExt as _;
 use kinglet_kernels::linear::GROUP;
-use kinglet_kernels::{Scratch, Workers};
+use kinglet_kernels::{Bytes, Scratch, Workers};
 
 use super::plan::{Element, Features, Kernel, Place, Plan, PlannedStep};
-
-/// The arena starts at a multiple of this, bytes.
-const ALIGN: usize = 64;
 
 /// Buffers of one running region, kept between runs.
 #[derive(Default)]
 pub(crate) struct RunState {
-    arena: Arena,
+    arena: Bytes,
     scratches: Vec<Scratch>,
     /// Time of each step of the last run, when asked for.
     pub(crate) times: Option<Vec<Duration>>,
 }
 
-/// Bytes that start at a multiple of [`ALIGN`], whatever the allocator gives.
-#[derive(Default)]
-struct Arena(Vec<u8>);
-
-impl Arena {
-    fn grow(&mut self, bytes: usize) {
-        if self.0.len() < bytes + ALIGN {
-            self.0.resize(bytes + ALIGN, 0);
-        }
-    }
-
-    fn start(&self) -> usize {
-        self.0.as_ptr().align_offset(ALIGN)
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.0[self.start()..]
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        let start = self.start();
-        &mut self.0[start..]
+impl RunState {
+    /// With an arena that suits a plan: it grows for no other.
+    pub(super) fn new(arena: Bytes) -> Self {
+        Self { arena, ..Self::default() }
     }
 }
 
@@ -57,10 +36,9 @@ impl Plan {
         given: &[&[u8]],
         outputs: &mut [Vec<f32>],
     ) {
-        state.arena.grow(self.arena_bytes);
         state.scratches.resize_with(workers.threads(), Scratch::default);
         let RunState { arena, scratches, times } = state;
-        let arena = arena.bytes_mut();
+        assert_eq!(arena.len(), self.arena_bytes, "the plan's arena");
         if let Some(times) = times {
             times.clear();
         }
@@ -87,7 +65,7 @@ impl Plan {
     pub(super) fn features_into(&self, state: &RunState, features: &mut Vec<f32>) -> bool {
         features.clear();
         let Some(Features { range, element, quantization }) = &self.features else { return false };
-        if state.arena.0.len() < self.arena_bytes + ALIGN {
+        if state.scratches.is_empty() {
             return false;
         }
         let of_one = range.len() / self.batch;
@@ -108,7 +86,7 @@ impl Plan {
 impl RunState {
     /// Bytes that a run left in the arena.
     pub(super) fn left(&self, range: &Range<usize>) -> &[u8] {
-        &self.arena.bytes()[range.clone()]
+        &self.arena[range.clone()]
     }
 }
 
