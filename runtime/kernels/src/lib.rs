@@ -77,7 +77,7 @@ pub use error::KernelError;
 pub use geometry::ConvGeometry;
 pub use input::InputCodes;
 pub use isa::Isa;
-pub use memory::{Bytes, pooled, trim_heap};
+pub use memory::{Bytes, pooled, pooled_bytes, trim_heap};
 pub use requantize::{Requantize, Residual};
 pub use scratch::Scratch;
 pub use workers::{Division, Workers};

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A huge page of x86-64, and of ARM with pages of 4 KiB.
 const HUGE: usize = 2 << 20;
@@ -34,7 +35,19 @@ pub struct Bytes {
 /// Who frees the bytes.
 enum Owner {
     Lines { _lines: Vec<Line> },
-    Span { _span: Arc<Span> },
+    Span { _part: Part },
+}
+
+/// Some bytes of a span.
+struct Part {
+    _span: Arc<Span>,
+    len: usize,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        POOLED.fetch_sub(self.len, Ordering::Relaxed);
+    }
 }
 
 // SAFETY: the bytes are this value's alone, as a vector's are; their owners are `Send`.
@@ -120,6 +133,14 @@ pub fn trim_heap() {
     }
 }
 
+/// Bytes that lie in pools now, in the whole process: an allocator does not count them.
+pub fn pooled_bytes() -> usize {
+    POOLED.load(Ordering::Relaxed)
+}
+
+/// See [`pooled_bytes`].
+static POOLED: AtomicUsize = AtomicUsize::new(0);
+
 /// A span, and how much of it is taken.
 struct Pool {
     span: Arc<Span>,
@@ -139,7 +160,12 @@ impl Pool {
         // SAFETY: `taken <= end <= len`, so it lies in the span or at its end.
         let start = unsafe { self.span.start.add(self.taken) };
         self.taken = end.next_multiple_of(LINE);
-        Some(Bytes { start, len, _owner: Owner::Span { _span: self.span.clone() } })
+        POOLED.fetch_add(len, Ordering::Relaxed);
+        Some(Bytes {
+            start,
+            len,
+            _owner: Owner::Span { _part: Part { _span: self.span.clone(), len } },
+        })
     }
 
     /// Has no huge page at the end if most of it would be empty.
@@ -250,6 +276,8 @@ mod tests {
         let mut all = pooled(5 << 20, || lengths.map(Bytes::zeroed));
         assert_eq!(all.each_ref().map(|bytes| bytes.len()), lengths);
         check(&mut all);
+        #[cfg(target_os = "linux")]
+        assert!(pooled_bytes() >= lengths.iter().sum());
         #[cfg(target_os = "linux")]
         for (two, len) in all.windows(2).zip(lengths) {
             assert_eq!(

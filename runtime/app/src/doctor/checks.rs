@@ -24,7 +24,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 const COOL: &str = "a heat sink or fan; until then `kinglet watch --cool-below 75`";
 
-/// Board, processor, clock, heat, power, memory, disk.
+/// Board, processor, clock, heat, power, memory, huge pages, disk.
 pub(super) fn machine() -> Vec<Check> {
     let board = Board::read();
     let mut checks = vec![
@@ -37,6 +37,11 @@ pub(super) fn machine() -> Vec<Check> {
         checks.push(power(flags));
     }
     checks.push(memory());
+    let of_kernel = |name: &str| {
+        std::fs::read_to_string(format!("/sys/kernel/mm/transparent_hugepage/{name}")).ok()
+    };
+    checks
+        .push(huge_pages(of_kernel("enabled").as_deref(), of_kernel("hpage_pmd_size").as_deref()));
     checks.push(disk());
     checks
 }
@@ -108,6 +113,24 @@ fn memory() -> Check {
             "see what uses it: ps aux --sort=-rss | head",
         ),
         Some(mib) => Check::good("memory", format!("{mib} MiB left")),
+    }
+}
+
+/// Whether weights may lie in huge pages, by what Linux has under `transparent_hugepage`: `always [madvise] never`, and bytes.
+fn huge_pages(enabled: Option<&str>, size: Option<&str>) -> Check {
+    let mib = size.and_then(|bytes| Some(bytes.trim().parse::<u64>().ok()? >> 20));
+    match (enabled, mib) {
+        (None, _) => Check::good("huge pages", "this kernel has none"),
+        (Some(enabled), _) if enabled.contains("[never]") => Check::note(
+            "huge pages",
+            "turned off: models take some percent longer",
+            "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled",
+        ),
+        (_, Some(mib)) if mib > 2 => Check::good(
+            "huge pages",
+            format!("of {mib} MiB: too large for a model, it goes without"),
+        ),
+        _ => Check::good("huge pages", "a model's weights lie in them"),
     }
 }
 
@@ -322,6 +345,18 @@ mod tests {
         let now = flags("4");
         assert_eq!(now.verdict, Verdict::Bad);
         assert!(now.mend.unwrap().contains("heat sink"));
+    }
+
+    #[test]
+    fn huge_pages_are_given_too_large_or_turned_off() {
+        let small = Some("2097152\n");
+        assert_eq!(huge_pages(Some("always [madvise] never\n"), small).verdict, Verdict::Good);
+        let off = huge_pages(Some("always madvise [never]\n"), small);
+        assert_eq!(off.verdict, Verdict::Note);
+        assert!(off.mend.unwrap().starts_with("echo madvise"));
+        let large = huge_pages(Some("[always] madvise never\n"), Some("33554432\n"));
+        assert!(large.verdict == Verdict::Good && large.found.contains("32 MiB"));
+        assert_eq!(huge_pages(None, None).verdict, Verdict::Good);
     }
 
     #[test]
