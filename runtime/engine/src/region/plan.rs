@@ -399,7 +399,6 @@ fn build_all(
             freed = 0;
         }
     }
-    trim_heap();
     Ok(ready)
 }
 
