@@ -3,8 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+#[path = "../../../tests/support/port.rs"]
+mod port;
+
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -28,7 +31,7 @@ impl Drop for Server {
 impl Server {
     fn start(password: Option<&str>) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = port::free_port();
         let mut config = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}/data}}\n\
              http: {{addr: '127.0.0.1:{port}'}}\n",
@@ -203,7 +206,7 @@ fn a_wrong_password_and_no_registry_are_said() {
         let error = Registry::new(&name, &wrong).unwrap().push(&image, &|_| ()).unwrap_err();
         assert!(matches!(error, OciError::Registry { .. }), "{error}");
     }
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = port::free_port();
     let registry = Registry::new(&format!("127.0.0.1:{port}/x:1"), &Settings::default()).unwrap();
     let error = registry.pull_model(Path::new("/nowhere"), &|_, _| Ok(())).unwrap_err();
     assert!(error.to_string().starts_with(&format!("127.0.0.1:{port}: ")), "{error}");

@@ -1,33 +1,23 @@
 //! A real broker, a listener, and `kinglet watch` beside them.
 
+#[path = "../../../../tests/support/port.rs"]
+mod port;
+
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+pub(crate) use port::free_port;
 use rumqttc::{Client, Connection, Event, MqttOptions, Packet, QoS};
 use serde_json::Value;
 
 /// Longer than anything takes on a busy machine.
 pub const LONG: Duration = Duration::from_secs(60);
-
-/// A port that nobody else gets: each is given once, and from below those that the kernel gives, where a
-/// broker that is away would lose it to the next who asks for any port.
-pub fn free_port() -> u16 {
-    static GIVEN: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
-        // Processes side by side start at different places.
-        let port = 20_000 + ((std::process::id() * 64 + given) % 12_000) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
 
 /// Waits until something holds.
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {

@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, dead_code)]
 
+#[path = "../../../../tests/support/port.rs"]
+mod port;
+
 use std::fmt::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -51,7 +54,7 @@ impl Sshd {
             .unwrap();
         // A free port may be taken by somebody else before sshd has it: try again then.
         for _ in 0..5 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let port = port::free_port();
             if let Some(child) = serve(&sshd, folder.path(), port) {
                 let sshd = Self { child, folder, port };
                 sshd.configure(&user);
