@@ -10,5 +10,5 @@ pub mod gpio;
 
 pub use board::{
     Board, Throttling, allow_open_files, free_bytes, is_read_only, lower_priority, memory_bytes,
-    peak_memory_bytes, share_heaps,
+    peak_memory_bytes, settle_heap,
 };

@@ -11,7 +11,7 @@ use serde::Serialize;
 mod heap;
 mod throttling;
 
-pub use heap::share_heaps;
+pub use heap::settle_heap;
 pub use throttling::Throttling;
 
 /// What is known of the machine at one moment.
