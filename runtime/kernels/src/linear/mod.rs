@@ -10,11 +10,13 @@ mod neon;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod packed;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
-use crate::isa::Avx2;
+use crate::isa::{Avx2, Avx512Vnni};
 #[cfg(target_arch = "aarch64")]
 use crate::isa::{Neon, NeonDot};
 use crate::requantize::{check_accumulators, check_len, check_multipliers, check_weights};
@@ -96,6 +98,8 @@ enum Body {
     Scalar(scalar::Kernel),
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Kernel),
+    #[cfg(target_arch = "x86_64")]
+    Vnni(vnni::Kernel),
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Kernel),
 }
@@ -129,6 +133,10 @@ impl Linear {
         let wide = !reach.weights_fit_i8;
         let body = match isa.for_integers() {
             #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni if !wide && let Some(token) = Avx512Vnni::detect() => Body::Vnni(
+                vnni::Kernel::new(token, in_features, weights, input_zero_point, &output),
+            ),
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512Vnni => Avx2::detect().map_or_else(scalar, |token| {
                 let (zero_point, output) = (input_zero_point, &output);
                 Body::Avx2(avx2::Kernel::new(token, in_features, weights, zero_point, output, wide))
@@ -157,6 +165,8 @@ impl Linear {
             Body::Scalar(_) => "linear_u8s8_scalar",
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(kernel) => kernel.name(),
+            #[cfg(target_arch = "x86_64")]
+            Body::Vnni(_) => "linear_u8s8_vnni_4x16",
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.name(),
         }
@@ -228,6 +238,8 @@ impl Linear {
             }
             #[cfg(target_arch = "x86_64")]
             Body::Avx2(kernel) => kernel.run(input, range, scratch),
+            #[cfg(target_arch = "x86_64")]
+            Body::Vnni(kernel) => kernel.run(input, range, scratch),
             #[cfg(target_arch = "aarch64")]
             Body::Neon(kernel) => kernel.run(input, range, scratch),
         }
