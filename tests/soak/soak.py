@@ -7,7 +7,8 @@ All videos of the folder through ffmpeg, at full speed, one after another: each 
 names the next one, and the program is told to reload. The live page is open in Chromium (if selenium is
 there), a client reads events, another the metrics. It ends after both the minutes and the frames.
 
-Then: resident memory's slope at most 1 MiB an hour (least squares, without the first tenth), as many
+Then: resident memory's slope at most 1 MiB an hour (least squares, without the first tenth; each video has a level of
+its own, for their frames are not of one size), as many
 descriptors and threads at the end as at the beginning, the 99th percentile of the last tenth's times within
 a tenth of the first's, no decision without its frame. Exit code 0 if all holds, 1 if not; figures on standard output.
 """
@@ -126,11 +127,13 @@ def events(port):
 
 
 def slope(samples):
-    """Least squares of (seconds, KiB), MiB an hour."""
-    mean_t = statistics.fmean(t for t, _ in samples)
-    mean_m = statistics.fmean(m for _, m in samples)
-    above = sum((t - mean_t) * (m - mean_m) for t, m in samples)
-    below = sum((t - mean_t) ** 2 for t, _ in samples)
+    """Least squares of (video, seconds, KiB) with a level for each video, MiB an hour."""
+    above = below = 0
+    for video in {video for video, *_ in samples}:
+        own = [(t, m) for of, t, m in samples if of == video]
+        mean_t, mean_m = (statistics.fmean(column) for column in zip(*own))
+        above += sum((t - mean_t) * (m - mean_m) for t, m in own)
+        below += sum((t - mean_t) ** 2 for t, _ in own)
     return above / below * 3600 / 1024
 
 
