@@ -167,7 +167,7 @@ def main():
                 print(watch.said.read_text()[-2000:])
                 print("kinglet ended by itself")
                 return 1
-            samples.append((now - begun, *watch.sample()))
+            samples.append((now - begun, *watch.sample(), watch.at % len(videos)))
             with urllib.request.urlopen(f"http://127.0.0.1:{watch.port}/metrics") as answer:
                 answer.read()
             if len(samples) % 60 == 0:
@@ -187,7 +187,7 @@ def main():
         warm = samples[len(samples) // 10 :]
         tenth = len(watch.times) // 10
         first, last = p99(watch.times[:tenth]), p99(watch.times[-tenth:])
-        grows = slope([(t, m) for t, m, *_ in warm])
+        grows = slope([(video, t, m) for t, m, *_, video in warm])
         # While one camera follows another there is a process and a thread more: the usual number counts.
         usual = lambda column, part: statistics.median(sample[column] for sample in part)
         parts = (warm[: len(warm) // 5], warm[-len(warm) // 5 :])
