@@ -21,7 +21,6 @@ mod watch;
 
 fn main() -> std::process::ExitCode {
     load::start_clock();
-    kinglet_device::settle_heap();
     exit::quiet_tract();
     let cli = <cli::Cli as clap::Parser>::parse();
     exit::report(cli.run())

@@ -50,6 +50,7 @@ pub(crate) struct Args {
 
 /// Runs `serve`.
 pub(crate) fn run(args: &Args) -> Outcome {
+    kinglet_device::settle_heap();
     let door = Door::new(Settings {
         listen: args.listen,
         token_file: args.token_file.clone(),

@@ -80,6 +80,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 /// Watches; afterwards, whether another program is to go on.
 fn watch(args: &Args) -> anyhow::Result<(Done, bool)> {
+    kinglet_device::settle_heap();
     let signals = Signals::register()?;
     let config = args.configuration()?;
     program::hand_over(&config);
