@@ -17,28 +17,48 @@ pub trait Element:
 }
 
 pub(super) mod sealed {
+    use half::f16;
+
     use crate::Isa;
-    use crate::float::simd::{self, Dispatch};
+    use crate::float::simd::{select_f16, select_f32};
+    use crate::float::{activate, add, conv, depthwise, layout, linear, mul, pool};
 
-    /// Keeps [`super::Element`] to the two types that kernels exist for.
-    pub trait Sealed: Sized {
-        /// The choice for the vectors that `isa` uses for this type.
-        fn select<D: Dispatch<Self>>(isa: Isa, choice: D) -> D::Output
-        where
-            Self: super::Element;
+    /// One function for each operation, which builds its kernel for the vectors that `isa` uses for this type.
+    ///
+    /// Generic code is compiled, and optimised, with the crate that first says for which types: it must be this one,
+    /// since others may be compiled for size. So none of these functions is generic.
+    macro_rules! sealed {
+        ($($operation:ident $(<$life:lifetime>)?),*) => {
+            /// Keeps [`super::Element`] to the two types that kernels exist for, and builds these.
+            pub trait Sealed: Sized + 'static {
+                $(
+                    /// The operation's kernel.
+                    fn $operation(
+                        isa: Isa,
+                        build: $operation::Build $(<$life>)?,
+                    ) -> Box<dyn $operation::Body<Self>>;
+                )*
+            }
+
+            sealed!(@ f32, select_f32, $($operation $(<$life>)?),*);
+            sealed!(@ f16, select_f16, $($operation $(<$life>)?),*);
+        };
+        (@ $element:ty, $select:ident, $($operation:ident $(<$life:lifetime>)?),*) => {
+            impl Sealed for $element {
+                $(
+                    #[inline(never)]
+                    fn $operation(
+                        isa: Isa,
+                        build: $operation::Build $(<$life>)?,
+                    ) -> Box<dyn $operation::Body<$element>> {
+                        $select(isa, build)
+                    }
+                )*
+            }
+        };
     }
 
-    impl Sealed for f32 {
-        fn select<D: Dispatch<f32>>(isa: Isa, choice: D) -> D::Output {
-            simd::select_f32(isa, choice)
-        }
-    }
-
-    impl Sealed for half::f16 {
-        fn select<D: Dispatch<half::f16>>(isa: Isa, choice: D) -> D::Output {
-            simd::select_f16(isa, choice)
-        }
-    }
+    sealed!(activate, add, conv<'_>, depthwise<'_>, layout, linear<'_>, mul, pool);
 }
 
 impl Element for f32 {

@@ -3,6 +3,8 @@
 mod packed;
 mod scalar;
 
+pub use packed::Build;
+
 use super::{Activation, Element};
 use crate::{Isa, KernelError};
 
@@ -12,7 +14,7 @@ pub struct Activate<T: Element> {
 }
 
 /// An activation for one instruction set. The slices' lengths were checked by [`Activate::run`].
-trait Body<T>: Send + Sync {
+pub trait Body<T>: Send + Sync {
     fn name(&self) -> &'static str;
 
     fn run(&self, input: &[T], output: &mut [T]);
@@ -27,7 +29,7 @@ impl<T: Element> Activate<T> {
     pub fn new(isa: Isa, activation: Activation) -> Result<Activate<T>, KernelError> {
         isa.check()?;
         activation.check()?;
-        Ok(Activate { body: T::select(isa, packed::Build(activation)) })
+        Ok(Activate { body: T::activate(isa, Build(activation)) })
     }
 
     /// The kernel's name, `activate_{type}_{isa}_{lanes}`.

@@ -3,6 +3,8 @@
 mod packed;
 mod scalar;
 
+pub use packed::Build;
+
 use super::{Activation, Element};
 use crate::{Isa, KernelError};
 
@@ -12,7 +14,7 @@ pub struct Add<T: Element> {
 }
 
 /// An addition for one instruction set. The slices' lengths were checked by [`Add::run`].
-trait Body<T>: Send + Sync {
+pub trait Body<T>: Send + Sync {
     fn name(&self) -> &'static str;
 
     fn run(&self, a: &[T], b: &[T], output: &mut [T]);
@@ -27,7 +29,7 @@ impl<T: Element> Add<T> {
     pub fn new(isa: Isa, activation: Activation) -> Result<Add<T>, KernelError> {
         isa.check()?;
         activation.check()?;
-        Ok(Add { body: T::select(isa, packed::Build(activation)) })
+        Ok(Add { body: T::add(isa, Build(activation)) })
     }
 
     /// The kernel's name, `add_{type}_{isa}_{lanes}`.

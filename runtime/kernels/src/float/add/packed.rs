@@ -6,7 +6,7 @@ use crate::float::simd::{self, Dispatch, Epilogue, Io, Simd, Vectorized};
 use crate::float::{Activation, Element, elementwise};
 
 /// Builds the body for the vectors chosen.
-pub(super) struct Build(pub(super) Activation);
+pub struct Build(pub(super) Activation);
 
 impl<T: Element> Dispatch<T> for Build {
     type Output = Box<dyn Body<T>>;

@@ -11,6 +11,8 @@ mod gather;
 mod packed;
 mod scalar;
 
+pub use packed::Build;
+
 use std::ops::Range;
 
 use super::{Activation, Element, check_length};
@@ -33,7 +35,7 @@ pub struct Conv<T: Element> {
 }
 
 /// A convolution for one instruction set. The slices' lengths were checked by [`Conv::run`].
-trait Body<T>: Send + Sync {
+pub trait Body<T>: Send + Sync {
     fn name(&self) -> &'static str;
 
     fn run(
@@ -69,7 +71,7 @@ impl<T: Element> Conv<T> {
         check_length("bias", geometry.out_c, bias.len())?;
         activation.check()?;
         let layer = Layer { geometry, weights, bias, activation };
-        Ok(Conv { geometry, body: T::select(isa, packed::Build(layer)) })
+        Ok(Conv { geometry, body: T::conv(isa, Build(layer)) })
     }
 
     /// The shape this convolution was built for.

@@ -21,7 +21,7 @@ const BLOCK_BYTES: usize = 192 * 1024;
 const GATHERED_BYTES: usize = 24 * 1024;
 
 /// Builds the body for the vectors chosen.
-pub(super) struct Build<'a>(pub(super) Layer<'a>);
+pub struct Build<'a>(pub(super) Layer<'a>);
 
 impl<T: Element> Dispatch<T> for Build<'_> {
     type Output = Box<dyn Body<T>>;

@@ -10,6 +10,8 @@ mod packed;
 mod scalar;
 mod tile;
 
+pub use packed::Build;
+
 use std::ops::Range;
 
 use super::{Activation, Element, check_length};
@@ -33,7 +35,7 @@ pub struct Depthwise<T: Element> {
 
 /// A depthwise convolution for one instruction set. The slices' lengths were checked by
 /// [`Depthwise::run`].
-trait Body<T>: Send + Sync {
+pub trait Body<T>: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// `input` lacks the first `above` rows of the image, which `rows` do not read.
@@ -68,7 +70,7 @@ impl<T: Element> Depthwise<T> {
         check_length("bias", geometry.in_c, bias.len())?;
         activation.check()?;
         let layer = Layer { geometry, weights, bias, activation };
-        Ok(Depthwise { geometry, body: T::select(isa, packed::Build(layer)) })
+        Ok(Depthwise { geometry, body: T::depthwise(isa, Build(layer)) })
     }
 
     /// The shape this convolution was built for.

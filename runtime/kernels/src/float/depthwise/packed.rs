@@ -10,7 +10,7 @@ use crate::float::simd::{self, Dispatch, Epilogue, Io, Simd, Vectorized};
 use crate::scratch::PackedFloats;
 
 /// Builds the body for the vectors chosen.
-pub(super) struct Build<'a>(pub(super) Layer<'a>);
+pub struct Build<'a>(pub(super) Layer<'a>);
 
 impl<T: Element> Dispatch<T> for Build<'_> {
     type Output = Box<dyn Body<T>>;

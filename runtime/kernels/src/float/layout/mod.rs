@@ -3,6 +3,8 @@
 mod packed;
 mod scalar;
 
+pub use packed::Build;
+
 use super::Element;
 use crate::{ConvGeometry, Isa, KernelError};
 
@@ -25,7 +27,7 @@ struct Border<T> {
 }
 
 /// Both transpositions for one instruction set. The slices' lengths were checked by the callers.
-trait Body<T>: Send + Sync {
+pub trait Body<T>: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// `[channels][pixels]` to `[pixels][channels]`.
@@ -39,7 +41,7 @@ impl<T: Element> Border<T> {
     fn new(isa: Isa, channels: usize, pixels: usize) -> Result<Border<T>, KernelError> {
         isa.check()?;
         ConvGeometry::pointwise(pixels, 1, channels, channels.min(1)).check()?;
-        let body = T::select(isa, packed::Build { channels });
+        let body = T::layout(isa, Build { channels });
         Ok(Border { channels, pixels, body })
     }
 

@@ -9,7 +9,7 @@ use crate::float::simd::{self, Dispatch, Io, MAX_LANES, Simd, Vectorized};
 const CHANNELS: usize = 3;
 
 /// Builds the body for the vectors chosen.
-pub(super) struct Build {
+pub struct Build {
     pub(super) channels: usize,
 }
 

@@ -9,6 +9,8 @@
 mod packed;
 mod scalar;
 
+pub use packed::Build;
+
 use std::ops::Range;
 
 use super::{Activation, Element, check_length};
@@ -37,7 +39,7 @@ pub struct Linear<T: Element> {
 
 /// A fully connected layer for one instruction set. The slices' lengths were checked by
 /// [`Linear::run`] and [`Linear::run_f32`].
-trait Body<T>: Send + Sync {
+pub trait Body<T>: Send + Sync {
     fn name(&self) -> &'static str;
 
     fn run(&self, input: &[T], range: Range<usize>, output: &mut [T]);
@@ -69,7 +71,7 @@ impl<T: Element> Linear<T> {
         check_length("bias", out_features, bias.len())?;
         activation.check()?;
         let layer = Layer { in_features, out_features, weights, bias, activation };
-        Ok(Linear { in_features, out_features, body: T::select(isa, packed::Build(layer)) })
+        Ok(Linear { in_features, out_features, body: T::linear(isa, Build(layer)) })
     }
 
     /// The kernel's name, `linear_{type}_{isa}_{tile}`; `tile` is 1 x outputs.

@@ -13,7 +13,7 @@ use crate::float::{Activation, Element};
 const CHUNK: usize = 2048;
 
 /// Builds the body for the vectors chosen.
-pub(super) struct Build<'a>(pub(super) Layer<'a>);
+pub struct Build<'a>(pub(super) Layer<'a>);
 
 impl<T: Element> Dispatch<T> for Build<'_> {
     type Output = Box<dyn Body<T>>;

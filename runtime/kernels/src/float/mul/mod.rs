@@ -3,6 +3,8 @@
 mod packed;
 mod scalar;
 
+pub use packed::Build;
+
 use super::Element;
 use crate::{Isa, KernelError};
 
@@ -14,7 +16,7 @@ pub struct Mul<T: Element> {
 
 /// A product for one instruction set. The slices' lengths were checked by [`Mul::run`] and
 /// [`Mul::run_channels`].
-trait Body<T>: Send + Sync {
+pub trait Body<T>: Send + Sync {
     fn name(&self) -> &'static str;
 
     fn run(&self, a: &[T], b: &[T], output: &mut [T]);
@@ -29,7 +31,7 @@ impl<T: Element> Mul<T> {
     /// [`KernelError::Unavailable`] if this CPU lacks `isa`.
     pub fn new(isa: Isa) -> Result<Mul<T>, KernelError> {
         isa.check()?;
-        Ok(Mul { body: T::select(isa, packed::Build) })
+        Ok(Mul { body: T::mul(isa, Build) })
     }
 
     /// The kernel's name, `mul_{type}_{isa}_{lanes}`.

@@ -6,7 +6,7 @@ use crate::float::simd::{self, Dispatch, Io, Simd, Vectorized};
 use crate::float::{Element, elementwise};
 
 /// Builds the body for the vectors chosen.
-pub(super) struct Build;
+pub struct Build;
 
 impl<T: Element> Dispatch<T> for Build {
     type Output = Box<dyn Body<T>>;

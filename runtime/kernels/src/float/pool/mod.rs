@@ -3,6 +3,8 @@
 mod packed;
 mod scalar;
 
+pub use packed::Build;
+
 use super::Element;
 use crate::{ConvGeometry, Isa, KernelError, Scratch};
 
@@ -15,7 +17,7 @@ pub struct GlobalAveragePool<T: Element> {
 }
 
 /// A mean for one instruction set. The slices' lengths were checked by [`GlobalAveragePool::run`].
-trait Body<T>: Send + Sync {
+pub trait Body<T>: Send + Sync {
     fn name(&self) -> &'static str;
 
     fn run(&self, input: &[T], output: &mut [T], scratch: &mut Scratch);
@@ -36,7 +38,7 @@ impl<T: Element> GlobalAveragePool<T> {
         ConvGeometry::pointwise(pixels, 1, channels, channels.min(1)).check()?;
         // The sum is in `f32` also where arithmetic could be in `f16`.
         let isa = if isa == Isa::NeonFp16 { Isa::Neon } else { isa };
-        Ok(GlobalAveragePool { pixels, channels, body: T::select(isa, packed::Build { pixels }) })
+        Ok(GlobalAveragePool { pixels, channels, body: T::pool(isa, Build { pixels }) })
     }
 
     /// The kernel's name, `pool_{type}_{isa}_{lanes}`.

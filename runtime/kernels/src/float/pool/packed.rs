@@ -9,7 +9,7 @@ use crate::float::simd::{self, Dispatch, Io, Simd, Vectorized};
 const VECTORS: usize = 4;
 
 /// Builds the body for the vectors chosen.
-pub(super) struct Build {
+pub struct Build {
     pub(super) pixels: usize,
 }
 
