@@ -69,6 +69,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if args.release_pins {
         return pins::release(args);
     }
+    kinglet_device::settle_heap();
     say::start(args.verbose);
     let outcome = watch(args);
     say::finish(LAST_WORDS);
@@ -80,7 +81,6 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 /// Watches; afterwards, whether another program is to go on.
 fn watch(args: &Args) -> anyhow::Result<(Done, bool)> {
-    kinglet_device::settle_heap();
     let signals = Signals::register()?;
     let config = args.configuration()?;
     program::hand_over(&config);
