@@ -7,6 +7,7 @@ mod common;
 use std::io::{Cursor, Read as _};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::{Reply, Server, photograph, repository};
 use serde_json::{Value, json};
@@ -53,8 +54,14 @@ fn frames_are_saved_counted_downloaded_and_thrown_away() {
     assert_eq!(saved.code, 201, "{}", saved.text());
     let file = saved.json()["file"].as_str().unwrap().to_owned();
     assert_eq!(std::fs::read(path.join("tiger cat").join(&file)).unwrap(), seen.body);
-    // The newest.
+    // The newest, twice: one frame saved twice within a millisecond would be one file.
     assert_eq!(save(&server, "class=B%C3%A4r").code, 201);
+    let newest = || server.get("/v1/snapshot.jpg", "").header("kinglet-frame").map(str::to_owned);
+    let before = newest();
+    let begun = Instant::now();
+    while newest() == before {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no other frame came");
+    }
     assert_eq!(save(&server, "class=B%C3%A4r").code, 201);
     let classes = contents(&server);
     assert_eq!((&classes[0]["name"], &classes[0]["pictures"]), (&json!("Bär"), &json!(2)));
